@@ -1,0 +1,52 @@
+"""The record on disk: names, types and versions. What is written here can be drawn for ever.
+
+A study's folder holds::
+
+    study.json                       the whole question, versions, device, precision, plans
+    records/trials-000001.parquet        one row a trial; written last, it commits its group
+    records/evaluations-000001.parquet   one row a measurement
+    records/norms-000001.parquet         one row a step, where norms are recorded at every step
+    lock                             held (flock) by the one coordinator that writes
+
+Tables (schema version 1)
+
+trials: ``batch_size, seed, trial, identity, status, train_steps, steps, seconds, plan,
+message``, then one column per hyperparameter under its own name (float64; listed in
+study.json's ``hyperparameters``).
+
+evaluations: ``batch_size, seed, trial, step, examples`` (= step * batch_size), then
+``split/metric`` columns (float64) such as ``validation/classification_error`` and
+``train/cross_entropy``; with ``record_norms = evaluations`` also ``gradient_norm, update_norm,
+parameter_norm, learning_rate``.
+
+norms: ``batch_size, seed, trial, step, gradient_norm, update_norm, parameter_norm,
+learning_rate``.
+
+study.json: ``schema_version``; ``study`` (Study.describe(): name, question, workload, goal,
+optimizer, schedule, batch_sizes, train_steps, trials, seeds, budgets, space, fixed, precision,
+evaluation, ...); ``dataset`` (name, sizes, source, checksum); ``identity``;
+``hyperparameters`` (column names); ``environment`` (versions, device, commit);
+``plans`` (list; a trial's ``plan`` is its index here).
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+STUDY_FILE = "study.json"
+LOCK_FILE = "lock"
+RECORDS_FOLDER = "records"
+TABLES = ("evaluations", "norms", "trials")  # in the order they are written
+TRIAL_COLUMNS = (
+    "batch_size",
+    "seed",
+    "trial",
+    "identity",
+    "status",
+    "train_steps",
+    "steps",
+    "seconds",
+    "plan",
+    "message",
+)
+MEASUREMENT_KEY = ("batch_size", "seed", "trial", "step")
+NORM_COLUMNS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")

@@ -1,0 +1,161 @@
+"""Distributions of a search space: a point of the unit interval <-> a hyperparameter's value.
+
+Scales are those of Shallue et al.'s data release: linear, log, and reverse log, which samples
+1 - value uniformly in log space (for a momentum near one).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from workloads.base import unknown_name
+
+Value = float | int | str | bool
+Scale = Literal["linear", "log", "reverse_log"]
+SCALES: tuple[str, ...] = ("linear", "log", "reverse_log")
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """A real number in [low, high], uniform on its scale."""
+
+    low: float
+    high: float
+    scale: Scale = "linear"
+
+    def __post_init__(self) -> None:
+        for field in ("low", "high"):
+            value = getattr(self, field)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"range {field} must be a finite number, got {value!r}")
+        if not self.low < self.high:
+            raise ValueError(
+                f"range low must be below high, got low={self.low!r} high={self.high!r}"
+            )
+        if self.scale not in SCALES:
+            raise ValueError(f"range scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"range low must be above 0 on a log scale, got {self.low!r}")
+        if self.scale == "reverse_log" and self.high >= 1:
+            raise ValueError(
+                f"range high must be below 1 on a reverse log scale, got {self.high!r}"
+            )
+
+    def _axis(self, value: float) -> float:
+        if self.scale == "log":
+            return math.log(value)
+        if self.scale == "reverse_log":
+            return -math.log1p(-value)
+        return float(value)
+
+    def value(self, unit: float) -> float:
+        """The value at ``unit`` in [0, 1], strictly increasing, within [low, high]."""
+        low, high = self._axis(self.low), self._axis(self.high)
+        axis = low + unit * (high - low)
+        if self.scale == "log":
+            value = math.exp(axis)
+        elif self.scale == "reverse_log":
+            value = -math.expm1(-axis)
+        else:
+            value = axis
+        return min(max(value, self.low), self.high)
+
+    def position(self, value: float) -> float:
+        """The point of [0, 1] whose value this is; the inverse of `value`."""
+        low, high = self._axis(self.low), self._axis(self.high)
+        return (self._axis(value) - low) / (high - low)
+
+
+@dataclasses.dataclass(frozen=True)
+class Integer:
+    """A whole number in low..high, both included; on the log scale small ones are likelier."""
+
+    low: int
+    high: int
+    scale: Scale = "linear"
+
+    def __post_init__(self) -> None:
+        for field in ("low", "high"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"range {field} must be a whole number, got {value!r}")
+        if self.scale not in ("linear", "log"):
+            raise ValueError(f"an integer's scale must be linear or log, got {self.scale!r}")
+        if not self.low < self.high:
+            raise ValueError(
+                f"range low must be below high, got low={self.low!r} high={self.high!r}"
+            )
+        if self.scale == "log" and self.low < 1:
+            raise ValueError(f"range low must be above 0 on a log scale, got {self.low!r}")
+
+    @property
+    def _real(self) -> Real:
+        # Half a unit on either side gives both ends their full share.
+        return Real(self.low - 0.5, self.high + 0.5, self.scale)
+
+    def value(self, unit: float) -> int:
+        """The whole number at ``unit`` in [0, 1]."""
+        return min(max(math.floor(self._real.value(unit) + 0.5), self.low), self.high)
+
+    def position(self, value: float) -> float:
+        """The point of [0, 1] in the middle of this number's share."""
+        return self._real.position(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of several values, each with the same share of the unit interval."""
+
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", tuple(self.values))
+        if not self.values or len(set(self.values)) != len(self.values):
+            raise ValueError(f"choice values must be distinct, at least one, got {self.values!r}")
+
+    def value(self, unit: float) -> Value:
+        """The choice at ``unit`` in [0, 1]."""
+        return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
+
+    def position(self, value: Value) -> float:
+        """The point of [0, 1] in the middle of this value's share."""
+        return (self.values.index(value) + 0.5) / len(self.values)
+
+
+Distribution = Real | Integer | Choice
+_TYPES: dict[str, type[Distribution]] = {"real": Real, "integer": Integer, "choice": Choice}
+
+
+def to_json(distribution: Distribution) -> dict[str, Any]:
+    """A distribution as plain data, e.g. ``{"type": "real", "low": ..., "scale": "log"}``."""
+    name = next(name for name, kind in _TYPES.items() if isinstance(distribution, kind))
+    fields = dataclasses.asdict(distribution)
+    return {"type": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}}
+
+
+def from_json(data: Mapping[str, Any] | Distribution) -> Distribution:
+    """A distribution from plain data; errors name the field, the value and what is allowed."""
+    if isinstance(data, (Real, Integer, Choice)):
+        return data
+    fields = dict(data)
+    name = fields.pop("type", "real")
+    if name not in _TYPES:
+        raise unknown_name("range type", name, _TYPES)
+    known = {field.name for field in dataclasses.fields(_TYPES[name])}
+    for field in fields:
+        if field not in known:
+            raise unknown_name(f"field of a {name} range", field, known)
+    try:
+        return _TYPES[name](**fields)
+    except TypeError as error:
+        raise ValueError(
+            f"a {name} range needs {', '.join(sorted(known))}, got {fields!r}"
+        ) from error
+
+
+def sample(space: Mapping[str, Distribution], unit: Mapping[str, float]) -> dict[str, Value]:
+    """The hyperparameters at a point of the unit cube."""
+    return {name: distribution.value(unit[name]) for name, distribution in space.items()}

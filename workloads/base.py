@@ -1,0 +1,172 @@
+"""What is learned: a workload is a dataset, a model, a loss, a metric and a goal.
+
+This module imports no jax: a study must be describable, recorded and analysed on a machine
+that cannot train. Code that does import jax is named as ``"module:attribute"`` and resolved
+when it is used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+Reference = str | Callable[..., Any]
+
+
+class UnknownNameError(ValueError):
+    """A name that no registry holds; the message lists the known names and the nearest one."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+    """The error for ``name``, with the known names and, where one is close, the nearest."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return UnknownNameError(f"{kind} {name!r} is unknown{hint} (known: {', '.join(names)})")
+
+
+def resolve(reference: Reference) -> Any:
+    """The object that ``"module:attribute"`` names; an object is returned as it is."""
+    if not isinstance(reference, str):
+        return reference
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def describe_reference(reference: Reference) -> str:
+    """``"module:attribute"`` of a reference, for the record."""
+    if isinstance(reference, str):
+        return reference
+    return f"{reference.__module__}:{reference.__qualname__}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """A value of a metric that a trial must *strictly* pass (Shallue et al. 2019).
+
+    Attributes:
+      metric: name of the metric, e.g. ``"classification_error"``.
+      value: the goal; reaching it exactly does not count.
+      direction: ``"min"`` where smaller is better, ``"max"`` where larger is.
+      split: where the metric is measured, ``"validation"`` unless stated.
+    """
+
+    metric: str
+    value: float
+    direction: Literal["min", "max"] = "min"
+    split: Literal["validation", "train"] = "validation"
+
+    def __post_init__(self) -> None:
+        if self.direction not in ("min", "max"):
+            raise ValueError(f"goal direction must be 'min' or 'max', got {self.direction!r}")
+        if self.split not in ("validation", "train"):
+            raise ValueError(f"goal split must be 'validation' or 'train', got {self.split!r}")
+        if not isinstance(self.value, (int, float)) or not math.isfinite(self.value):
+            raise ValueError(f"goal value must be a finite number, got {self.value!r}")
+
+    @property
+    def column(self) -> str:
+        """Name of the evaluations column the goal reads, ``split/metric``."""
+        return f"{self.split}/{self.metric}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """dataset + model + loss + metric + goal, with default search spaces.
+
+    Attributes:
+      name: the workload's name; one file in ``workloads/`` is one workload.
+      dataset: a name in ``workloads.datasets.DATASETS``.
+      model: ``"module:attribute"`` (or the callable) of a factory; called with
+        ``**model_options`` it returns a `Model`.
+      losses: ``"module:attribute"`` of a `Losses` value.
+      goal: metric, direction, value and split.
+      model_options, dataset_options: keyword arguments, JSON values only.
+      preprocess: optional ``"module:attribute"`` of ``f(batch, key, train) -> batch``, run on
+        the device (decoding, augmentation as a function of key and position).
+      hyperparameters: what model, loss and preprocess read at run time besides the optimizer's
+        and schedule's own, with defaults, e.g. ``{"dropout_rate": 0.0, "label_smoothing": 0.0}``.
+      search_spaces: optimizer name -> hyperparameter -> a range as plain data,
+        ``{"type": "real", "low": 1e-3, "high": 1.0, "scale": "log"}`` (experiments/space.py).
+      note: where sizes, goal and spaces come from (published, or ours).
+    """
+
+    name: str
+    dataset: str
+    model: Reference
+    losses: Reference
+    goal: Goal
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dataset_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preprocess: Reference | None = None
+    hyperparameters: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    search_spaces: Mapping[str, Mapping[str, Mapping[str, Any]]] = dataclasses.field(
+        default_factory=dict
+    )
+    note: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """All that determines the workload, as JSON values."""
+        described = {
+            "name": self.name,
+            "dataset": self.dataset,
+            "dataset_options": dict(self.dataset_options),
+            "model": describe_reference(self.model),
+            "model_options": dict(self.model_options),
+            "losses": describe_reference(self.losses),
+            "preprocess": describe_reference(self.preprocess) if self.preprocess else None,
+            "hyperparameters": dict(self.hyperparameters),
+            "goal": dataclasses.asdict(self.goal),
+        }
+        return json.loads(json.dumps(described))
+
+    def __hash__(self) -> int:
+        return int(hashlib.sha256(json.dumps(self.describe()).encode()).hexdigest()[:15], 16)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Workload) and self.describe() == other.describe()
+
+
+Batch = Mapping[str, Any]
+"""``inputs`` [B, ...], ``targets`` [B, ...], ``weights`` [B] float32 (zero for padding) and
+``position`` [B] int32, the example's place in the *global* batch."""
+
+SumAndCount = tuple[Any, Any]
+"""(sum [B], count [B]) of a quantity per example; means are taken once, at the border."""
+
+
+class Model(Protocol):
+    """Two pure functions over plain dict pytrees; everything above knows no framework."""
+
+    def init(self, key: Any, batch: Batch) -> tuple[Any, Any]:
+        """(params, state): trained parameters, and model state such as batch statistics."""
+
+    def apply(
+        self,
+        params: Any,
+        state: Any,
+        batch: Batch,
+        *,
+        key: Any,
+        train: bool,
+        hyperparameters: Mapping[str, Any],
+    ) -> tuple[Any, Any]:
+        """(outputs [B, ...], new state). A mask is f(key, ``batch["position"]``)."""
+
+
+class Losses(NamedTuple):
+    """What is minimised and what is measured, per example as (sum [B], count [B]).
+
+    ``objective(outputs, batch, hyperparameters)`` is differentiated in training (label
+    smoothing and the like live here); ``metrics(outputs, batch)`` maps a metric's name to its
+    (sum, count) and holds at least one entry, the goal's metric among them.
+    """
+
+    objective: Callable[[Any, Batch, Mapping[str, Any]], SumAndCount]
+    metrics: Callable[[Any, Batch], Mapping[str, SumAndCount]]

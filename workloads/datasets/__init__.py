@@ -1,0 +1,30 @@
+"""Name -> arrays with fixed splits. One dict literal is the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workloads.base import resolve, unknown_name
+from workloads.datasets.base import DataError, Dataset, DatasetSpec
+
+__all__ = ["DATASETS", "DataError", "Dataset", "DatasetSpec", "load"]
+
+DATASETS: dict[str, DatasetSpec] = {
+    "digits": DatasetSpec(
+        "workloads.datasets.digits:load",
+        {"train": 1024, "validation": 384, "test": 389},
+        "8x8 handwritten digits (scikit-learn)",
+    ),
+    "fashion_mnist": DatasetSpec(
+        "workloads.datasets.fashion_mnist:load",
+        {"train": 55_000, "validation": 5_000, "test": 10_000},
+        "28x28 clothing, 10 classes (Zalando)",
+    ),
+}
+
+
+def load(name: str, data_dir: str | None = None, **options: Any) -> Dataset:
+    """The dataset called ``name``; DataError says in one line what is missing and what to do."""
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, DATASETS)
+    return resolve(DATASETS[name].load)(data_dir=data_dir, **options)
