@@ -6,6 +6,7 @@ from typing import Any
 
 from workloads.base import resolve, unknown_name
 from workloads.datasets.base import DataError, Dataset, DatasetSpec
+from workloads.datasets.splits import with_train_examples
 
 __all__ = ["DATASETS", "DataError", "Dataset", "DatasetSpec", "load"]
 
@@ -23,8 +24,14 @@ DATASETS: dict[str, DatasetSpec] = {
 }
 
 
-def load(name: str, data_dir: str | None = None, **options: Any) -> Dataset:
-    """The dataset called ``name``; DataError says in one line what is missing and what to do."""
+def load(
+    name: str, data_dir: str | None = None, train_examples: int | None = None, **options: Any
+) -> Dataset:
+    """The dataset called ``name``; DataError says in one line what is missing and what to do.
+
+    ``train_examples`` keeps only the first so many of the training split.
+    """
     if name not in DATASETS:
         raise unknown_name("dataset", name, DATASETS)
-    return resolve(DATASETS[name].load)(data_dir=data_dir, **options)
+    dataset = resolve(DATASETS[name].load)(data_dir=data_dir, **options)
+    return dataset if train_examples is None else with_train_examples(dataset, train_examples)

@@ -1,0 +1,66 @@
+"""What is minimised and measured, per example, as (sum [B], count [B]) in float32 or wider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from workloads.base import Batch, Losses, SumAndCount
+
+
+def _at_least_float32(outputs: jax.Array) -> jax.Array:
+    """Losses are summed in float32 even where a model computes in bfloat16."""
+    return outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+
+
+def _counted(values: jax.Array) -> SumAndCount:
+    return values, jnp.ones_like(values)
+
+
+def softmax_cross_entropy(
+    logits: jax.Array, labels: jax.Array, label_smoothing: jax.Array | float | None = None
+) -> jax.Array:
+    """-sum_k q_k log softmax(logits)_k with q = (1 - s) onehot(label) + s / K.
+
+    Args:
+      logits: [..., K].
+      labels: [...] integers in 0..K-1.
+      label_smoothing: s in [0, 1], may be traced; None leaves the term out.
+
+    Returns:
+      [...] losses in nats.
+    """
+    log_probabilities = jax.nn.log_softmax(logits, axis=-1)
+    # A one-hot product rather than a gather: its gradient is dense arithmetic, where a
+    # gather's is a scatter, slow on CPUs and under vmap.
+    onehot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    of_label = -jnp.sum(onehot * log_probabilities, axis=-1)
+    if label_smoothing is None:
+        return of_label
+    of_uniform = -jnp.mean(log_probabilities, axis=-1)
+    return (1.0 - label_smoothing) * of_label + label_smoothing * of_uniform
+
+
+def _classification_objective(
+    outputs: Any, batch: Batch, hyperparameters: Mapping[str, Any]
+) -> SumAndCount:
+    logits = _at_least_float32(outputs)
+    smoothing = hyperparameters.get("label_smoothing")
+    return _counted(softmax_cross_entropy(logits, batch["targets"], smoothing))
+
+
+def _classification_metrics(outputs: Any, batch: Batch) -> Mapping[str, SumAndCount]:
+    logits = _at_least_float32(outputs)
+    wrong = jnp.argmax(logits, axis=-1) != batch["targets"]
+    return {
+        "cross_entropy": _counted(softmax_cross_entropy(logits, batch["targets"])),
+        "classification_error": _counted(wrong.astype(logits.dtype)),
+    }
+
+
+CLASSIFICATION = Losses(_classification_objective, _classification_metrics)
+"""Softmax cross entropy over logits [B, K] and labels [B]; the objective is smoothed by
+``hyperparameters["label_smoothing"]`` where the workload has one, the metrics never are."""
