@@ -1,0 +1,108 @@
+"""Files that survive kill -9 and a full disk: whole or absent, one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.records.schema import LOCK_FILE
+
+TEMPORARY_SUFFIX = ".tmp"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_RESUMES = "the same command run again resumes and repeats no recorded trial"
+
+
+class RecordError(Exception):
+    """A record that cannot be written, read or continued; the message is one clear line."""
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turns the system's errors on writing below ``folder`` into one line of ours."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in _FULL:
+            message = f"the folder {folder} is full ({reason}): free some space; {_RESUMES}"
+        elif error.errno == errno.EIO:
+            message = f"the disk under {folder} fails ({reason}): once it is repaired, {_RESUMES}"
+        else:
+            message = f"the folder {folder} cannot be written ({reason})"
+        raise RecordError(message) from error
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Replaces ``path`` by ``data`` so that every reader, after any crash, sees old or new.
+
+    Written under a temporary name, fsynced, renamed; then the folder is fsynced, so that files
+    become durable in the order they were written. Raises OSError and leaves no temporary file.
+    """
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and removals in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuses, before anything is changed, a folder that exists and cannot be written."""
+    if folder.exists() and not folder.is_dir():
+        raise RecordError(f"the folder {folder} cannot be written (it is a file)")
+    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
+        raise RecordError(f"the folder {folder} cannot be written ({os.strerror(errno.EACCES)})")
+
+
+class Lock:
+    """The right to write in a folder: flock on its lock file, released by any death.
+
+    The file names the holder's process and host, and stays: to remove it would let two
+    processes hold locks on two files of one name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Takes the lock at once or raises RecordError naming the folder and the holder."""
+        import fcntl  # here, so that records can be read where it does not exist
+
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
+        except BlockingIOError:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise RecordError(
+                f"the folder {folder} is being written by process {holder}: "
+                "wait until it ends, or stop it"
+            ) from None
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._descriptor: int | None = descriptor
+
+    def release(self) -> None:
+        """Gives the lock back; harmless when repeated."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
