@@ -1,0 +1,80 @@
+"""The best trial of every search, its hyperparameters, and the rules for a change of batch size.
+
+Shallue et al. 2019: the effective learning rate of momentum methods is lr / (1 - momentum). The
+linear rule multiplies it by B / B0 and the square-root rule by sqrt(B / B0), anchored at the best
+trial of the smallest batch size. They are drawn for comparison; the study retunes at every batch
+size and assumes neither.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from experiments.analysis.question import SEARCH, TRIAL, Record, read_question
+from experiments.analysis.steps_to_result import best_values, steps_to_result
+from workloads.base import Goal
+
+EFFECTIVE = "effective_learning_rate"
+
+
+def with_effective_rate(trials: pl.DataFrame) -> pl.DataFrame:
+    """Adds ``effective_learning_rate`` = learning_rate / (1 - momentum).
+
+    The learning rate itself where there is no momentum; the table unchanged where there is no
+    learning rate.
+    """
+    if "learning_rate" not in trials.columns:
+        return trials
+    rate = pl.col("learning_rate")
+    if "momentum" in trials.columns:
+        rate = rate / (1 - pl.col("momentum"))
+    return trials.with_columns(rate.alias(EFFECTIVE))
+
+
+def best_trials(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+    """The best counted trial of each search that has one, sorted by batch size and seed.
+
+    Best is the trial of the steps to result; where the goal was not reached, the one with the
+    best value. Columns: ``batch_size, seed, trial, reached, best_value, best_step,
+    train_steps``, then the hyperparameters and the effective learning rate.
+    """
+    question = read_question(record)
+    values = best_values(record, goal)
+    sign = 1 if question.goal.direction == "min" else -1
+    fallback = (
+        values.with_columns(rank=sign * pl.col("best_value"))
+        .sort([*SEARCH, "rank", "best_step", "trial"])
+        .group_by(SEARCH, maintain_order=True)
+        .first()
+        .select(*SEARCH, pl.col("trial").alias("best_trial"))
+    )
+    reached = pl.col("steps_to_result").is_not_null()
+    chosen = (
+        steps_to_result(record, goal)
+        .select(*SEARCH, "trial", reached.alias("reached"))
+        .join(fallback, on=SEARCH)
+        .select(*SEARCH, pl.coalesce("trial", "best_trial").alias("trial"), "reached")
+    )
+    trials = with_effective_rate(record.trials)
+    names = [name for name in (*question.hyperparameters, EFFECTIVE) if name in trials.columns]
+    return (
+        chosen.join(values, on=TRIAL, how="left")
+        .join(trials.select(*TRIAL, "train_steps", *names), on=TRIAL, how="left")
+        .sort(SEARCH)
+    )
+
+
+def scaling_rules(best: pl.DataFrame, column: str = EFFECTIVE) -> pl.DataFrame:
+    """The linear and the square-root rule for ``column``, anchored at the smallest batch size.
+
+    Args:
+      best: rows of `best_trials` of one seed.
+
+    Columns: ``batch_size, linear, sqrt``; empty where ``best`` is.
+    """
+    best = best.sort("batch_size")
+    if best.is_empty():
+        return best.select("batch_size", linear=pl.col(column), sqrt=pl.col(column))
+    ratio = pl.col("batch_size") / best["batch_size"][0]
+    anchor = best[column][0]
+    return best.select("batch_size", linear=anchor * ratio, sqrt=anchor * ratio.sqrt())

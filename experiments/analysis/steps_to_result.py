@@ -1,0 +1,148 @@
+"""Steps to result: the fewest steps at which any trial of a search is strictly past the goal.
+
+Shallue et al. 2019, as their data release computes it: per batch size, the first N COMPLETE
+trials by index; all their measurements sorted by (step, trial); the first row whose metric is
+strictly better than the goal. Here a search is one (batch size, seed). A trial that passed the
+goal and diverged later is INFEASIBLE and does not count.
+
+Steps to result are known only to the evaluation grid: the trial was last seen short of the goal
+at ``evaluated_before``, so the truth lies in (``evaluated_before``, ``steps_to_result``].
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from experiments.analysis.question import SEARCH, TRIAL, Record, choose_goal, read_question
+from experiments.trial import Status
+from workloads.base import Goal
+
+
+def counted_trials(record: Record) -> pl.DataFrame:
+    """The first N COMPLETE trials of each search by index; all there are where fewer.
+
+    Returns the trials table's rows, sorted by (batch_size, seed, trial).
+    """
+    n = record.study["study"]["trials"]
+    complete = record.trials.filter(pl.col("status") == Status.COMPLETE.value)
+    return complete.sort(TRIAL).group_by(SEARCH, maintain_order=True).head(n)
+
+
+def trial_counts(record: Record) -> pl.DataFrame:
+    """How the trials of each search ended, for every planned search, trials or not.
+
+    Columns: ``batch_size, seed, complete, infeasible, incomplete`` and ``missing``, the COMPLETE
+    trials short of the planned N.
+    """
+    question = read_question(record)
+    planned = pl.DataFrame(
+        [(b, s) for b in question.batch_sizes for s in question.seeds],
+        schema={"batch_size": pl.Int64, "seed": pl.Int64},
+        orient="row",
+    )
+    status = pl.col("status")
+    counts = record.trials.group_by(SEARCH).agg(
+        (status == ended.value).sum().cast(pl.Int64).alias(ended.value.lower()) for ended in Status
+    )
+    names = ["complete", "infeasible", "incomplete"]
+    counts = counts.select(*(pl.col(name).cast(pl.Int64) for name in SEARCH), *names)
+    table = planned.join(counts, on=SEARCH, how="left").with_columns(pl.col(names).fill_null(0))
+    missing = (question.trials - pl.col("complete")).clip(lower_bound=0).alias("missing")
+    return table.with_columns(missing).sort(SEARCH)
+
+
+def better(column: str, goal: Goal) -> pl.Expr:
+    """Whether a measurement is strictly past the goal; a value that is not finite never is."""
+    value = pl.col(column)
+    passed = value < goal.value if goal.direction == "min" else value > goal.value
+    return value.is_finite() & passed
+
+
+def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+    """When each counted trial first passed the goal.
+
+    Columns: ``batch_size, seed, trial, train_steps``; ``step``, null where it never did;
+    ``evaluated_before``, the last step at which it was measured short of the goal before that
+    (0 where its first measurement is past the goal), null where ``step`` is.
+    """
+    goal = choose_goal(record, goal)
+    counted = counted_trials(record).select(*TRIAL, "train_steps")
+    first = pl.col("step").filter(better(goal.column, goal)).min()
+    before = pl.col("step").filter(pl.col("step") < first).max().fill_null(0)
+    passed = (
+        record.evaluations.lazy()
+        .select(*TRIAL, "step", goal.column)
+        .join(counted.lazy(), on=TRIAL, how="semi")
+        .group_by(TRIAL)
+        .agg(first.alias("first"), before.alias("evaluated_before"))
+        .filter(pl.col("first").is_not_null())
+        .rename({"first": "step"})
+        .collect()
+    )
+    whole = (pl.col(name).cast(pl.Int64) for name in ("step", "evaluated_before"))
+    return counted.join(passed, on=TRIAL, how="left").with_columns(whole).sort(TRIAL)
+
+
+def best_values(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+    """The best measurement of each counted trial (best checkpoint, not the last).
+
+    Columns: ``batch_size, seed, trial, best_value, best_step``; ties go to the lowest step. A
+    trial without a finite measurement has no row.
+    """
+    goal = choose_goal(record, goal)
+    value = pl.col(goal.column)
+    return (
+        record.evaluations.lazy()
+        .select(*TRIAL, "step", goal.column)
+        .filter(value.is_finite())
+        .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
+        .sort([goal.column, "step"], descending=[goal.direction == "max", False])
+        .group_by(TRIAL, maintain_order=True)
+        .agg(value.first().alias("best_value"), pl.col("step").first().alias("best_step"))
+        .collect()
+        .sort(TRIAL)
+    )
+
+
+def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+    """One row a search (batch size and seed), planned or recorded, sorted by both.
+
+    Args:
+      record: a study read back.
+      goal: another value, or a whole `Goal`; default: the recorded goal.
+
+    Columns: ``batch_size, seed, goal``; ``steps_to_result, trial, evaluated_before``, null where
+    no counted trial passed the goal; ``censored_at``, the length in steps at which a search that
+    did not reach the goal ended, null where it did or where nothing COMPLETE is recorded;
+    ``best_value`` over all counted measurements; ``complete, infeasible, incomplete, missing``
+    as in `trial_counts`.
+
+    Raises:
+      ValueError: a goal the record cannot answer (`choose_goal`).
+    """
+    goal = choose_goal(record, goal)
+    passed = crossings(record, goal)
+    first = (
+        passed.filter(pl.col("step").is_not_null())
+        .sort([*SEARCH, "step", "trial"])
+        .group_by(SEARCH, maintain_order=True)
+        .first()
+        .select(*SEARCH, pl.col("step").alias("steps_to_result"), "trial", "evaluated_before")
+    )
+    lengths = passed.group_by(SEARCH).agg(pl.col("train_steps").max().alias("length"))
+    value = pl.col("best_value")
+    best = (
+        best_values(record, goal)
+        .group_by(SEARCH)
+        .agg(value.min() if goal.direction == "min" else value.max())
+    )
+    table = trial_counts(record)
+    for part in (first, lengths, best):
+        table = table.join(part, on=SEARCH, how="left")
+    unreached = pl.when(pl.col("steps_to_result").is_null()).then(pl.col("length"))
+    return table.with_columns(
+        unreached.alias("censored_at"), pl.lit(goal.value).cast(pl.Float64).alias("goal")
+    ).select(
+        *SEARCH, "goal", "steps_to_result", "trial", "evaluated_before", "censored_at",
+        "best_value", "complete", "infeasible", "incomplete", "missing",
+    ).sort(SEARCH)  # fmt: skip

@@ -1,0 +1,95 @@
+"""Everything the report and the terminal show of a study, computed once from its record."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import polars as pl
+
+from experiments.analysis.best_hyperparameters import best_trials
+from experiments.analysis.budgets import best_under_budgets
+from experiments.analysis.critical_batch_size import (
+    CriticalBatchSize,
+    noise_critical_batch_size,
+    perfect_scaling_limit,
+    scaling,
+)
+from experiments.analysis.question import SEARCH, Question, Record, choose_goal, read_question
+from experiments.analysis.steps_to_result import crossings, steps_to_result
+from experiments.analysis.uncertainty import STANDARD, Bootstrap, bootstrap_steps, steps_of
+from experiments.analysis.verdict import Verdict, judge
+from workloads.base import Goal
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The numbers of a study.
+
+    Attributes:
+      record: what they were computed from.
+      question: the study; ``question.goal`` is the goal analysed here.
+      bootstrap: how the intervals of ``steps`` and ``budgets`` were drawn.
+      steps: one row a search: `steps_to_result`, `bootstrap_steps`, `scaling`.
+      crossings: one row a counted trial.
+      budgets: best value under the step and the epoch budget, one row a search and budget.
+      best: the best trial of each search with its hyperparameters.
+      critical: the perfect-scaling limit and the noise critical batch size of each seed.
+      verdict: findings and the next command.
+    """
+
+    record: Record
+    question: Question
+    bootstrap: Bootstrap
+    steps: pl.DataFrame
+    crossings: pl.DataFrame
+    budgets: pl.DataFrame
+    best: pl.DataFrame
+    critical: dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]
+    verdict: Verdict
+
+    @property
+    def seed(self) -> int:
+        """The study's own seed, whose search the figures show first."""
+        return self.question.seeds[0]
+
+    def of_seed(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The rows of the study's own seed."""
+        return table.filter(pl.col("seed") == self.seed)
+
+
+def summarise(
+    record: Record, goal: float | Goal | None = None, bootstrap: Bootstrap = STANDARD
+) -> Summary:
+    """The summary of a record, for its own goal or another.
+
+    Raises:
+      ValueError: a goal the record cannot answer (`choose_goal`).
+    """
+    question = dataclasses.replace(read_question(record), goal=choose_goal(record, goal))
+    passed = crossings(record, question.goal)
+    steps = scaling(steps_to_result(record, question.goal)).join(
+        bootstrap_steps(passed, bootstrap), on=SEARCH, how="left"
+    )
+    best = best_trials(record, question.goal)
+    return Summary(
+        record=record,
+        question=question,
+        bootstrap=bootstrap,
+        steps=steps.sort(SEARCH),
+        crossings=passed,
+        budgets=best_under_budgets(record, question.goal, bootstrap=bootstrap),
+        best=best,
+        critical=_critical(question, passed),
+        verdict=judge(question, steps, best),
+    )
+
+
+def _critical(
+    question: Question, passed: pl.DataFrame
+) -> dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]:
+    per_search = steps_of(passed)
+    found = {}
+    for seed in question.seeds:
+        curve = {b: steps for (b, s), steps in per_search.items() if s == seed}
+        found[seed] = (perfect_scaling_limit(curve), noise_critical_batch_size(curve))
+    return found

@@ -1,0 +1,132 @@
+"""The verdict: each check fires where it should, and only there."""
+
+import dataclasses
+
+import polars as pl
+import pytest
+from records_factory import Truth, handmade, make_record, make_study
+
+from experiments.analysis.summary import summarise
+from experiments.analysis.verdict import (
+    BestStep,
+    EdgeOptimum,
+    MostlyInfeasible,
+    Shortfall,
+    Unreached,
+)
+from experiments.space import Integer, Real
+
+DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
+
+
+def findings_of(record, kind):
+    return [found for found in summarise(record).verdict.findings if isinstance(found, kind)]
+
+
+def with_rate(rate, space, momentum=0.9):
+    fixed = {} if "learning_rate" in space else {"learning_rate": rate}
+    record = handmade({8: [(DONE, {100: 0.05})]}, trials=1, space=space, fixed=fixed)
+    columns = {"learning_rate": pl.lit(rate), "momentum": pl.lit(momentum)}
+    return dataclasses.replace(record, trials=record.trials.with_columns(**columns))
+
+
+LOG = {"learning_rate": Real(1e-3, 10.0, "log")}
+
+
+@pytest.mark.parametrize(
+    ("rate", "end", "proposed"),
+    [
+        (1e-3 * 1e4**0.049, "lower", (1e-5, 10.0)),
+        (1e-3 * 1e4**0.051, None, None),
+        (1e-3 * 1e4**0.949, None, None),
+        (1e-3 * 1e4**0.951, "upper", (1e-3, 1000.0)),
+    ],
+)
+def test_an_optimum_within_five_percent_of_an_end_on_the_log_scale(rate, end, proposed):
+    found = findings_of(with_rate(rate, LOG), EdgeOptimum)
+    if end is None:
+        assert found == []
+        return
+    (edge,) = found
+    assert (edge.end, edge.batch_sizes) == (end, (8,))
+    assert edge.proposed == pytest.approx(proposed)
+    assert "learning_rate" in edge.sentence and f"{end} end" in edge.sentence
+
+
+def test_a_reverse_log_range_is_widened_in_one_minus_value_and_kept_legal():
+    space = {"momentum": Real(0.9, 0.999, "reverse_log")}
+    (edge,) = findings_of(with_rate(0.1, space, 0.9985 + 0.0004), EdgeOptimum)
+    assert edge.proposed == pytest.approx((0.9, 0.9999))
+    (edge,) = findings_of(
+        with_rate(0.1, {"momentum": Real(0.5, 0.999, "reverse_log")}, 0.5), EdgeOptimum
+    )
+    assert edge.proposed == pytest.approx((0.0, 0.999))
+    (edge,) = findings_of(with_rate(0.1, {"momentum": Real(0.0, 0.9)}, 0.0), EdgeOptimum)
+    assert edge.proposed is None and "legal limit" in edge.sentence
+
+
+def test_whole_numbers_are_widened_to_whole_numbers():
+    record = with_rate(10.0, {"learning_rate": Integer(1, 10, "log")})
+    (edge,) = findings_of(record, EdgeOptimum)
+    assert edge.proposed == (1.0, 32.0)
+
+
+def test_the_next_command_for_an_edge_names_the_wider_range():
+    verdict = summarise(with_rate(9.9, LOG)).verdict
+    assert verdict.command == "batchscale run synthetic_wider.py"
+    assert "[0.001, 1000]" in verdict.reason
+
+
+def test_a_search_mostly_diverged_is_named_with_its_share():
+    rows = [(DIVERGED, {})] * 3 + [(DONE, {100: 0.05})] * 2
+    (found,) = findings_of(handmade({8: rows, 16: rows[2:]}, trials=2), MostlyInfeasible)
+    assert found.batch_sizes == (8,) and found.shares == (0.6,)
+    assert findings_of(handmade({8: rows[1:]}, trials=2), MostlyInfeasible) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "when"), [(128, "early"), (129, None), (959, None), (960, "late")]
+)
+def test_best_steps_in_the_first_tenth_or_the_last_quarter(step, when):
+    record = handmade({8: [(DONE, {1: 0.5, step: 0.05, 1280: 0.06})]}, trials=1)
+    assert [found.when for found in findings_of(record, BestStep)] == ([when] if when else [])
+
+
+def test_a_shortfall_asks_to_resume_until_the_search_is_exhausted():
+    rows = [(DONE, {100: 0.05})] + [(DIVERGED, {})] * 3
+    verdict = summarise(handmade({8: rows}, trials=2)).verdict
+    (found,) = [f for f in verdict.findings if isinstance(f, Shortfall)]
+    assert (found.complete, found.planned, found.exhausted) == ((1,), 2, False)
+    assert verdict.command == "batchscale run synthetic"
+    rows += [(DIVERGED, {})] * 4
+    verdict = summarise(handmade({8: rows}, trials=2)).verdict
+    assert "Only 1 of the planned 2" in verdict.findings[0].sentence
+    assert verdict.command == "batchscale run synthetic_narrower.py"
+
+
+def test_an_unreached_goal_asks_for_longer_trials():
+    verdict = summarise(
+        handmade({8: [(DONE, {100: 0.5})], 16: [(DONE, {9: 0.0})]}, trials=1)
+    ).verdict
+    assert Unreached((8,)) in verdict.findings
+    assert verdict.command == "batchscale run synthetic_longer.py"
+
+
+def test_a_sound_study_gets_a_second_seed():
+    record = handmade({8: [(DONE, {1: 0.5, 600: 0.05, 1280: 0.06})] * 2}, trials=2, seeds=(4,))
+    trials = record.trials.with_columns(pl.lit(4).alias("seed"))
+    evaluations = record.evaluations.with_columns(pl.lit(4).alias("seed"))
+    verdict = summarise(dataclasses.replace(record, trials=trials, evaluations=evaluations)).verdict
+    assert verdict.findings == ()
+    assert verdict.command == "batchscale run synthetic --seed 5"
+
+
+@pytest.mark.parametrize("batch_sizes", [(16,), (2, 32)])
+def test_everything_infeasible_is_a_result_too(batch_sizes):
+    record = make_record(make_study(batch_sizes, trials=2), Truth(diverges_above=0.0))
+    summary = summarise(record)
+    assert summary.best.is_empty() and summary.budgets.is_empty()
+    assert summary.steps["steps_to_result"].null_count() == len(batch_sizes)
+    assert summary.steps["infeasible"].to_list() == [8] * len(batch_sizes)
+    assert all(estimate.value is None for estimate in summary.critical[0])
+    assert summary.verdict.command == "batchscale run synthetic_narrower.py"
