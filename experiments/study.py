@@ -50,6 +50,20 @@ class Precision:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class TrialConfig:
+    """What is compiled: everything that is not a number (hashable; numbers are traced).
+
+    One program is compiled per configuration, batch size and plan.
+    """
+
+    workload: Workload
+    optimizer: str
+    schedule: str
+    precision: Precision
+    record_norms: Literal["every", "evaluations", "off"]
+
+
 def evaluation_steps(train_steps: int, spacing: float = 0.05) -> list[int]:
     """The evaluation grid up to ``train_steps``: a function of the step alone.
 
@@ -279,6 +293,12 @@ class Study:
             sampler=self.sampler,
         )
         return json.loads(json.dumps(described))
+
+    def config(self, record_norms: Literal["every", "evaluations", "off"]) -> TrialConfig:
+        """The static configuration of every trial of the study."""
+        return TrialConfig(
+            self.workload, self.optimizer, self.schedule, self.precision, record_norms
+        )
 
     def identity(self, dataset_checksum: str) -> str:
         """Hash of the question without what may grow (trials, seeds, batch sizes, their table).

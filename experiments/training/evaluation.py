@@ -1,0 +1,102 @@
+"""Evaluation: (sum, count) of every metric on validation and on a fixed training subset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.study import TrialConfig
+from experiments.training.step import TrainState, all_finite, make_task
+from optimizers import OPTIMIZERS
+from workloads.base import resolve
+
+EVALUATION_BATCH = 1024
+SPLITS = ("validation", "train")
+
+
+def evaluation_data(
+    splits: Mapping[str, Mapping[str, np.ndarray]], train_examples: int
+) -> dict[str, np.ndarray]:
+    """Validation and the first ``train_examples`` training examples, cut into equal batches.
+
+    Returns ``inputs, targets`` [batches, E, ...], ``weights`` [batches, E] and ``split`` [batches,
+    E, 2] (one-hot of `SPLITS`); padded examples have weight zero.
+    """
+    parts = [splits["validation"], {k: v[:train_examples] for k, v in splits["train"].items()}]
+    roles = {k: np.concatenate([part[k] for part in parts]) for k in ("inputs", "targets")}
+    sizes = [len(part["inputs"]) for part in parts]
+    roles["split"] = np.repeat(np.eye(2, dtype=np.float32), sizes, axis=0)
+    roles["weights"] = np.ones(sum(sizes), np.float32)
+    batches = math.ceil(sum(sizes) / EVALUATION_BATCH)
+    size = math.ceil(sum(sizes) / batches)
+
+    def cut(array: np.ndarray) -> np.ndarray:
+        padding = [(0, batches * size - len(array))] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(array, padding).reshape(batches, size, *array.shape[1:])
+
+    return {role: cut(array) for role, array in roles.items()}
+
+
+def make_evaluation(
+    config: TrialConfig, objective: bool = False
+) -> Callable[[TrainState, Mapping[str, jax.Array], Mapping[str, Any]], dict[str, jax.Array]]:
+    """``evaluate(state, hyperparameters, data) -> {"split/metric": [sum, count], "finite": bool}``.
+
+    Dropout is off and batch statistics are the running ones. ``finite`` is false where a loss, a
+    parameter or the optimizer's state is not finite. With ``objective`` the trained objective
+    (label smoothing included) is the one metric.
+    """
+    task = make_task(config)
+    optimizer = OPTIMIZERS[config.optimizer]
+    reference = getattr(optimizer, "evaluation_params", None)
+
+    def evaluate(
+        state: TrainState, hyperparameters: Mapping[str, jax.Array], data: Mapping[str, Any]
+    ) -> dict[str, jax.Array]:
+        params = state.params
+        if reference:
+            params = resolve(reference)(state.opt_state, params)
+
+        def one(batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+            key = jax.random.wrap_key_data(state.key)
+            prepared = task.preprocess(batch, key, False)
+            outputs, _ = task.model.apply(
+                params,
+                state.model_state,
+                prepared,
+                key=key,
+                train=False,
+                hyperparameters=hyperparameters,
+            )
+            shares = batch["split"].T * batch["weights"]  # [splits, E]
+            results = {}
+            if objective:
+                measured = {"objective": task.losses.objective(outputs, prepared, hyperparameters)}
+            else:
+                measured = dict(task.losses.metrics(outputs, prepared))
+            for metric, (sums, counts) in measured.items():
+                for name, share in zip(SPLITS, shares, strict=True):
+                    # A share of zero must silence a padded example whatever its loss.
+                    kept = jnp.where(share > 0, share * sums, 0.0)
+                    total = jnp.stack([jnp.sum(kept), jnp.sum(share * counts)])
+                    results[f"{name}/{metric}"] = total.astype(jnp.float32)
+            return results
+
+        weights = data["weights"]
+        places = jnp.broadcast_to(jnp.arange(weights.shape[1]), weights.shape)
+        data = {**data, "position": places}
+        with jax.default_matmul_precision(config.precision.matmul):
+            if weights.shape[0] == 1:
+                results = one(jax.tree.map(lambda x: x[0], data))
+            else:
+                results = jax.tree.map(lambda x: x.sum(0), jax.lax.map(one, data))
+        measured = jnp.stack([pair[0] for pair in results.values()])
+        finite = jnp.all(jnp.isfinite(measured)) & all_finite((state.params, state.opt_state))
+        return {**results, "finite": finite}
+
+    return evaluate

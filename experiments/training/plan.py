@@ -1,0 +1,273 @@
+"""How trials are executed, chosen by measurement (DESIGN contract 12).
+
+Dispatch, memory traffic and arithmetic weigh differently at every batch size and on every
+backend, so nothing is assumed: a probe runs the candidate executions of the smallest, the largest
+and the middle batch size for a moment, as many workers at a time as the study will use, and
+interpolates between them. It costs at most a stated share of the planned time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.training.population import Mode, Population
+from experiments.training.program import Program
+from experiments.trial import Trial, TrialResult
+
+PROBE_SHARE = 0.05
+PROBE_SECONDS = 0.15
+DEFAULT_PACK = 8
+NORMS_MAY_COST = 1.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """``mode`` "loop", "scan" (many steps a call) or "packed" (``slots`` trials together)."""
+
+    mode: Mode
+    slots: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.mode} x {self.slots}" if self.slots > 1 else self.mode
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What was chosen, and why; goes into the record.
+
+    Attributes:
+      executions: batch size -> how its trials run.
+      seconds_per_step: batch size -> wall-clock seconds of one trial-step, all workers busy.
+      workers: packs trained at a time, each from its own thread.
+      record_norms: "every", "evaluations" or "off".
+      reason: one line.
+      probe: what was measured: rows of batch_size, execution, seconds_per_step.
+      probe_seconds: what measuring cost.
+      device: platform and kind.
+    """
+
+    executions: Mapping[int, Execution]
+    seconds_per_step: Mapping[int, float]
+    workers: int
+    record_norms: str
+    reason: str
+    probe: Sequence[Mapping[str, Any]] = ()
+    probe_seconds: float = 0.0
+    device: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for study.json."""
+        data = dataclasses.asdict(self)
+        data["executions"] = {str(b): dataclasses.asdict(e) for b, e in self.executions.items()}
+        data["seconds_per_step"] = {str(b): s for b, s in self.seconds_per_step.items()}
+        data["probe"] = [dict(row) for row in self.probe]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` wrote."""
+        fields = dict(data)
+        fields["executions"] = {int(b): Execution(**e) for b, e in data["executions"].items()}
+        fields["seconds_per_step"] = {int(b): s for b, s in data["seconds_per_step"].items()}
+        return cls(**fields)
+
+
+def device_name() -> str:
+    """Platform and kind of the first local device, e.g. ``"cpu (cpu)"``."""
+    device = jax.local_devices()[0]
+    return f"{device.platform} ({device.device_kind})"
+
+
+def default_workers() -> int:
+    """Packs trained at a time: one a core on a CPU (a small trial uses one), else one."""
+    if jax.default_backend() != "cpu":
+        return 1
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def candidates() -> list[Execution]:
+    """Executions worth measuring on this backend, the likeliest first."""
+    if jax.default_backend() == "cpu":
+        return [Execution("scan"), Execution("loop"), Execution("packed", DEFAULT_PACK)]
+    packs = [Execution("packed", slots) for slots in (8, 32, 128)]
+    return [Execution("scan"), *packs, Execution("loop")]
+
+
+MakeTrial = Callable[[int, int], Trial]
+"""(batch size, index) -> a trial to measure with; its results are thrown away."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workplan:
+    """What a plan is made for.
+
+    Attributes:
+      steps: batch size -> trial-steps the study will make there.
+      evaluations: evaluations per step, over the whole study.
+      make_program: record_norms -> programs.
+      make_trial: (batch size, index) -> a trial to measure with.
+      spacing: of the evaluation grid.
+    """
+
+    steps: Mapping[int, int]
+    evaluations: float
+    make_program: Callable[[str], Program]
+    make_trial: MakeTrial
+    spacing: float = 0.05
+
+
+def make_plan(
+    work: Workplan, execution: str = "auto", record_norms: str = "auto", workers: int | None = None
+) -> Plan:
+    """Choose how every batch size is executed: as asked, else by a probe, else by default.
+
+    ``execution`` "auto" measures; "loop", "scan" and "packed" (`DEFAULT_PACK` slots) are taken
+    as asked. ``record_norms`` "auto" records every step's norms where that costs at most 5 %,
+    else the norms at evaluations where these are rare enough to cost that little, else none.
+    """
+    workers = workers or default_workers()
+    probe = _Probe(work, workers)
+    cheap = "evaluations" if work.evaluations <= NORMS_MAY_COST - 1 else "off"
+    norms = cheap if record_norms == "auto" else record_norms
+    if execution != "auto":
+        asked = Execution(execution, DEFAULT_PACK if execution == "packed" else 1)  # type: ignore[arg-type]
+        chosen = dict.fromkeys(work.steps, asked)
+        return probe.plan(chosen, norms, f"--execution {execution}")
+    program = work.make_program(norms)
+    batch_sizes = sorted(work.steps)
+    spots = list(
+        dict.fromkeys([batch_sizes[0], batch_sizes[-1], batch_sizes[len(batch_sizes) // 2]])
+    )
+    for candidate in candidates():
+        for batch_size in spots:
+            if probe.affordable:
+                probe.measure(program, batch_size, candidate)
+    if not probe.found:
+        chosen = dict.fromkeys(work.steps, Execution("scan"))
+        return probe.plan(chosen, norms, "default: a probe would cost more than the study saves")
+    chosen = {b: min(probe.candidates, key=lambda e: probe.estimate(b, e)) for b in batch_sizes}
+    if record_norms == "auto" and probe.affordable:
+        middle = spots[-1]
+        seconds = _seconds_per_step(
+            work, work.make_program("every"), middle, chosen[middle], workers
+        )
+        if seconds <= NORMS_MAY_COST * probe.estimate(middle, chosen[middle]):
+            norms = "every"
+    return probe.plan(chosen, norms, "measured")
+
+
+@dataclasses.dataclass
+class _Probe:
+    """Measurements so far, and the money left."""
+
+    work: Workplan
+    workers: int
+    began: float = dataclasses.field(default_factory=time.perf_counter)
+    found: dict[tuple[int, Execution], float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def spent(self) -> float:
+        return time.perf_counter() - self.began
+
+    @property
+    def affordable(self) -> bool:
+        """Whether the probe is still within its share of the time planned so far."""
+        return self.spent < PROBE_SHARE * self.planned()
+
+    @property
+    def candidates(self) -> list[Execution]:
+        """What was measured anywhere, in the order of measuring."""
+        return list(dict.fromkeys(execution for _, execution in self.found))
+
+    def planned(self) -> float:
+        """Seconds the study will take by what is known: the best execution at every B."""
+        return sum(
+            steps * min(self.estimate(b, e) for e in self.candidates or [Execution("scan")])
+            for b, steps in self.work.steps.items()
+        )
+
+    def measure(self, program: Program, batch_size: int, execution: Execution) -> None:
+        """Seconds of one trial-step with every worker busy; compiles first."""
+        self.found[batch_size, execution] = _seconds_per_step(
+            self.work, program, batch_size, execution, self.workers
+        )
+
+    def plan(self, chosen: Mapping[int, Execution], norms: str, reason: str) -> Plan:
+        """The plan of these executions, with what was measured."""
+        rows = [
+            {"batch_size": b, **dataclasses.asdict(e), "seconds_per_step": seconds}
+            for (b, e), seconds in self.found.items()
+        ]
+        seconds = {b: self.estimate(b, e) for b, e in chosen.items()}
+        spent = self.spent if self.found else 0.0
+        return Plan(chosen, seconds, self.workers, norms, reason, rows, spent, device_name())
+
+    def estimate(self, batch_size: int, execution: Execution) -> float:
+        """Seconds of a trial-step, measured or interpolated between measured batch sizes.
+
+        The first candidate is interpolated in log-log; of another the ratio to the first is. With
+        nothing measured, a guess that a laptop's small net would not beat.
+        """
+        if not self.found:
+            return 2e-5 + 5e-7 * batch_size
+        reference = next(iter(self.found))[1]
+        known = sorted(b for b, e in self.found if e == execution)
+        base = sorted(b for b, e in self.found if e == reference)
+        logs = np.log([self.found[b, reference] for b in base])
+        at = float(np.interp(math.log(batch_size), np.log(base), logs))
+        if batch_size > base[-1]:  # arithmetic-bound: time grows with the batch
+            at += math.log(batch_size / base[-1])
+        if execution == reference or not known:
+            return math.exp(at)
+        ratios = [
+            math.log(self.found[b, execution]) - float(np.interp(math.log(b), np.log(base), logs))
+            for b in known
+        ]
+        return math.exp(at + float(np.interp(math.log(batch_size), np.log(known), ratios)))
+
+
+def _seconds_per_step(
+    work: Workplan, program: Program, batch_size: int, execution: Execution, workers: int
+) -> float:
+    """Wall-clock seconds of one trial-step while ``workers`` packs train side by side."""
+    steps, seconds = [0] * workers, [0.0] * workers
+    together = threading.Barrier(workers)
+
+    def train(worker: int) -> None:
+        slots = execution.slots
+        population = Population(program, batch_size, slots, execution.mode, work.spacing)
+        first = worker * slots
+        pending = [work.make_trial(batch_size, i) for i in range(first, first + slots)]
+        began = 0.0
+
+        def advanced(made: int) -> bool:
+            nonlocal began
+            if not began:  # the first chunk compiled
+                together.wait()
+                began = time.perf_counter()
+                return True
+            steps[worker] += made
+            seconds[worker] = time.perf_counter() - began
+            return seconds[worker] < PROBE_SECONDS
+
+        population.run(lambda: pending.pop() if pending else None, _ignore, advanced)
+
+    threads = [threading.Thread(target=train, args=(worker,)) for worker in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return 1.0 / sum(made / spent for made, spent in zip(steps, seconds, strict=True))
+
+
+def _ignore(result: TrialResult) -> None:
+    del result

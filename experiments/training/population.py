@@ -1,0 +1,273 @@
+"""A population: the trials of one batch size, trained in the slots of a pack.
+
+A slot whose trial has ended takes the next one without recompiling; every slot has its own step
+counter, schedule, example order and evaluation grid. What a trial returns does not depend on its
+slot, its neighbours or when it started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from experiments.study import evaluation_steps
+from experiments.training.program import Program, chunk_steps
+from experiments.training.randomness import ExampleOrder, trial_keys
+from experiments.trial import Status, Trial, TrialResult
+
+Mode = Literal["loop", "scan", "packed"]
+TARGET_CHUNK_SECONDS = 0.05
+
+
+@dataclasses.dataclass
+class _Slot:
+    """A running trial's place on the host: its order, its grid, what it has returned so far."""
+
+    trial: Trial
+    order: ExampleOrder
+    grid: np.ndarray
+    following: np.ndarray  # int32 [B], the next step's examples
+    started: float
+    step: int = 0
+    share: float = 0.0
+    evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    norms: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+
+
+class Population:
+    """The slots of one pack.
+
+    Args:
+      program: the compiled programs.
+      batch_size: B.
+      slots: N, a power of two (1 unless ``mode`` is "packed").
+      mode: "loop" dispatches every step, "scan" and "packed" many steps in one call.
+      spacing: of the evaluation grid.
+      plan: index recorded with every result.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        batch_size: int,
+        slots: int = 1,
+        mode: Mode = "scan",
+        spacing: float = 0.05,
+        plan: int = 0,
+    ):
+        if slots < 1 or slots & (slots - 1):
+            raise ValueError(f"slots must be a power of two, got {slots}")
+        self._program = program
+        self._batch_size = batch_size
+        self._mode = mode
+        self._spacing = spacing
+        self._plan = plan
+        self._slots: list[_Slot | None] = [None] * slots
+        self._states: Any = None
+        self._pack: Any = None
+        self._seconds_per_step: float | None = None
+
+    def run(
+        self,
+        next_trial: Callable[[], Trial | None],
+        emit: Callable[[TrialResult], None],
+        advanced: Callable[[int], bool] = lambda steps: True,
+    ) -> None:
+        """Train until ``next_trial`` returns None and every slot is free.
+
+        ``emit`` takes each result as it ends; ``advanced(steps)`` is called after every chunk
+        with the trial-steps made and stops the run, dropping unfinished trials, by returning
+        False.
+        """
+        while True:
+            for slot, running in enumerate(self._slots):
+                if running is None and (trial := next_trial()) is not None:
+                    self._start(slot, trial)
+            if all(running is None for running in self._slots):
+                return
+            steps = self._advance()
+            for result in self._finished():
+                emit(result)
+            if not advanced(steps):
+                return
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials in the slots now."""
+        return [running.trial for running in self._slots if running is not None]
+
+    def _start(self, slot: int, trial: Trial) -> None:
+        program = self._program
+        if self._states is None:
+            self._states, self._pack = program.empty(len(self._slots), trial.hyperparameters)
+        self._states, self._pack = program.start(
+            self._states,
+            self._pack,
+            slot,
+            trial_keys(trial.seed, trial.index),
+            {name: np.float32(value) for name, value in trial.hyperparameters.items()},
+            np.int32(trial.train_steps),
+            program.train,
+            program.evaluation,
+        )
+        order = ExampleOrder(trial.seed, trial.index, program.examples)
+        grid = np.asarray(evaluation_steps(trial.train_steps, self._spacing))
+        following = order.take(self._batch_size)
+        self._slots[slot] = _Slot(trial, order, grid, following, time.perf_counter())
+
+    def _length(self) -> int:
+        """Steps of the next chunk: about `TARGET_CHUNK_SECONDS`, never past a trial's end."""
+        most = chunk_steps(self._batch_size)
+        if self._seconds_per_step is None:
+            wanted = 8
+        else:
+            wanted = int(TARGET_CHUNK_SECONDS / self._seconds_per_step)
+        ends = [s.trial.train_steps - s.step for s in self._slots if s is not None]
+        return max(1, min(most, wanted, *ends))
+
+    def _inputs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """(stream [steps + 1, N, B], due [steps, N]) of the next ``count`` steps."""
+        most, size = chunk_steps(self._batch_size), self._batch_size
+        stream = np.zeros((most + 1, len(self._slots), size), np.int32)
+        due = np.zeros((most, len(self._slots)), bool)
+        for i, slot in enumerate(self._slots):
+            if slot is None:
+                continue
+            stream[0, i] = slot.following
+            stream[1 : count + 1, i] = slot.order.take(count * size).reshape(count, size)
+            slot.following = stream[count, i].copy()
+            low, high = np.searchsorted(slot.grid, [slot.step + 1, slot.step + count + 1])
+            due[slot.grid[low:high] - slot.step - 1, i] = True
+        return stream, due
+
+    def _advance(self) -> int:
+        """Make some steps of every slot; collect evaluations and norms. Returns trial-steps."""
+        began = time.perf_counter()
+        count = self._length()
+        stream, due = self._inputs(count)
+        advance = self._loop if self._mode == "loop" else self._chunk
+        evaluations, norms, diverged = advance(stream, due, count)
+        seconds = time.perf_counter() - began
+        # The first chunk compiles; a guess from it would make chunks too short for ever.
+        rate = seconds / count
+        known = self._seconds_per_step
+        self._seconds_per_step = rate if known is None else min(rate, 2 * known)
+        running = [slot for slot in self._slots if slot is not None]
+        for i, slot in enumerate(self._slots):
+            if slot is not None:
+                self._collect(slot, i, count, due, evaluations, norms, int(diverged[i]))
+                slot.share += seconds / len(running)
+        return count * len(running)
+
+    def _chunk(self, stream: np.ndarray, due: np.ndarray, count: int) -> tuple[Any, Any, Any]:
+        program = self._program
+        self._states, evaluations, norms = program.chunk(
+            self._states, self._pack, stream, due, count, program.train, program.evaluation
+        )
+        return jax.device_get((evaluations, norms, self._states.diverged_at))
+
+    def _loop(self, stream: np.ndarray, due: np.ndarray, count: int) -> tuple[Any, Any, Any]:
+        program = self._program
+        rows: list[tuple[int, Any]] = []
+        measured = []
+        for i in range(count):
+            self._states, norms = program.single_step(
+                self._states, self._pack, stream[i], program.train
+            )
+            measured.append(norms)
+            if due[i].any():
+                results = program.evaluate(
+                    self._states, self._pack, stream[i + 1], program.train, program.evaluation
+                )
+                rows.append((i, results))
+        rows, measured, diverged = jax.device_get((rows, measured, self._states.diverged_at))
+        evaluations: dict[str, np.ndarray] = {}
+        for i, results in rows:
+            for name, value in results.items():
+                table = evaluations.setdefault(
+                    name, np.zeros((len(due), *value.shape), value.dtype)
+                )
+                table[i] = value
+        norms = (
+            {name: np.stack([m[name] for m in measured]) for name in measured[0]}
+            if self._program.config.record_norms == "every"
+            else {}
+        )
+        norms.pop("loss", None)
+        return evaluations, norms, self._with_unfinite(diverged, evaluations, due)
+
+    def _with_unfinite(
+        self, diverged: np.ndarray, evaluations: dict[str, np.ndarray], due: np.ndarray
+    ) -> np.ndarray:
+        """Divergences found by an evaluation; inside a chunk the device does this itself."""
+        diverged = np.array(diverged)
+        if evaluations:
+            for i, slot in enumerate(self._slots):
+                bad = np.flatnonzero(due[:, i] & ~evaluations["finite"][:, i])
+                if slot is not None and len(bad) and diverged[i] == 0:
+                    diverged[i] = slot.step + int(bad[0]) + 1
+        return diverged
+
+    def _collect(
+        self,
+        slot: _Slot,
+        i: int,
+        count: int,
+        due: np.ndarray,
+        evaluations: dict[str, np.ndarray],
+        norms: dict[str, np.ndarray],
+        diverged_at: int,
+    ) -> None:
+        rows = np.flatnonzero(due[:, i])
+        kept = {"step": slot.step + rows + 1}
+        for name, values in evaluations.items():
+            if name == "finite":
+                continue
+            found = values[rows, i].astype(np.float64)
+            # The one place where (sum, count) becomes a mean.
+            kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
+        if len(rows):
+            slot.evaluations.append(kept)
+        if norms:
+            steps = np.arange(slot.step + 1, slot.step + count + 1)
+            slot.norms.append({"step": steps, **{k: v[:count, i] for k, v in norms.items()}})
+        slot.step += count
+        if diverged_at:
+            slot.step = diverged_at
+
+    def _finished(self) -> Iterator[TrialResult]:
+        """Free the slots whose trial has ended; yields their results."""
+        if self._states is None:
+            return
+        diverged = np.asarray(self._states.diverged_at)
+        for i, slot in enumerate(self._slots):
+            if slot is None:
+                continue
+            infeasible = bool(diverged[i])
+            if not infeasible and slot.step < slot.trial.train_steps:
+                continue
+            status = Status.INFEASIBLE if infeasible else Status.COMPLETE
+            yield TrialResult(
+                slot.trial,
+                status,
+                slot.step,
+                _joined(slot.evaluations, slot.step, infeasible),
+                _joined(slot.norms, slot.step, False) if slot.norms else None,
+                slot.share,
+                self._plan,
+            )
+            self._slots[i] = None
+
+
+def _joined(
+    pieces: Sequence[dict[str, np.ndarray]], last: int, before: bool
+) -> dict[str, np.ndarray]:
+    """Pieces end to end, up to step ``last`` (excluded where ``before``)."""
+    table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    keep = table["step"] < last if before else table["step"] <= last
+    return {name: values[keep] for name, values in table.items()}

@@ -1,0 +1,218 @@
+"""The compiled programs of a configuration: start a slot, advance a pack by many steps.
+
+What bounds a small trial is dispatch (about 0.2 ms a call on a CPU, more than the arithmetic of
+a step), so one call makes many steps, evaluations included, inside one loop on the device. All
+programs work on a pack: every array of the state has a leading axis [slots]; one slot is traced
+without it, so that a single trial compiles to what a hand-written loop would.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.study import TrialConfig
+from experiments.training.evaluation import evaluation_data, make_evaluation
+from experiments.training.step import (
+    Hyperparameters,
+    TrainState,
+    first_divergence,
+    gather,
+    init_state,
+    make_step,
+)
+
+NORMS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
+MAX_CHUNK_STEPS = 2048
+MAX_CHUNK_EXAMPLES = 1 << 16
+Splits = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def chunk_steps(batch_size: int) -> int:
+    """The most steps one call makes: bounds the index stream to 256 kB a slot."""
+    return min(MAX_CHUNK_STEPS, max(1, MAX_CHUNK_EXAMPLES // batch_size))
+
+
+def across_slots(f: Callable[..., Any], slots: int, in_axes: tuple[int | None, ...]) -> Any:
+    """``vmap(f)`` over the leading axis; for one slot the axis is dropped and put back."""
+    if slots > 1:
+        return jax.vmap(f, in_axes=in_axes)
+
+    def alone(*arguments: Any) -> Any:
+        single = [
+            argument if axis is None else jax.tree.map(lambda x: x[0], argument)
+            for argument, axis in zip(arguments, in_axes, strict=True)
+        ]
+        return jax.tree.map(lambda x: x[None], f(*single))
+
+    return alone
+
+
+class ResidentData(NamedTuple):
+    """A dataset on the device: training arrays, role -> [n, ...], and evaluation batches."""
+
+    train: dict[str, jax.Array]
+    evaluation: dict[str, jax.Array]
+
+    @classmethod
+    def put(cls, splits: Splits, train_evaluation_examples: int) -> ResidentData:
+        """Copy the splits to the device, once for all programs."""
+        train = {role: np.asarray(array) for role, array in splits["train"].items()}
+        return cls(*jax.device_put((train, evaluation_data(splits, train_evaluation_examples))))
+
+
+class Program:
+    """The programs of one configuration on one dataset; thread-safe, compiled on first use.
+
+    Attributes:
+      config: the static configuration.
+      train, evaluation: device-resident data.
+      examples: size of the training set.
+      traces: how often a training program was traced, by (mode, batch size, slots): one each.
+    """
+
+    def __init__(self, config: TrialConfig, data: ResidentData, divergence_factor: float):
+        self.config = config
+        self.train, self.evaluation = data
+        self.examples = len(self.train["inputs"])
+        self.traces: collections.Counter[tuple[str, int, int]] = collections.Counter()
+        self._divergence_factor = divergence_factor
+        self._step = make_step(config)
+        self._evaluate = make_evaluation(config)
+        self.start = jax.jit(self._start, donate_argnums=(0, 1))
+        self.chunk = jax.jit(self._chunk, donate_argnums=0)
+        self.single_step = jax.jit(self._single_step, donate_argnums=0)
+        self.evaluate = jax.jit(self._evaluate_pack)
+
+    def empty(self, slots: int, hyperparameters: Mapping[str, float]) -> tuple[Any, Any]:
+        """(states, hyperparameters) of a pack of idle slots: zeros of the right shapes."""
+        one = {name: np.float32(value) for name, value in hyperparameters.items()}
+        keys = np.zeros((2, 2), np.uint32)
+        state = jax.eval_shape(self._init, keys, one, np.int32(1), self.train, self.evaluation)
+        return jax.tree.map(
+            lambda x: jnp.zeros((slots, *x.shape), x.dtype), (state, jax.eval_shape(lambda: one))
+        )
+
+    # What is traced.
+
+    def _init(
+        self, keys: Any, hyperparameters: Any, train_steps: Any, train: Any, evaluation: Any
+    ) -> TrainState:
+        example = gather(train, jnp.zeros([1], jnp.int32))
+        state = init_state(self.config, keys, hyperparameters, train_steps, example)
+        initial = make_evaluation(self.config, objective=True)(state, hyperparameters, evaluation)
+        train_loss, validation_loss = initial["train/objective"], initial["validation/objective"]
+        sums, count = jnp.where(train_loss[1] > 0, train_loss, validation_loss)
+        loss = sums / count
+        return state._replace(loss_limit=self._divergence_factor * loss)
+
+    def _start(
+        self,
+        states: TrainState,
+        pack: Any,
+        slot: Any,
+        keys: Any,
+        hyperparameters: Any,
+        train_steps: Any,
+        train: Any,
+        evaluation: Any,
+    ) -> Any:
+        """Put a fresh trial into a slot; the others are untouched."""
+        state = self._init(keys, hyperparameters, train_steps, train, evaluation)
+        return jax.tree.map(
+            lambda many, one: many.at[slot].set(one), (states, pack), (state, hyperparameters)
+        )
+
+    def _pack_step(self, states: TrainState, hyperparameters: Any, indices: Any, train: Any) -> Any:
+        def one(state: TrainState, values: Hyperparameters, index: Any, train: Any) -> Any:
+            return self._step(state, values, gather(train, index))
+
+        slots = indices.shape[0]
+        return across_slots(one, slots, (0, 0, 0, None))(states, hyperparameters, indices, train)
+
+    def _evaluate_pack(
+        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any, evaluation: Any
+    ) -> dict[str, jax.Array]:
+        """Metrics of every slot, and the norms of its next step where these are recorded.
+
+        ``record_norms = "evaluations"`` measures at the evaluated parameters: the gradient is
+        that of the batch which the next step takes, ``indices`` [slots, B].
+        """
+        slots = states.step.shape[0]
+        evaluate = across_slots(self._evaluate, slots, (0, 0, None))
+        results = evaluate(states, hyperparameters, evaluation)
+        if self.config.record_norms == "evaluations":
+            measured = make_step(self.config, norms=True)
+
+            def norms(state: TrainState, values: Any, index: Any, train: Any) -> Any:
+                _, found = measured(state, values, gather(train, index))
+                return {name: found[name] for name in NORMS}
+
+            mapped = across_slots(norms, slots, (0, 0, 0, None))
+            found = mapped(states, hyperparameters, indices, train)
+            results["finite"] &= jnp.isfinite(found["gradient_norm"])
+            results |= found
+        return results
+
+    def _chunk(
+        self,
+        states: TrainState,
+        hyperparameters: Any,
+        stream: jax.Array,
+        due: jax.Array,
+        count: jax.Array,
+        train: Any,
+        evaluation: Any,
+    ) -> tuple[TrainState, dict[str, jax.Array], dict[str, jax.Array]]:
+        """``count`` steps of every slot.
+
+        Args:
+          stream: int32 [steps + 1, slots, B] example numbers; row ``count`` is the next step's.
+          due: bool [steps, slots], which slots are evaluated after a step.
+
+        Returns:
+          states; evaluations, column -> [steps, slots, ...], zeros where nobody was due; norms,
+          column -> [steps, slots], empty unless recorded at every step.
+        """
+        steps, slots, batch_size = stream.shape[0] - 1, *stream.shape[1:]
+        self.traces["chunk", batch_size, slots] += 1
+
+        def evaluate(states: TrainState, following: jax.Array) -> dict[str, jax.Array]:
+            return self._evaluate_pack(states, hyperparameters, following, train, evaluation)
+
+        shapes = jax.eval_shape(evaluate, states, stream[0])
+
+        def skip(states: TrainState, following: jax.Array) -> dict[str, jax.Array]:
+            del states, following
+            return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        def body(i: jax.Array, carry: Any) -> Any:
+            states, evaluations, norms = carry
+            states, measured = self._pack_step(states, hyperparameters, stream[i], train)
+            results = jax.lax.cond(jnp.any(due[i]), evaluate, skip, states, stream[i + 1])
+            states = states._replace(
+                diverged_at=first_divergence(
+                    states.diverged_at, due[i] & ~results["finite"], states.step
+                )
+            )
+            evaluations = {k: v.at[i].set(results[k]) for k, v in evaluations.items()}
+            norms = {k: v.at[i].set(measured[k]) for k, v in norms.items()}
+            return states, evaluations, norms
+
+        evaluations = {k: jnp.zeros((steps, *v.shape), v.dtype) for k, v in shapes.items()}
+        recorded = NORMS if self.config.record_norms == "every" else ()
+        norms = {name: jnp.zeros((steps, slots), jnp.float32) for name in recorded}
+        return jax.lax.fori_loop(0, count, body, (states, evaluations, norms))
+
+    def _single_step(
+        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One step outside a loop (execution ``loop``)."""
+        slots, batch_size = indices.shape
+        self.traces["loop", batch_size, slots] += 1
+        return self._pack_step(states, hyperparameters, indices, train)

@@ -1,0 +1,196 @@
+"""The step: one pure function for jit, scan, vmap, pmap and shard_map (DESIGN contract 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.study import TrialConfig
+from optimizers import OPTIMIZERS
+from schedules import SCHEDULES
+from workloads.base import Losses, Model, resolve
+
+Hyperparameters = Mapping[str, jax.Array]
+Measurements = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """Everything a trial carries from step to step; a pack has a leading axis [slots]."""
+
+    params: Any
+    model_state: Any
+    opt_state: Any
+    step: jax.Array  # int32 [], updates made
+    train_steps: jax.Array  # int32 [], the trial's length
+    key: jax.Array  # uint32 [2], key data of the dropout role
+    loss_limit: jax.Array  # float32 [], a larger loss is a divergence
+    diverged_at: jax.Array  # int32 [], first step that diverged; 0 while none has
+
+
+class Task(NamedTuple):
+    """The functions behind a configuration."""
+
+    model: Model
+    losses: Losses
+    preprocess: Callable[..., Any]
+
+
+def make_task(config: TrialConfig) -> Task:
+    """Resolve a configuration's model, losses and preprocessing."""
+    workload = config.workload
+    model = resolve(workload.model)(
+        **workload.model_options,
+        dtype=config.precision.compute,
+        param_dtype=config.precision.parameters,
+    )
+    preprocess = resolve(workload.preprocess) if workload.preprocess else _unchanged
+    return Task(model, resolve(workload.losses), preprocess)
+
+
+def _unchanged(batch: Any, key: Any, train: bool) -> Any:
+    del key, train
+    return batch
+
+
+def gather(data: Mapping[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array]:
+    """The batch of these example numbers [B], every weight one."""
+    batch = {role: jnp.take(array, indices, axis=0) for role, array in data.items()}
+    batch["weights"] = jnp.ones(indices.shape, jnp.float32)
+    batch["position"] = jnp.arange(indices.size, dtype=jnp.int32)
+    return batch
+
+
+def make_step(
+    config: TrialConfig, norms: bool | None = None
+) -> Callable[..., tuple[TrainState, Measurements]]:
+    """``step(state, hyperparameters, batch, *, axis_name=None) -> (state, measurements)``.
+
+    The gradient is sum_i w_i grad(l_i) / sum_i w_i c_i over the *global* batch (l_i, c_i: the
+    objective's sum and count of example i), its unclipped norm is measured, then it is
+    transformed and applied. Measurements: ``loss``, ``learning_rate`` and, with ``norms`` (by
+    default where ``record_norms`` is "every"), ``gradient_norm``, ``update_norm`` and
+    ``parameter_norm`` (after the update).
+
+    Divergence is data: a loss that is not finite or above ``state.loss_limit``, or a gradient
+    norm that is not finite, sets ``diverged_at``; nothing is raised and nothing else changes.
+    Where norms are not measured at every step, a gradient that is not finite is found at the next
+    evaluation at the latest: it leaves parameters or optimizer state that are not finite for
+    ever (see `all_finite`).
+    """
+    task = make_task(config)
+    optimizer, schedule = OPTIMIZERS[config.optimizer], SCHEDULES[config.schedule]
+    measure_norms = config.record_norms == "every" if norms is None else norms
+
+    def step(
+        state: TrainState,
+        hyperparameters: Hyperparameters,
+        batch: Mapping[str, jax.Array],
+        *,
+        axis_name: str | None = None,
+    ) -> tuple[TrainState, Measurements]:
+        with jax.default_matmul_precision(config.precision.matmul):
+            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+            loss, grads, model_state = _gradient(
+                task, state, hyperparameters, batch, key, axis_name
+            )
+            multiplier = schedule.multiplier(state.step, state.train_steps, hyperparameters)
+            rate = hyperparameters["learning_rate"] * multiplier
+            rule = optimizer.transformation({**hyperparameters, "learning_rate": rate})
+            updates, opt_state = optax.with_extra_args_support(rule).update(
+                grads, state.opt_state, state.params, value=loss
+            )
+            params = optax.apply_updates(state.params, updates)
+        measurements = {"loss": loss, "learning_rate": rate}
+        bad = ~jnp.isfinite(loss) | (loss > state.loss_limit)
+        if measure_norms:
+            measurements |= {
+                "gradient_norm": optax.tree.norm(grads),
+                "update_norm": optax.tree.norm(updates),
+                "parameter_norm": optax.tree.norm(params),
+            }
+            bad |= ~jnp.isfinite(measurements["gradient_norm"])
+        new = state._replace(
+            params=params,
+            model_state=model_state,
+            opt_state=opt_state,
+            step=state.step + 1,
+            diverged_at=first_divergence(state.diverged_at, bad, state.step + 1),
+        )
+        return new, measurements
+
+    return step
+
+
+def _gradient(
+    task: Task,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array,
+    axis_name: str | None,
+) -> tuple[jax.Array, Any, Any]:
+    """(mean loss, its gradient, new model state) over the global batch."""
+
+    def total(x: jax.Array) -> jax.Array:
+        return jax.lax.psum(x, axis_name) if axis_name else x
+
+    def objective(params: Any) -> tuple[jax.Array, Any]:
+        prepared = task.preprocess(batch, key, True)
+        outputs, model_state = task.model.apply(
+            params,
+            state.model_state,
+            prepared,
+            key=key,
+            train=True,
+            hyperparameters=hyperparameters,
+        )
+        sums, counts = task.losses.objective(outputs, prepared, hyperparameters)
+        # The count is the whole batch's, so shares of devices add up to the exact mean.
+        count = jax.lax.stop_gradient(total(jnp.sum(batch["weights"] * counts)))
+        return jnp.sum(batch["weights"] * sums) / count, model_state
+
+    (loss, model_state), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    return total(loss), jax.tree.map(total, grads), model_state
+
+
+def first_divergence(before: jax.Array, bad: jax.Array, step: jax.Array) -> jax.Array:
+    """``step`` where this is the first divergence, else what was there."""
+    return jnp.where((before == 0) & bad, step, before)
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no number of a tree is infinite or NaN: bool []."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    # 0 * x is 0 for a finite x and NaN for every other.
+    return jnp.isfinite(sum((jnp.sum(x * 0) for x in floats), jnp.float32(0)))
+
+
+def init_state(
+    config: TrialConfig,
+    keys: jax.Array,
+    hyperparameters: Hyperparameters,
+    train_steps: jax.Array,
+    example: Mapping[str, jax.Array],
+) -> TrainState:
+    """The state before the first step; ``keys`` as `randomness.trial_keys`, one example's batch."""
+    task = make_task(config)
+    key = jax.random.wrap_key_data(keys[0])
+    prepared = task.preprocess(example, key, False)
+    params, model_state = task.model.init(key, prepared)
+    rule = OPTIMIZERS[config.optimizer].transformation(hyperparameters)
+    zero = jnp.zeros([], jnp.int32)
+    return TrainState(
+        params=params,
+        model_state=model_state,
+        opt_state=rule.init(params),
+        step=zero,
+        train_steps=jnp.asarray(train_steps, jnp.int32),
+        key=keys[1],
+        loss_limit=jnp.asarray(np.inf, jnp.float32),
+        diverged_at=zero,
+    )
