@@ -22,6 +22,8 @@ class Hyperparameter:
       low, high: the legal interval; ``low`` is excluded where ``low_open``, likewise ``high``.
       space: default search range as plain data (experiments/space.py), None if not searched.
       meaning: one line, with units.
+      searched_from: budget of trials from which a default search includes it (Tuning Playbook:
+        fewer hyperparameters first, more later).
     """
 
     name: str
@@ -32,6 +34,7 @@ class Hyperparameter:
     high_open: bool = False
     space: Mapping[str, Any] | None = None
     meaning: str = ""
+    searched_from: int = 0
 
     def check(self, value: float) -> None:
         """Refuse a value outside the legal interval (ValueError names field and interval)."""
@@ -47,18 +50,56 @@ class Hyperparameter:
 class Optimizer:
     """A row of the registry.
 
-    ``rule`` is the ``"module:function"`` of ``f(learning_rate, **others) ->
-    optax.GradientTransformation`` built from traced scalars; ``learning_rate`` is the current
-    step's rate, peak times schedule.
+    Attributes:
+      name: what users call it; one name, one formula.
+      rule: ``"module:function"`` of ``f(learning_rate, **others) ->
+        optax.GradientTransformation``, built from traced scalars; ``learning_rate`` is the
+        current step's rate, peak times schedule. Its docstring is the specification.
+      hyperparameters: the numbers the rule reads.
+      summary: the rule in one line.
+      evaluation_params: ``"module:function"`` of ``f(state, params) -> params`` where the
+        parameters to evaluate are not those the gradient is taken at; empty elsewhere.
+      needs_loss: True where ``update`` must be given ``value`` (the loss of the whole batch),
+        and ``value_fn`` (params -> that loss) as extra arguments; its state then counts
+        ``function_evaluations``, read by `optimizers.second_order.function_evaluations`.
     """
 
     name: str
     rule: str
     hyperparameters: tuple[Hyperparameter, ...]
     summary: str = ""
+    evaluation_params: str = ""
+    needs_loss: bool = False
 
     def transformation(self, hyperparameters: Mapping[str, Any]) -> Any:
-        """The optax transformation at these (traced) hyperparameters; others are ignored."""
-        module, _, function = self.rule.partition(":")
-        rule = getattr(importlib.import_module(module), function)
-        return rule(**{h.name: hyperparameters[h.name] for h in self.hyperparameters})
+        """The optax transformation at these (traced) hyperparameters; others are ignored.
+
+        It computes and remembers in float32 or wider and returns updates in the dtype of the
+        parameters (`optimizers.leafwise.at_least_float32`).
+        """
+        from optimizers.leafwise import at_least_float32
+
+        rule = resolve(self.rule)
+        return at_least_float32(
+            rule(**{h.name: hyperparameters[h.name] for h in self.hyperparameters})
+        )
+
+    def spaces(self, trials: int) -> dict[str, Mapping[str, Any]]:
+        """Default search space, name -> plain data, for a budget of ``trials`` per batch size.
+
+        A hyperparameter outside it keeps its default.
+        """
+        rows = self.hyperparameters
+        return {row.name: row.space for row in rows if row.space and trials >= row.searched_from}
+
+    def parameters_to_evaluate(self, state: Any, params: Any) -> Any:
+        """The parameters to evaluate, given the transformation's state and the trained ones."""
+        if not self.evaluation_params:
+            return params
+        return resolve(self.evaluation_params)(state, params)
+
+
+def resolve(reference: str) -> Any:
+    """The object that ``"module:attribute"`` names."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -2,24 +2,93 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
+import jax.numpy as jnp
 import optax
 
+from optimizers.leafwise import Scalar
 
-def sgd(learning_rate: jax.Array | float) -> optax.GradientTransformation:
-    """theta_{t+1} = theta_t - eta g_t."""
+
+def sgd(learning_rate: Scalar) -> optax.GradientTransformation:
+    """Stochastic gradient descent.
+
+        theta <- theta - eta g
+
+    Differs: not from ``optax.sgd`` or ``torch.optim.SGD`` without momentum.
+    Reference: Robbins and Monro 1951; Tuning Playbook.
+    """
     return optax.sgd(learning_rate)
 
 
-def momentum(
-    learning_rate: jax.Array | float, momentum: jax.Array | float
-) -> optax.GradientTransformation:
-    """v_{t+1} = gamma v_t + g_t, v_0 = 0; theta_{t+1} = theta_t - eta v_{t+1}."""
+def momentum(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTransformation:
+    """Momentum (heavy ball) with the rate outside the buffer.
+
+        v <- gamma v + g,  v_0 = 0
+        theta <- theta - eta v
+
+    gamma = ``momentum``. A change of the rate acts at once on all of the velocity.
+
+    Differs: not from ``optax.sgd(momentum=...)`` or ``torch.optim.SGD`` (dampening 0);
+    `cs231n_momentum` has the rate inside the buffer.
+    Reference: Polyak 1964; Choi et al. 2019 (arXiv 1910.05446); Tuning Playbook.
+    """
     return optax.sgd(learning_rate, momentum=momentum)
 
 
-def nesterov(
-    learning_rate: jax.Array | float, momentum: jax.Array | float
-) -> optax.GradientTransformation:
-    """v_{t+1} = gamma v_t + g_t, v_0 = 0; theta_{t+1} = theta_t - eta (gamma v_{t+1} + g_t)."""
+def nesterov(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTransformation:
+    """Nesterov momentum in the form that takes the gradient at the current parameters.
+
+        v <- gamma v + g,  v_0 = 0
+        theta <- theta - eta (gamma v + g)
+
+    gamma = ``momentum``; the second line uses the new v.
+
+    Differs: not from ``optax.sgd(nesterov=True)`` or ``torch.optim.SGD(nesterov=True)``.
+    Reference: Nesterov 1983; Sutskever et al. 2013; Choi et al. 2019; Tuning Playbook.
+    """
     return optax.sgd(learning_rate, momentum=momentum, nesterov=True)
+
+
+class CorrectedMomentumState(NamedTuple):
+    """Velocity (like the parameters) and the rate it was scaled with (shape ())."""
+
+    velocity: optax.Params
+    rate: jax.Array
+
+
+def corrected_momentum(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTransformation:
+    """Momentum with the rate inside the buffer and Goyal's momentum correction.
+
+        v <- gamma (eta_t / eta_{t-1}) v + eta_t g,  v_0 = 0
+        theta <- theta - v
+
+    gamma = ``momentum``. Without the factor eta_t / eta_{t-1} (`cs231n_momentum`) a rate that
+    jumps meets a velocity still scaled with the old one. With it the rule equals `momentum` as
+    long as the rate stays positive; where eta_{t-1} is 0 so is v, and the factor is taken as 0.
+
+    Differs: Optax and PyTorch have no such rule; their momentum keeps the rate outside.
+    Reference: Goyal et al. 2017 (arXiv 1706.02677), section 3, remark 2.
+    """
+
+    def init(params: optax.Params) -> CorrectedMomentumState:
+        dtype = jnp.result_type(*jax.tree.leaves(params))
+        return CorrectedMomentumState(optax.tree.zeros_like(params), jnp.zeros([], dtype))
+
+    def update(
+        gradients: optax.Updates,
+        state: CorrectedMomentumState,
+        params: optax.Params | None = None,
+    ) -> tuple[optax.Updates, CorrectedMomentumState]:
+        del params
+        rate = jnp.asarray(learning_rate, state.rate.dtype)
+        positive = state.rate > 0
+        ratio = jnp.where(positive, rate / jnp.where(positive, state.rate, 1.0), 0.0)
+        velocity = jax.tree.map(
+            lambda v, g: momentum * ratio * v + learning_rate * g, state.velocity, gradients
+        )
+        updates = jax.tree.map(jnp.negative, velocity)
+        return updates, CorrectedMomentumState(velocity, rate)
+
+    return optax.GradientTransformation(init, update)

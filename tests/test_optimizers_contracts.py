@@ -1,0 +1,183 @@
+"""Contracts that every optimizer of the table keeps; a new row inherits them all."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from optimizers_twins import TWINS
+
+from optimizers import OPTIMIZERS
+
+STEPS = 20
+NAMES = [name for name, optimizer in OPTIMIZERS.items() if not optimizer.needs_loss]
+# Two values each, so that a hyperparameter that is ignored or swapped shows.
+VALUES = {
+    "learning_rate": (0.1, 0.03),
+    "momentum": (0.9, 0.5),
+    "beta": (0.9, 0.7),
+    "beta1": (0.9, 0.8),
+    "beta2": (0.99, 0.95),
+    "decay": (0.9, 0.99),
+    "decay_exponent": (0.8, 0.6),
+    "epsilon": (1e-3, 1e-1),
+    "weight_decay": (0.1, 0.01),
+    "trust_coefficient": (0.1, 0.03),
+    "adam_learning_rate_factor": (0.3, 0.1),
+}
+# Eigenvalues of Shampoo's statistics lie between epsilon and about 1e3 here, and eigh's error is
+# 1e-16 times the largest: a smaller epsilon would measure LAPACK, not the rule.
+OVERRIDES = {"shampoo": {"epsilon": (1.0, 2.0)}}
+SHAPES = {"bias": (5,), "conv": (1, 2, 3, 4), "kernel": (3, 2)}
+MATRIX_RULES = ("muon", "shampoo", "adafactor", "lamb", "lars")
+"""Rules that mix the entries of an array: errors are relative to the array's largest entry."""
+TOLERANCE_FLOAT64 = 1e-12
+TOLERANCE_FLOAT32 = 5e-5
+"""Rounding is 6e-8 an operation; 20 steps of about ten operations, some cancelling (momentum
+against the new gradient, schedule-free y against z), measured at up to 3e-5 over the table."""
+
+
+def hyperparameters(name: str, which: int) -> dict[str, float]:
+    """Every number is one that float32 holds exactly, so that both precisions get the same."""
+    values = VALUES | OVERRIDES.get(name, {})
+    rows = OPTIMIZERS[name].hyperparameters
+    return {row.name: float(np.float32(values[row.name][which])) for row in rows}
+
+
+@functools.cache
+def problem() -> tuple[dict, dict, np.ndarray]:
+    """(parameters, gradients [steps, ...] spanning 1e-8..10, rate factors [steps])."""
+    random = np.random.default_rng(7)
+    params = {name: random.normal(size=shape) for name, shape in SHAPES.items()}
+    gradients = {}
+    for name, shape in SHAPES.items():
+        size = 10.0 ** random.uniform(-8, 1, size=(STEPS, *shape))
+        gradients[name] = size * random.choice([-1.0, 1.0], size=size.shape)
+    factors = np.linspace(0.5, 1.0, STEPS) * (1 + 0.3 * np.cos(np.arange(STEPS)))
+    return jax.tree.map(lambda x: x.astype(np.float32).astype(float), (params, gradients, factors))
+
+
+def run(name, params, gradients, factors, hp):
+    """Displacements from the start, [steps, ...], of an optimizer fed given gradients."""
+    optimizer = OPTIMIZERS[name]
+
+    def at(factor):
+        now = {**hp, "learning_rate": hp["learning_rate"] * factor}
+        return optimizer.transformation(now)
+
+    def step(carry, inputs):
+        params, displacement, state = carry
+        gradient, factor = inputs
+        updates, state = at(factor).update(gradient, state, params)
+        displacement = optax.apply_updates(displacement, updates)
+        return (optax.apply_updates(params, updates), displacement, state), displacement
+
+    start = (params, optax.tree.zeros_like(params), at(factors[0]).init(params))
+    return jax.lax.scan(step, start, (gradients, factors))[1]
+
+
+def twin_displacements(name: str, hp: dict[str, float]) -> dict[str, np.ndarray]:
+    params, gradients, factors = problem()
+    others = {k: v for k, v in hp.items() if k != "learning_rate"}
+    rates = hp["learning_rate"] * factors
+    return {
+        leaf: np.stack(list(TWINS[name](w, gradients[leaf], rates, **others))) - w
+        for leaf, w in params.items()
+    }
+
+
+def relative_error(name: str, got: dict, wanted: dict) -> float:
+    """Largest error of a path over its own largest displacement, per entry or per array."""
+    worst = 0.0
+    for leaf, path in wanted.items():
+        axes = tuple(range(path.ndim)) if name in MATRIX_RULES else (0,)
+        scale = np.max(np.abs(path), axis=axes, keepdims=True)
+        worst = max(worst, float(np.max(np.abs(np.asarray(got[leaf]) - path) / scale)))
+    return worst
+
+
+def as_dtype(tree, dtype):
+    return jax.tree.map(lambda array: jnp.asarray(array, dtype), tree)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_its_float64_twin(name):
+    assert_equals_twin(name, jnp.float64, TOLERANCE_FLOAT64)
+
+
+def assert_equals_twin(name, dtype, tolerance):
+    with jax.enable_x64(dtype == jnp.float64):
+        compiled = jax.jit(functools.partial(run, name))
+        for which in (0, 1):
+            hp = hyperparameters(name, which)
+            got = compiled(*as_dtype((*problem(), hp), dtype))
+            error = relative_error(name, got, twin_displacements(name, hp))
+            assert error < tolerance, f"hyperparameters {hp}: {error:.1e}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_vmapped_without_recompilation(name):
+    """float32 stays near the twin, traces once for all values, and packs as it runs alone."""
+    traces = []
+
+    def counted(*arguments):
+        traces.append(1)
+        return run(name, *arguments)
+
+    single = jax.jit(counted)
+    arguments = as_dtype(problem(), jnp.float32)
+    choices = [hyperparameters(name, which) for which in (0, 1)]
+    alone = [single(*arguments, as_dtype(hp, jnp.float32)) for hp in choices]
+    assert len(traces) == 1
+    for hp, got in zip(choices, alone, strict=True):
+        error = relative_error(name, got, twin_displacements(name, hp))
+        assert error < TOLERANCE_FLOAT32, f"hyperparameters {hp}: {error:.1e}"
+    stacked = jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *choices)
+    packed = jax.jit(jax.vmap(functools.partial(run, name), (None, None, None, 0)))
+    together = packed(*arguments, stacked)
+    for slot, got in enumerate(alone):
+        wanted = jax.tree.map(np.asarray, got)
+        in_slot = {leaf: path[slot] for leaf, path in together.items()}
+        assert relative_error(name, in_slot, wanted) < TOLERANCE_FLOAT32
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_dtypes_are_kept(name, dtype):
+    """Updates come in the parameters' dtype; the state's dtypes do not change (float32 or int)."""
+    params = as_dtype(problem()[0], dtype)
+    hp = as_dtype(hyperparameters(name, 0), jnp.float32)
+
+    def step(params, hp):
+        rule = OPTIMIZERS[name].transformation(hp)
+        state = rule.init(params)
+        return (state, *rule.update(params, state, params))
+
+    before, updates, after = jax.eval_shape(step, params, hp)
+    assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
+    kinds = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(before)]
+    assert kinds == [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)]
+    assert {kind for _, kind in kinds} <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}
+
+
+def test_states_survive_a_checkpoint_bit_for_bit(tmp_path):
+    params, gradients, _ = as_dtype(problem(), jnp.float32)
+    states = {}
+    for name in NAMES:
+        rule = OPTIMIZERS[name].transformation(hyperparameters(name, 0))
+        first = jax.tree.map(lambda g: g[0], gradients)
+        states[name] = rule.update(first, rule.init(params), params)[1]
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "states", states)
+        checkpointer.wait_until_finished()
+        like = jax.tree.map(jnp.zeros_like, states)
+        restored = checkpointer.restore(tmp_path / "states", like)
+    assert jax.tree.structure(restored) == jax.tree.structure(states)
+    for saved, read in zip(jax.tree.leaves(states), jax.tree.leaves(restored), strict=True):
+        assert saved.dtype == read.dtype
+        assert np.asarray(saved).tobytes() == np.asarray(read).tobytes()
