@@ -150,14 +150,17 @@ def gather(
     return gathered
 
 
+def needs_compaction(groups: Sequence[Group]) -> bool:
+    """Whether the small groups have become many."""
+    return sum(group.size < SMALL_BYTES for group in groups) > MOST_SMALL_GROUPS
+
+
 def compact(records: Path, groups: Sequence[Group], number: int) -> list[Group]:
-    """Merges the small groups into group ``number`` once they are many; the groups then live.
+    """Merges the small groups into group ``number``; the groups that then live.
 
     Superseded rows are dropped, so that the merged group may count as the newest.
     """
     small = [group for group in groups if group.size < SMALL_BYTES]
-    if len(small) <= MOST_SMALL_GROUPS:
-        return list(groups)
     merged = {
         table: ordered(rows) for table, rows in gather(records, small, groups, TABLES).items()
     }

@@ -25,7 +25,8 @@ learning_rate``.
 study.json: ``schema_version``; ``study`` (Study.describe(): name, question, workload, goal,
 optimizer, schedule, batch_sizes, train_steps, trials, seeds, budgets, space, fixed, precision,
 evaluation, ...); ``dataset`` (name, sizes, source, checksum); ``identity``;
-``hyperparameters`` (column names); ``environment`` (versions, device, commit);
+``hyperparameters`` (column names); ``environment`` (versions, device, commit) in which the
+record began, ``environments`` all it was continued in;
 ``plans`` (list; a trial's ``plan`` is its index here).
 """
 

@@ -202,8 +202,9 @@ class Writer:
         with disk_errors(self.folder):
             self._groups.append(groups.write_group(self._records, self._next_number(), parts))
         self._recorded |= {r.trial.key: (r.status, r.trial.identity) for r in fresh}
-        with disk_errors(self.folder):
-            self._groups = groups.compact(self._records, self._groups, self._next_number())
+        if groups.needs_compaction(self._groups):
+            with disk_errors(self.folder):
+                self._groups = groups.compact(self._records, self._groups, self._next_number())
 
     def _next_number(self) -> int:
         # Taken before the writing: a number whose writing failed is not used again.
@@ -237,7 +238,7 @@ def _merged(folder: Path, study: Mapping[str, Any], resume: bool) -> tuple[dict[
     if not (folder / STUDY_FILE).exists():
         if any((folder / RECORDS_FOLDER).glob("trials-*.parquet")):
             raise RecordError(f"the folder {folder} holds records but no {STUDY_FILE}")
-        return new, True
+        return _grown(new, new), True
     stored = read_study(folder)
     if not resume:
         raise RecordError(f"the folder {folder} already holds a record of study {_name(stored)!r}")
@@ -254,13 +255,14 @@ def _merged(folder: Path, study: Mapping[str, Any], resume: bool) -> tuple[dict[
 def _grown(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """``stored`` with what ``new`` adds; nothing that was recorded is lost."""
     old, asked = stored.get("study", {}), new.get("study", {})
+    lengths = {**asked.get("train_steps", {}), **old.get("train_steps", {})}
     question = {
         **old,
         **asked,
         "trials": max(old.get("trials", 0), asked.get("trials", 0)),
         "seeds": _union(old.get("seeds", []), asked.get("seeds", [])),
         "batch_sizes": sorted({*old.get("batch_sizes", []), *asked.get("batch_sizes", [])}),
-        "train_steps": {**asked.get("train_steps", {}), **old.get("train_steps", {})},
+        "train_steps": dict(sorted(lengths.items(), key=lambda item: int(item[0]))),
     }
     grown = {**stored, **new, "study": question}
     grown["plans"] = _union(stored.get("plans", []), new["plans"])

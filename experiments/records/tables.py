@@ -113,6 +113,6 @@ def _column(
         np.asarray(m[name] if name in m else np.zeros(length), dtype=dtype)
         for m, length in zip(measured, lengths, strict=True)
     ]
-    values = pl.Series(name, np.concatenate(pieces)) if pieces else pl.Series(name, [], pl.Float64)
+    values = pl.Series(name, np.concatenate([np.zeros(0, dtype), *pieces]))
     missing = np.repeat([name not in m for m in measured], lengths)
     return values.set(pl.Series(missing), None) if missing.any() else values
