@@ -1,1 +1,70 @@
+"""One file a scientific question: its docstring holds question, command, time, expected result.
 
+A file defines ``STUDY`` and may define ``SMOKE``, the same question shrunk to a minute or so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from experiments.study import Study
+from workloads.base import unknown_name
+
+STUDIES: dict[str, str] = {
+    "quickstart": "experiments.studies.quickstart",
+}
+
+
+def get(name: str, smoke: bool = False) -> Study:
+    """The study called ``name``, or in the Python file of that path; its smoke variant if asked.
+
+    Raises:
+      ValueError: an unknown name (the message lists the known ones), a file that is not there,
+        that fails, or that defines no STUDY.
+    """
+    module = _from_file(Path(name)) if name.endswith(".py") else _from_registry(name)
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise ValueError(f"study file {name} must define STUDY, an experiments.study.Study")
+    return getattr(module, "SMOKE", None) or shrunk(study) if smoke else study
+
+
+def _from_registry(name: str) -> ModuleType:
+    if name not in STUDIES:
+        raise unknown_name("study", name, STUDIES)
+    return importlib.import_module(STUDIES[name])
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ValueError(f"study file {path} does not exist")
+    name = f"study_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # A model defined in the file is recorded as "module:name" and must be found there.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"study file {path} fails: {type(error).__name__}: {error}") from error
+    return module
+
+
+def shrunk(study: Study) -> Study:
+    """A smoke variant: three batch sizes, four trials, a tenth of the budgets."""
+    sizes = study.batch_sizes
+    return dataclasses.replace(
+        study,
+        name=f"{study.name}-smoke",
+        batch_sizes=tuple({sizes[0], sizes[len(sizes) // 2], sizes[-1]}),
+        train_steps={},
+        trials=4,
+        step_budget=math.ceil(study.step_budget / 10),
+        example_budget=math.ceil(study.example_budget / 10),
+    )

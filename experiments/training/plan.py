@@ -49,6 +49,7 @@ class Plan:
       seconds_per_step: batch size -> wall-clock seconds of one trial-step, all workers busy.
       workers: packs trained at a time, each from its own thread.
       record_norms: "every", "evaluations" or "off".
+      request: what was asked for: "auto", "loop", "scan" or "packed".
       reason: one line.
       probe: what was measured: rows of batch_size, execution, seconds_per_step.
       probe_seconds: what measuring cost.
@@ -59,6 +60,7 @@ class Plan:
     seconds_per_step: Mapping[int, float]
     workers: int
     record_norms: str
+    request: str
     reason: str
     probe: Sequence[Mapping[str, Any]] = ()
     probe_seconds: float = 0.0
@@ -102,27 +104,21 @@ def candidates() -> list[Execution]:
     return [Execution("scan"), *packs, Execution("loop")]
 
 
-MakeTrial = Callable[[int, int], Trial]
-"""(batch size, index) -> a trial to measure with; its results are thrown away."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Workplan:
     """What a plan is made for.
 
     Attributes:
       steps: batch size -> trial-steps the study will make there.
-      evaluations: evaluations per step, over the whole study.
+      evaluations: evaluations per step of a trial, by batch size.
       make_program: record_norms -> programs.
-      make_trial: (batch size, index) -> a trial to measure with.
-      spacing: of the evaluation grid.
+      make_trial: (batch size, index) -> a trial to measure with; its results are thrown away.
     """
 
     steps: Mapping[int, int]
-    evaluations: float
+    evaluations: Mapping[int, float]
     make_program: Callable[[str], Program]
-    make_trial: MakeTrial
-    spacing: float = 0.05
+    make_trial: Callable[[int, int], Trial]
 
 
 def make_plan(
@@ -136,12 +132,13 @@ def make_plan(
     """
     workers = workers or default_workers()
     probe = _Probe(work, workers)
-    cheap = "evaluations" if work.evaluations <= NORMS_MAY_COST - 1 else "off"
+    rare = max(work.evaluations.values()) <= NORMS_MAY_COST - 1
+    cheap = "evaluations" if rare else "off"
     norms = cheap if record_norms == "auto" else record_norms
     if execution != "auto":
         asked = Execution(execution, DEFAULT_PACK if execution == "packed" else 1)  # type: ignore[arg-type]
         chosen = dict.fromkeys(work.steps, asked)
-        return probe.plan(chosen, norms, f"--execution {execution}")
+        return probe.plan(chosen, norms, execution, "as asked")
     program = work.make_program(norms)
     batch_sizes = sorted(work.steps)
     spots = list(
@@ -153,7 +150,7 @@ def make_plan(
                 probe.measure(program, batch_size, candidate)
     if not probe.found:
         chosen = dict.fromkeys(work.steps, Execution("scan"))
-        return probe.plan(chosen, norms, "default: a probe would cost more than the study saves")
+        return probe.plan(chosen, norms, execution, "default: the study is too short for a probe")
     chosen = {b: min(probe.candidates, key=lambda e: probe.estimate(b, e)) for b in batch_sizes}
     if record_norms == "auto" and probe.affordable:
         middle = spots[-1]
@@ -162,7 +159,7 @@ def make_plan(
         )
         if seconds <= NORMS_MAY_COST * probe.estimate(middle, chosen[middle]):
             norms = "every"
-    return probe.plan(chosen, norms, "measured")
+    return probe.plan(chosen, norms, execution, "measured")
 
 
 @dataclasses.dataclass
@@ -201,7 +198,7 @@ class _Probe:
             self.work, program, batch_size, execution, self.workers
         )
 
-    def plan(self, chosen: Mapping[int, Execution], norms: str, reason: str) -> Plan:
+    def plan(self, chosen: Mapping[int, Execution], norms: str, request: str, reason: str) -> Plan:
         """The plan of these executions, with what was measured."""
         rows = [
             {"batch_size": b, **dataclasses.asdict(e), "seconds_per_step": seconds}
@@ -209,7 +206,8 @@ class _Probe:
         ]
         seconds = {b: self.estimate(b, e) for b, e in chosen.items()}
         spent = self.spent if self.found else 0.0
-        return Plan(chosen, seconds, self.workers, norms, reason, rows, spent, device_name())
+        name = device_name()
+        return Plan(chosen, seconds, self.workers, norms, request, reason, rows, spent, name)
 
     def estimate(self, batch_size: int, execution: Execution) -> float:
         """Seconds of a trial-step, measured or interpolated between measured batch sizes.
@@ -242,9 +240,13 @@ def _seconds_per_step(
     steps, seconds = [0] * workers, [0.0] * workers
     together = threading.Barrier(workers)
 
+    def grid(train_steps: int) -> Sequence[int]:
+        # As dense as a trial's own grid is on average; its first steps alone are denser.
+        return range(1, train_steps + 1, max(1, round(1 / work.evaluations[batch_size])))
+
     def train(worker: int) -> None:
         slots = execution.slots
-        population = Population(program, batch_size, slots, execution.mode, work.spacing)
+        population = Population(program, batch_size, slots, execution.mode, grid)
         first = worker * slots
         pending = [work.make_trial(batch_size, i) for i in range(first, first + slots)]
         began = 0.0

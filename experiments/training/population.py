@@ -32,9 +32,8 @@ class _Slot:
     order: ExampleOrder
     grid: np.ndarray
     following: np.ndarray  # int32 [B], the next step's examples
-    started: float
     step: int = 0
-    share: float = 0.0
+    seconds: float = 0.0  # wall-clock, the chunk's time shared by the trials in it
     evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     norms: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
 
@@ -47,7 +46,7 @@ class Population:
       batch_size: B.
       slots: N, a power of two (1 unless ``mode`` is "packed").
       mode: "loop" dispatches every step, "scan" and "packed" many steps in one call.
-      spacing: of the evaluation grid.
+      grid: train_steps -> the steps after which a trial is evaluated, ascending.
       plan: index recorded with every result.
     """
 
@@ -57,7 +56,7 @@ class Population:
         batch_size: int,
         slots: int = 1,
         mode: Mode = "scan",
-        spacing: float = 0.05,
+        grid: Callable[[int], Sequence[int]] = evaluation_steps,
         plan: int = 0,
     ):
         if slots < 1 or slots & (slots - 1):
@@ -65,7 +64,7 @@ class Population:
         self._program = program
         self._batch_size = batch_size
         self._mode = mode
-        self._spacing = spacing
+        self._grid = grid
         self._plan = plan
         self._slots: list[_Slot | None] = [None] * slots
         self._states: Any = None
@@ -103,6 +102,10 @@ class Population:
 
     def _start(self, slot: int, trial: Trial) -> None:
         program = self._program
+        order = ExampleOrder(trial.seed, trial.index, program.examples)
+        grid = np.asarray(self._grid(trial.train_steps))
+        following = order.take(self._batch_size)
+        self._slots[slot] = _Slot(trial, order, grid, following)
         if self._states is None:
             self._states, self._pack = program.empty(len(self._slots), trial.hyperparameters)
         self._states, self._pack = program.start(
@@ -115,10 +118,6 @@ class Population:
             program.train,
             program.evaluation,
         )
-        order = ExampleOrder(trial.seed, trial.index, program.examples)
-        grid = np.asarray(evaluation_steps(trial.train_steps, self._spacing))
-        following = order.take(self._batch_size)
-        self._slots[slot] = _Slot(trial, order, grid, following, time.perf_counter())
 
     def _length(self) -> int:
         """Steps of the next chunk: about `TARGET_CHUNK_SECONDS`, never past a trial's end."""
@@ -161,7 +160,7 @@ class Population:
         for i, slot in enumerate(self._slots):
             if slot is not None:
                 self._collect(slot, i, count, due, evaluations, norms, int(diverged[i]))
-                slot.share += seconds / len(running)
+                slot.seconds += seconds / len(running)
         return count * len(running)
 
     def _chunk(self, stream: np.ndarray, due: np.ndarray, count: int) -> tuple[Any, Any, Any]:
@@ -258,7 +257,7 @@ class Population:
                 slot.step,
                 _joined(slot.evaluations, slot.step, infeasible),
                 _joined(slot.norms, slot.step, False) if slot.norms else None,
-                slot.share,
+                slot.seconds,
                 self._plan,
             )
             self._slots[i] = None
