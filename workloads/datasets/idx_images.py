@@ -76,6 +76,13 @@ def read_files(spec: IdxImages, files: Mapping[str, Path]) -> dict[str, np.ndarr
             )
         if labels.size and labels.max() >= spec.classes:
             raise DataError(f"{path}: label {labels.max()}, expected 0..{spec.classes - 1}")
+    sizes = {split: arrays[f"{split}_images"].shape[1:] for split in ("train", "test")}
+    if sizes["train"] != sizes["test"]:
+        (height, width), (expected_height, expected_width) = sizes["test"], sizes["train"]
+        raise DataError(
+            f"{files['test_images']}: images of {height}x{width} pixels, expected "
+            f"{expected_height}x{expected_width} as in training"
+        )
     return arrays
 
 
