@@ -20,7 +20,7 @@ from pathlib import Path
 
 from experiments.records.store import Writer
 from experiments.search.samplers import point
-from experiments.study import Study, evaluation_steps
+from experiments.study import Study, StudyError, evaluation_steps
 from experiments.training.environment import enable_compilation_cache, environment
 from experiments.training.plan import Plan, Workplan, device_name, make_plan
 from experiments.training.population import Population
@@ -30,10 +30,6 @@ from workloads import datasets
 
 COMMIT_SECONDS = 1.0
 FINAL = (Status.COMPLETE, Status.INFEASIBLE)
-
-
-class StudyError(Exception):
-    """A study that cannot go on, in one line."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,10 @@ SCHEMA_VERSION = 1
 """Version of what an identity covers; bump it when a change of code changes results."""
 
 
+class StudyError(Exception):
+    """A study that cannot go on, in one line; what finished is recorded."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Precision:
     """Number formats of a trial.
@@ -268,30 +272,30 @@ class Study:
     def describe(self) -> dict[str, Any]:
         """The whole question as JSON values, for the record."""
         assert self.space is not None and self.goal is not None
-        described = dict(
-            name=self.name,
-            question=self.question,
-            expected=self.expected,
-            workload=self.workload.describe(),
-            goal=dataclasses.asdict(self.goal),
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            batch_sizes=list(self.batch_sizes),
-            train_steps={str(b): self.length(b) for b in self.batch_sizes},
-            step_budget=self.step_budget,
-            example_budget=self.example_budget,
-            train_size=self.train_size,
-            trials=self.trials,
-            seeds=list(self.seeds),
-            space={name: spaces.to_json(d) for name, d in self.space.items()},
-            fixed={k: v for k, v in self.hyperparameters.items() if v is not None},
-            precision=dataclasses.asdict(self.precision),
-            evaluation_spacing=self.evaluation_spacing,
-            train_evaluation_examples=self.train_evaluation_examples,
-            divergence_factor=self.divergence_factor,
-            record_norms=self.record_norms,
-            sampler=self.sampler,
-        )
+        described = {
+            "name": self.name,
+            "question": self.question,
+            "expected": self.expected,
+            "workload": self.workload.describe(),
+            "goal": dataclasses.asdict(self.goal),
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+            "batch_sizes": list(self.batch_sizes),
+            "train_steps": {str(b): self.length(b) for b in self.batch_sizes},
+            "step_budget": self.step_budget,
+            "example_budget": self.example_budget,
+            "train_size": self.train_size,
+            "trials": self.trials,
+            "seeds": list(self.seeds),
+            "space": {name: spaces.to_json(d) for name, d in self.space.items()},
+            "fixed": {k: v for k, v in self.hyperparameters.items() if v is not None},
+            "precision": dataclasses.asdict(self.precision),
+            "evaluation_spacing": self.evaluation_spacing,
+            "train_evaluation_examples": self.train_evaluation_examples,
+            "divergence_factor": self.divergence_factor,
+            "record_norms": self.record_norms,
+            "sampler": self.sampler,
+        }
         return json.loads(json.dumps(described))
 
     def config(self, record_norms: Literal["every", "evaluations", "off"]) -> TrialConfig:

@@ -17,6 +17,8 @@ from workloads.base import unknown_name
 
 STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
+    "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
+    "fashion_mnist_fc": "experiments.studies.fashion_mnist_fc",
 }
 
 

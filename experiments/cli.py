@@ -1,0 +1,231 @@
+"""The command ``batchscale``. It parses, calls one function, and turns failures into one line.
+
+Exit codes: 0 done; 1 the study could not go on (what finished is recorded); 2 bad input, nothing
+on disk was changed; 130 interrupted. Every import that costs time is made by the command that
+needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+LISTED = ("workloads", "optimizers", "schedules", "studies")
+EXECUTIONS = ("auto", "loop", "scan", "packed")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"batchscale: error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """A parser of whole numbers of at least ``low``."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("+-").isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {low}, got {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = _Parser(prog="batchscale", description="Batch-size scaling studies in JAX.")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="what there is to run")
+    listing.add_argument("kind", nargs="?", choices=LISTED, help="default: all")
+    listing.set_defaults(function=list_names)
+
+    run = commands.add_parser("run", help="run a study, or finish one")
+    run.add_argument(
+        "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
+    )
+    run.add_argument("--out", type=Path, metavar="DIR", help="record's folder (runs/STUDY)")
+    run.add_argument("--smoke", action="store_true", help="the same question, shrunk to minutes")
+    run.add_argument("--seed", type=whole_number(0), metavar="N", help="seed of the search")
+    run.add_argument(
+        "--trials", type=whole_number(1), metavar="N", help="COMPLETE trials per batch size"
+    )
+    run.add_argument(
+        "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="these only"
+    )
+    run.add_argument("--optimizer", metavar="NAME", help="another optimizer, its own search space")
+    run.add_argument(
+        "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
+    )
+    run.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
+    run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
+    run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
+    run.set_defaults(function=run_command)
+
+    report = commands.add_parser("report", help="rebuild the report from the record alone")
+    report.add_argument("folder", type=Path, metavar="DIR")
+    report.set_defaults(function=report_command)
+
+    steps = commands.add_parser("steps-to-result", help="steps to a goal, per batch size")
+    steps.add_argument("folder", type=Path, metavar="DIR")
+    steps.add_argument("--goal", type=float, metavar="X", help="default: the study's")
+    steps.add_argument("--csv", type=Path, metavar="FILE", help="write the table here too")
+    steps.set_defaults(function=steps_command)
+    return parser
+
+
+def list_names(options: argparse.Namespace) -> int:
+    """Names and one line each."""
+    for kind in [options.kind] if options.kind else LISTED:
+        rows = _rows(kind)
+        width = max(len(name) for name, _ in rows)
+        print(f"{kind}:")
+        for name, summary in rows:
+            print(f"  {name:<{width}}  {summary}".rstrip())
+    return 0
+
+
+def _rows(kind: str) -> list[tuple[str, str]]:
+    if kind == "optimizers":
+        from optimizers import OPTIMIZERS
+
+        return [(name, row.summary) for name, row in OPTIMIZERS.items()]
+    if kind == "schedules":
+        from schedules import SCHEDULES
+
+        return [(name, row.summary) for name, row in SCHEDULES.items()]
+    if kind == "workloads":
+        import workloads
+
+        found = [workloads.get(name) for name in workloads.WORKLOADS]
+        return [
+            (
+                w.name,
+                f"{w.dataset}; goal {w.goal.column} {_sign(w.goal.direction)} {w.goal.value:g}",
+            )
+            for w in found
+        ]
+    from experiments import studies
+
+    return [(name, studies.get(name).question) for name in studies.STUDIES]
+
+
+def _sign(direction: str) -> str:
+    return "<" if direction == "min" else ">"
+
+
+def chosen_study(options: argparse.Namespace) -> Any:
+    """The study that ``run`` was asked for, with the options' changes."""
+    import dataclasses
+
+    from experiments import studies
+    from optimizers import OPTIMIZERS
+    from workloads.base import unknown_name
+
+    study = studies.get(options.study, smoke=options.smoke)
+    changes: dict[str, Any] = {}
+    if options.optimizer is not None and options.optimizer != study.optimizer:
+        if options.optimizer not in OPTIMIZERS:
+            raise unknown_name("optimizer", options.optimizer, OPTIMIZERS)
+        own = {row.name for row in OPTIMIZERS[study.optimizer].hyperparameters}
+        changes |= {
+            "name": f"{study.name}-{options.optimizer}",
+            "optimizer": options.optimizer,
+            "space": None,
+            "fixed": {name: value for name, value in study.fixed.items() if name not in own},
+        }
+    if options.seed is not None:
+        changes["seeds"] = (options.seed,)
+    if options.trials is not None:
+        changes["trials"] = options.trials
+    if options.batch_sizes is not None:
+        changes["batch_sizes"] = tuple(options.batch_sizes)
+    return dataclasses.replace(study, **changes)
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run, report, summarise."""
+    study = chosen_study(options)
+    folder = options.out or Path("runs") / study.name
+    from experiments.progress import shown_progress
+    from experiments.run import run_study
+
+    with shown_progress(study) as observe:
+        run_study(
+            study,
+            folder,
+            execution=options.execution,
+            data_dir=options.data_dir,
+            resume=not options.no_resume,
+            keep_going=options.keep_going,
+            observe=observe,
+        )
+    return _summarise(folder)
+
+
+def report_command(options: argparse.Namespace) -> int:
+    """Rebuild report/ from the records."""
+    return _summarise(options.folder)
+
+
+def _summarise(folder: Path) -> int:
+    from experiments.records.store import read
+    from experiments.report.page import write_report
+    from experiments.report.terminal import print_summary
+
+    record = read(folder)
+    print_summary(record)
+    print(f"report: {write_report(folder)}")
+    return 0
+
+
+def steps_command(options: argparse.Namespace) -> int:
+    """The table on the terminal, and as CSV."""
+    from experiments.records.store import read
+    from experiments.report.terminal import print_steps_to_result, write_steps_to_result_csv
+
+    record = read(options.folder)
+    print_steps_to_result(record, options.goal)
+    if options.csv:
+        write_steps_to_result_csv(record, options.goal, options.csv)
+        print(f"written: {options.csv}")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.function(options)
+    except KeyboardInterrupt:
+        command = "batchscale " + " ".join(a for a in arguments if a != "--no-resume")
+        print(f"\ninterrupted; what finished is recorded. Go on with: {command}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        from experiments.records.store import RecordError
+        from experiments.study import StudyError
+        from workloads.datasets.base import DataError
+
+        if options.traceback:
+            raise
+        line = " ".join(str(error).split())
+        if isinstance(error, (ValueError, OSError, RecordError, DataError, StudyError)):
+            print(f"batchscale: error: {line}", file=sys.stderr)
+            return 1 if isinstance(error, StudyError) else 2
+        print(
+            f"batchscale: defect: {type(error).__name__}: {line} "
+            "(please report it with what --traceback shows)",
+            file=sys.stderr,
+        )
+        return 1
