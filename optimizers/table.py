@@ -203,7 +203,36 @@ _SCHEDULE_FREE = (
     ),
 )  # fmt: skip
 
+_UNIT_RATE = Hyperparameter(
+    "learning_rate", 1.0, 0.0, 1e6, low_open=True, meaning="length tried first; leave it at 1"
+)
+_DAMPING = Hyperparameter(
+    "damping", 1e-3, 0.0, 1e12,
+    space={"type": "real", "low": 1e-6, "high": 10.0, "scale": "log"},
+    meaning="lambda added to the Hessian's diagonal",
+)  # fmt: skip
+
+_SECOND_ORDER = (
+    Optimizer(
+        "lbfgs", "optimizers.second_order:lbfgs", (_UNIT_RATE,),
+        "theta += a p, p = -H g from 10 pairs, a by a strong Wolfe line search",
+        needs_loss=True,
+    ),
+    Optimizer(
+        "newton", "optimizers.second_order:newton", (_UNIT_RATE, _DAMPING),
+        "theta -= eta (H + lambda I)^(-1) g", needs_loss=True,
+    ),
+    Optimizer(
+        "hessian_free", "optimizers.second_order:hessian_free",
+        (_UNIT_RATE, _DAMPING,
+         Hyperparameter("tolerance", 0.01, 0.0, 1.0, low_open=True, high_open=True,
+                        meaning="CG stops at this residual over |g|")),
+        "(H + lambda I) p = -g by conjugate gradients; theta += a p, a by backtracking",
+        needs_loss=True,
+    ),
+)  # fmt: skip
+
 OPTIMIZERS: dict[str, Optimizer] = {
     optimizer.name: optimizer
-    for optimizer in (*_FIRST_ORDER, *_ADAPTIVE, *_RECENT, *_SCHEDULE_FREE)
+    for optimizer in (*_FIRST_ORDER, *_ADAPTIVE, *_RECENT, *_SCHEDULE_FREE, *_SECOND_ORDER)
 }
