@@ -78,6 +78,7 @@ def test_the_files_are_the_published_ones(files):
         assert hashlib.sha256(whole).hexdigest() == published[path.name]
 
 
+@pytest.mark.slow
 def test_tfds_prepared_from_the_files_without_tensorflow_gives_the_same_arrays(files, tmp_path):
     """What TFDS then reads, put back in order, equals the IDX files; a full, real round."""
     import sys
