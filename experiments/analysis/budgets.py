@@ -11,7 +11,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, TRIAL, Record, choose_goal, read_question
+from experiments.analysis.question import (
+    SEARCH,
+    TRIAL,
+    Record,
+    choose_goal,
+    measurements,
+    read_question,
+)
 from experiments.analysis.steps_to_result import counted_trials
 from experiments.analysis.uncertainty import STANDARD, Bootstrap, bootstrap_best
 from workloads.base import Goal
@@ -38,16 +45,16 @@ def best_within(
     """
     goal = choose_goal(record, goal)
     consumed = pl.col("batch_size").cast(pl.Int64) * pl.col("step").cast(pl.Int64)
-    inside = pl.col(goal.column).is_finite()
+    inside = pl.col("value").is_finite()
     if steps is not None:
         inside &= pl.col("step") <= steps
     if examples is not None:
         inside &= consumed <= examples
     order = [*SEARCH, "best_value", "step", "trial"]
     per_trial = (
-        record.evaluations.lazy()
+        measurements(record, goal)
         .filter(inside)
-        .select(*TRIAL, "step", consumed.alias("examples"), best_value=pl.col(goal.column))
+        .select(*TRIAL, "step", consumed.alias("examples"), best_value=pl.col("value"))
         .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
         .sort(
             order, descending=[name == "best_value" and goal.direction == "max" for name in order]

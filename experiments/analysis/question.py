@@ -9,13 +9,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import polars as pl
 
 from experiments import space as spaces
 from workloads.base import Goal, unknown_name
-
-if TYPE_CHECKING:
-    import polars as pl
 
 SEARCH = ("batch_size", "seed")
 TRIAL = (*SEARCH, "trial")
@@ -141,3 +140,14 @@ def choose_goal(record: Record, goal: float | Goal | None = None) -> Goal:
     if goal.column not in measured:
         raise unknown_name("measurement", goal.column, measured)
     return goal
+
+
+def measurements(record: Record, goal: Goal) -> pl.LazyFrame:
+    """Every measurement of the goal's metric: ``batch_size, seed, trial, step, value``.
+
+    Without rows where nothing was ever measured, as in a record that holds no trial yet.
+    """
+    held = record.evaluations.lazy()
+    if goal.column not in record.evaluations.columns:
+        held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(goal.column))
+    return held.select(*TRIAL, "step", pl.col(goal.column).alias("value"))

@@ -13,7 +13,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, TRIAL, Record, choose_goal, read_question
+from experiments.analysis.question import (
+    SEARCH,
+    TRIAL,
+    Record,
+    choose_goal,
+    measurements,
+    read_question,
+)
 from experiments.trial import Status
 from workloads.base import Goal
 
@@ -51,9 +58,9 @@ def trial_counts(record: Record) -> pl.DataFrame:
     return table.with_columns(missing).sort(SEARCH)
 
 
-def better(column: str, goal: Goal) -> pl.Expr:
-    """Whether a measurement is strictly past the goal; a value that is not finite never is."""
-    value = pl.col(column)
+def better(goal: Goal) -> pl.Expr:
+    """Whether ``value`` is strictly past the goal; a value that is not finite never is."""
+    value = pl.col("value")
     passed = value < goal.value if goal.direction == "min" else value > goal.value
     return value.is_finite() & passed
 
@@ -67,11 +74,10 @@ def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
     """
     goal = choose_goal(record, goal)
     counted = counted_trials(record).select(*TRIAL, "train_steps")
-    first = pl.col("step").filter(better(goal.column, goal)).min()
+    first = pl.col("step").filter(better(goal)).min()
     before = pl.col("step").filter(pl.col("step") < first).max().fill_null(0)
     passed = (
-        record.evaluations.lazy()
-        .select(*TRIAL, "step", goal.column)
+        measurements(record, goal)
         .join(counted.lazy(), on=TRIAL, how="semi")
         .group_by(TRIAL)
         .agg(first.alias("first"), before.alias("evaluated_before"))
@@ -90,13 +96,12 @@ def best_values(record: Record, goal: float | Goal | None = None) -> pl.DataFram
     trial without a finite measurement has no row.
     """
     goal = choose_goal(record, goal)
-    value = pl.col(goal.column)
+    value = pl.col("value")
     return (
-        record.evaluations.lazy()
-        .select(*TRIAL, "step", goal.column)
+        measurements(record, goal)
         .filter(value.is_finite())
         .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
-        .sort([goal.column, "step"], descending=[goal.direction == "max", False])
+        .sort(["value", "step"], descending=[goal.direction == "max", False])
         .group_by(TRIAL, maintain_order=True)
         .agg(value.first().alias("best_value"), pl.col("step").first().alias("best_step"))
         .collect()

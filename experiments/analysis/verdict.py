@@ -86,11 +86,11 @@ class BestStep:
         if self.when == "early":
             return (
                 f"The best trial is at its best in the first {EARLY_SHARE:.0%} of training {where}"
-                f" ({_listed(self.batch_sizes)}); far fewer steps would do."
+                f" ({_numbers(self.batch_sizes)}); far fewer steps would do."
             )
         return (
             f"The best trial is still improving in the last {1 - LATE_SHARE:.0%} of training "
-            f"{where} ({_listed(self.batch_sizes)}); its best value is bounded by the length."
+            f"{where} ({_numbers(self.batch_sizes)}); its best value is bounded by the length."
         )
 
 
@@ -288,8 +288,8 @@ def _next_command(question: Question, findings: Iterable[Finding]) -> tuple[str 
         )
     seeds = max(question.seeds) + 1
     return f"{run} --seed {seeds}", (
-        "Nothing speaks against the study as it is; a second search with another seed shows how "
-        "much its result owes to the points it happened to draw."
+        "Nothing here asks for a changed study; a second search with another seed shows how much "
+        "the result owes to the points it happened to draw."
     )
 
 
@@ -313,5 +313,10 @@ def _unique(rows: pl.DataFrame) -> tuple[int, ...]:
 
 def _listed(batch_sizes: tuple[int, ...]) -> str:
     """'batch size 8' or 'batch sizes 1, 2 and 8'."""
+    return f"batch size{'s' if len(batch_sizes) > 1 else ''} {_numbers(batch_sizes)}"
+
+
+def _numbers(batch_sizes: tuple[int, ...]) -> str:
+    """'8' or '1, 2 and 8'."""
     *most, last = (str(b) for b in batch_sizes)
-    return f"batch sizes {', '.join(most)} and {last}" if most else f"batch size {last}"
+    return f"{', '.join(most)} and {last}" if most else last

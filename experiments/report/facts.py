@@ -1,0 +1,87 @@
+"""The facts a result cannot be read without: what was trained, how, where and from what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from experiments.analysis.question import Question
+from experiments.analysis.summary import Summary
+from experiments.report.words import budget_words, goal_words, label
+from experiments.space import Choice, Distribution
+
+_HASH = 12
+
+
+def facts(summary: Summary) -> list[tuple[str, str]]:
+    """(name, value) pairs for the head of the page, in reading order."""
+    question, study = summary.question, summary.record.study
+    shown = [
+        ("Workload", question.workload),
+        ("Dataset", _dataset(study.get("dataset", {}), question)),
+        ("Optimizer and schedule", f"{question.optimizer}, {question.schedule}"),
+        ("Goal", goal_words(question)),
+        ("Step budget", budget_words(question, "step")),
+        ("Epoch budget", budget_words(question, "epoch")),
+        ("Search space", "; ".join(f"{label(n)} {_range(d)}" for n, d in question.space.items())),
+        ("Trials", _trials(summary)),
+        ("Seeds", ", ".join(str(seed) for seed in question.seeds)),
+    ]
+    fixed = {n: v for n, v in question.fixed.items() if n not in question.space}
+    if fixed:
+        shown.append(("Fixed", ", ".join(f"{label(n)} {v:g}" for n, v in fixed.items())))
+    shown += _environment(study.get("environment", {}))
+    plans = study.get("plans", [])
+    if plans:
+        shown.append(("Plan" if len(plans) == 1 else "Plans", "; ".join(map(_words, plans))))
+    shown.append(("Bootstrap", _bootstrap(summary)))
+    return [(name, value) for name, value in shown if value]
+
+
+def _dataset(dataset: Mapping[str, Any], question: Question) -> str:
+    sizes = ", ".join(f"{n:,} {split}" for split, n in dataset.get("sizes", {}).items())
+    checksum = str(dataset.get("checksum", ""))[:_HASH]
+    parts = [sizes, f"sha256 {checksum}" if checksum else ""]
+    inside = "; ".join(part for part in parts if part)
+    return f"{question.dataset} ({inside})" if inside else question.dataset
+
+
+def _range(distribution: Distribution) -> str:
+    if isinstance(distribution, Choice):
+        return "in {" + ", ".join(str(value) for value in distribution.values) + "}"
+    scale = distribution.scale.replace("_", " ")
+    return f"[{distribution.low:g}, {distribution.high:g}] {scale}"
+
+
+def _trials(summary: Summary) -> str:
+    """'220 COMPLETE (20 per batch size), 265 infeasible, 0 incomplete'."""
+    steps = summary.steps
+    counts = steps.select(pl.col("complete", "infeasible", "incomplete").sum()).row(0, named=True)
+    return (
+        f"{counts['complete']:,} COMPLETE ({summary.question.trials} planned per batch size), "
+        f"{counts['infeasible']:,} infeasible, {counts['incomplete']:,} incomplete"
+    )
+
+
+def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(label(name).capitalize(), _words(value)) for name, value in environment.items()]
+
+
+def _words(value: Any) -> str:
+    """Nested plain data on one line; long hashes shortened."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{label(str(k))} {_words(v)}" for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_words(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    hexadecimal = len(text) >= 32 and all(c in "0123456789abcdef" for c in text.lower())
+    return text[:_HASH] if hexadecimal else text
+
+
+def _bootstrap(summary: Summary) -> str:
+    drawn = summary.bootstrap
+    return f"{drawn.replicates:,} resamples, {drawn.confidence:.0%}, seed {drawn.seed}"

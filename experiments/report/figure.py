@@ -1,0 +1,175 @@
+"""What the figures share: the `Figure` value, axes, tooltips and tables made fit for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from experiments.analysis.question import Question
+from experiments.report import style
+from experiments.report.words import label, metric_title
+from experiments.space import Choice, Distribution
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A chart with its words and its numbers.
+
+    Attributes:
+      name: file name of its PNG, PDF and CSV.
+      title: what it shows.
+      caption: how to read it.
+      chart: an Altair chart without title and theme.
+      table: the numbers drawn, written as CSV.
+    """
+
+    name: str
+    title: str
+    caption: str
+    chart: alt.TopLevelMixin
+    table: pl.DataFrame
+
+    def specification(self) -> dict[str, Any]:
+        """The chart as Vega-Lite, without a theme (the page chooses light or dark)."""
+        specification = self.chart.to_dict()
+        specification.pop("config", None)
+        return specification
+
+
+def values(table: pl.DataFrame) -> alt.Data:
+    """A table as inline data; numbers that JSON cannot hold become null.
+
+    Inline data pass by Altair's limit of 5,000 rows and by its guessing of types, so every
+    encoding states its type.
+    """
+    floats = [name for name, kind in table.schema.items() if kind.is_float()]
+    clean = table.with_columns(
+        pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in floats
+    )
+    return alt.Data(values=[_short(row) for row in clean.to_dicts()])
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """Six digits are more than a screen shows, and half the size of seventeen."""
+    return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in row.items()}
+
+
+def batch_axis(batch_sizes: Sequence[int], title: str = "batch size") -> alt.X:
+    """x = batch size on a log2 scale with a tick at every batch size of the study."""
+    return alt.X(
+        "batch_size:Q",
+        title=title,
+        scale=alt.Scale(type="log", base=2, domain=batch_domain(batch_sizes), nice=False),
+        axis=alt.Axis(values=list(batch_sizes), format="d", grid=False, labelSeparation=3),
+    )
+
+
+def batch_domain(batch_sizes: Sequence[int]) -> list[float]:
+    """The batch sizes with a margin on either side."""
+    return [min(batch_sizes) / 1.5, max(batch_sizes) * 1.5]
+
+
+def batch_colour(batch_sizes: Sequence[int], **legend: Any) -> alt.Color:
+    """Colour by batch size, small to large, with one legend entry each."""
+    return alt.Color(
+        "batch_size:O",
+        title="batch size",
+        scale=alt.Scale(domain=list(batch_sizes), range=style.batch_colours(len(batch_sizes))),
+        legend=alt.Legend(symbolOpacity=1, **legend),
+    )
+
+
+def metric_axis(column: str, question: Question, measured: pl.Series, **fields: Any) -> alt.Y:
+    """y = the goal's metric; logarithmic where it spans more than a factor of ten above zero."""
+    found = measured.drop_nulls()
+    low, high = (float(found.min()), float(found.max())) if len(found) else (0.0, 1.0)
+    wide = low > 0 and high > 10 * low
+    domain = padded(low, high, wide)
+    scale = alt.Scale(type="log" if wide else "linear", zero=False, nice=False, domain=domain)
+    ticks = {"values": round_ticks(*domain)} if wide else {}
+    axis = alt.Axis(format="~g", **ticks)
+    return alt.Y(column, title=metric_title(question), scale=scale, axis=axis, **fields)
+
+
+def round_ticks(low: float, high: float, most: int = 8) -> list[float]:
+    """1, 2, 5 times powers of ten within [low, high]; powers of ten alone where many."""
+    for factors in ((1, 2, 5), (1,)):
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [float(f"{f}e{k}") for k in decades for f in factors]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= most:
+            break
+    return ticks
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperparameterAxis:
+    """Where a hyperparameter is drawn: its own scale, or 1 - value for a reverse log one."""
+
+    name: str
+    scale: str = "linear"
+
+    @classmethod
+    def of(cls, name: str, distribution: Distribution | None) -> HyperparameterAxis:
+        """The axis of a searched hyperparameter on the scale it was searched on."""
+        if distribution is None or isinstance(distribution, Choice):
+            return cls(name)
+        return cls(name, distribution.scale)
+
+    @property
+    def field(self) -> str:
+        """The column drawn."""
+        return f"1-{self.name}" if self.scale == "reverse_log" else self.name
+
+    def prepare(self, table: pl.DataFrame) -> pl.DataFrame:
+        """The table with the column drawn."""
+        if self.scale != "reverse_log" or self.name not in table.columns:
+            return table
+        return table.with_columns((1 - pl.col(self.name)).alias(self.field))
+
+    def position(self, value: float) -> float:
+        """A value where it is drawn."""
+        return 1 - value if self.scale == "reverse_log" else value
+
+    def encode(
+        self, channel: type, domain: Sequence[float] | None = None, ticks: int = 8, **axis: Any
+    ) -> Any:
+        """The x or y of this hyperparameter; a reverse log axis is labelled with the value."""
+        reverse = self.scale == "reverse_log"
+        scale = alt.Scale(
+            type="linear" if self.scale == "linear" else "log",
+            reverse=reverse,
+            zero=False,
+            nice=False,
+            **({"domain": list(domain)} if domain else {}),
+        )
+        shown = "format(1 - datum.value, '.6~g')" if reverse else "format(datum.value, '.4~g')"
+        if domain and self.scale != "linear":
+            axis["values"] = round_ticks(*domain, most=ticks)
+        axis = {"labelExpr": shown, "tickCount": 5, **axis}
+        return channel(
+            f"{self.field}:Q", title=label(self.name), scale=scale, axis=alt.Axis(**axis)
+        )
+
+
+def padded(low: float, high: float, logarithmic: bool, share: float = 0.04) -> list[float]:
+    """[low, high] with a margin on the axis's own scale."""
+    if low == high:
+        return [low / 2, high * 2] if logarithmic else [low - 0.5, high + 0.5]
+    if logarithmic:
+        margin = (high / low) ** share
+        return [low / margin, high * margin]
+    return [low - share * (high - low), high + share * (high - low)]
+
+
+def tooltips(names: Iterable[str], **titles: str) -> list[alt.Tooltip]:
+    """Hover text of numeric columns, four digits, titled in prose."""
+    return [
+        alt.Tooltip(f"{name}:Q", title=titles.get(name, label(name)), format=",.4~g")
+        for name in names
+    ]

@@ -1,0 +1,32 @@
+"""All figures of a study, in the order of the page; each a function of its summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from experiments.analysis.summary import Summary
+from experiments.report import scaling_figures, style, trial_figures
+from experiments.report.figure import Figure
+
+FIGURES: tuple[Callable[[Summary], Figure], ...] = (
+    scaling_figures.steps_to_result,
+    scaling_figures.budgets,
+    trial_figures.best_hyperparameters,
+    trial_figures.search_scatter,
+    trial_figures.validation_curves,
+    trial_figures.axis_plots,
+    scaling_figures.best_of_trials,
+)
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """The figure as ``{"png": ..., "pdf": ...}``, light theme, title included."""
+    import vl_convert
+
+    specification: dict[str, Any] = figure.specification()
+    specification["config"] = {**style.theme(), "background": "white"}
+    specification["title"] = {"text": figure.title, "fontSize": 15, "offset": 14}
+    specification["padding"] = 14
+    svg = vl_convert.vegalite_to_svg(specification)
+    return {"png": vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf(svg)}

@@ -1,0 +1,287 @@
+"""Figures of how training scales with the batch size: steps to result, and the two budgets."""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from experiments.analysis.critical_batch_size import REGIMES
+from experiments.analysis.question import SEARCH, TRIAL
+from experiments.analysis.summary import Summary
+from experiments.analysis.uncertainty import best_of_k
+from experiments.report import style
+from experiments.report.figure import (
+    Figure,
+    batch_axis,
+    batch_colour,
+    batch_domain,
+    metric_axis,
+    tooltips,
+    values,
+)
+from experiments.report.words import budget_words, goal_words, metric_title
+
+_REGIME_COLOURS = (style.GREEN, style.ORANGE, style.RED)
+
+
+def steps_to_result(summary: Summary) -> Figure:
+    """Steps to result against batch size, log2-log2, with intervals and regimes."""
+    table = _with_hyperparameters(summary, summary.steps)
+    own = summary.of_seed(table)
+    known = own.filter(pl.coalesce("steps_to_result", "censored_at").is_not_null())
+    layers = []
+    if not known.is_empty():
+        top, bottom = _step_range(own)
+        y = alt.Scale(type="log", base=2, domain=[bottom, top], nice=False)
+        layers = [
+            _regime_bands(own),
+            _perfect_line(own, y),
+            *_intervals(own, top, y),
+            *_points(summary, table, y),
+            *_critical_rules(summary, bottom, top, y),
+        ]
+    chart = _layered(layers, "no COMPLETE trial is recorded").properties(width=640, height=380)
+    return Figure(
+        "steps_to_result",
+        "Steps to result against batch size",
+        f"The fewest steps to {goal_words(summary.question)} of any trial. Dashed: perfect "
+        "scaling, where doubling the batch halves the steps. Thick bars: the spacing of the "
+        "evaluations around each point; thin bars: 95 % bootstrap interval over trials, which "
+        "never goes below the observed minimum. Triangles: goal not reached by that step.",
+        chart,
+        summary.steps,
+    )
+
+
+def budgets(summary: Summary) -> Figure:
+    """The best value under the step budget and under the epoch budget, side by side."""
+    question = summary.question
+    table = _with_hyperparameters(summary, summary.budgets)
+    own = summary.of_seed(table)
+    titles = {
+        name: f"{name.capitalize()} budget: {budget_words(question, name)}"
+        for name in ("step", "epoch")
+    }
+    spread = pl.concat([own["best_value"], own["high"], own["low"]])
+    y = metric_axis("best_value:Q", question, spread)
+    panels = []
+    for name, title in titles.items():
+        rows = own.filter(pl.col("budget") == name)
+        base = alt.Chart(values(rows)).encode(x=batch_axis(question.batch_sizes))
+        hover = tooltips(
+            ("batch_size", "best_value", "low", "high", "step", "examples", "trial",
+             *_names(summary, rows)),
+            low="bootstrap low", high="bootstrap high",
+        )  # fmt: skip
+        layers = alt.layer(
+            base.mark_rule(color=style.BLUE, opacity=0.55, strokeWidth=2).encode(
+                y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q"
+            ),
+            base.mark_line(color=style.BLUE, opacity=0.6, strokeWidth=1.5).encode(y=y),
+            base.mark_point(color=style.BLUE, filled=True, size=55, opacity=1).encode(
+                y=y, tooltip=hover
+            ),
+        )
+        panels.append(layers.properties(width=310, height=260, title=title))
+    return Figure(
+        "budgets",
+        "Best result under a step budget and under an epoch budget",
+        f"The best {metric_title(question)} of any trial at any evaluation within the budget, "
+        "with a 95 % bootstrap interval over trials. With equal steps a larger batch has seen "
+        "more examples; with equal examples a smaller batch has made more steps.",
+        alt.hconcat(*panels, spacing=30).resolve_scale(y="shared"),
+        summary.budgets,
+    )
+
+
+def best_of_trials(summary: Summary) -> Figure:
+    """The median best value of a search of k trials, per batch size."""
+    question = summary.question
+    per_trial = _best_per_trial(summary)
+    tables = []
+    for (batch_size,), rows in per_trial.partition_by("batch_size", as_dict=True).items():
+        n = len(rows)
+        grid = sorted({round(k) for k in np.geomspace(1, n, 15)})
+        found = best_of_k(rows["best_value"].to_numpy(), grid, question.goal.direction)
+        tables.append(found.select(pl.lit(batch_size).alias("batch_size"), pl.all()))
+    schema = {"batch_size": pl.Int64, "k": pl.Int64} | dict.fromkeys(
+        ("median", "low", "high"), pl.Float64
+    )
+    table = pl.concat(tables) if tables else pl.DataFrame(schema=schema)
+    hover = tooltips(("batch_size", "k", "median", "low", "high"), k="trials")
+    chart = (
+        alt.Chart(values(table))
+        .mark_line(point=alt.OverlayMarkDef(size=18, opacity=1), strokeWidth=1.5)
+        .encode(
+            x=alt.X("k:Q", title="trials in the search", scale=alt.Scale(type="log", nice=False),
+                    axis=alt.Axis(format="d", grid=False)),
+            y=metric_axis("median:Q", question, table["median"]),
+            color=batch_colour(question.batch_sizes),
+            tooltip=hover,
+        )
+        .properties(width=560, height=300)
+    )  # fmt: skip
+    return Figure(
+        "best_of_trials",
+        "Would more trials help?",
+        f"Median best {metric_title(question)} over training in a search of k trials, by "
+        "resampling the COMPLETE trials. Where a curve is still falling at its right end, more "
+        "trials of the same space would likely find better ones.",
+        chart,
+        table,
+    )
+
+
+def _layered(layers: list[alt.Chart], otherwise: str) -> alt.LayerChart:
+    if not layers:
+        data = alt.Data(values=[{"text": otherwise}])
+        layers = [alt.Chart(data).mark_text(fontSize=14).encode(text="text:N")]
+    return alt.layer(*layers).resolve_scale(color="independent", shape="independent")
+
+
+def _best_per_trial(summary: Summary) -> pl.DataFrame:
+    from experiments.analysis.steps_to_result import best_values
+
+    return summary.of_seed(best_values(summary.record, summary.question.goal))
+
+
+def _names(summary: Summary, table: pl.DataFrame) -> list[str]:
+    return [
+        name
+        for name in (*summary.question.space, "effective_learning_rate")
+        if name in table.columns
+    ]
+
+
+def _with_hyperparameters(summary: Summary, table: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the hyperparameters of their ``trial``."""
+    from experiments.analysis.best_hyperparameters import with_effective_rate
+
+    trials = with_effective_rate(summary.record.trials)
+    columns = trials.select(*TRIAL, *_names(summary, trials))
+    return table.join(columns, on=TRIAL, how="left").sort(*SEARCH)
+
+
+def _step_range(own: pl.DataFrame) -> tuple[float, float]:
+    """(top, bottom) of the step axis: everything but the far ends of line and intervals."""
+    drawn = pl.concat([own["steps_to_result"], own["censored_at"]]).drop_nulls()
+    high = own["bootstrap_high"].drop_nulls()
+    finite = high.filter(high.is_finite())
+    top = max(drawn.max(), finite.max() if len(finite) else 0)
+    return top * 2.2, max(drawn.min() / 2.2, 0.4)
+
+
+def _regime_bands(own: pl.DataFrame) -> alt.Chart:
+    """A band behind each batch size that reached the goal, in its regime's colour."""
+    reached = own.filter(pl.col("regime").is_not_null())
+    sizes = reached["batch_size"].to_numpy().astype(float)
+    low, high = batch_domain(own["batch_size"].to_list())
+    every = own["batch_size"].to_numpy().astype(float)
+    edges = np.concatenate([[low], np.sqrt(every[1:] * every[:-1]), [high]])
+    at = np.searchsorted(every, sizes)
+    bands = reached.select("batch_size", "regime").with_columns(
+        pl.Series("from", edges[at]), pl.Series("to", edges[at + 1])
+    )
+    return (
+        alt.Chart(values(bands))
+        .mark_rect(opacity=0.13)
+        .encode(
+            x=alt.X("from:Q"),
+            x2="to:Q",
+            color=alt.Color(
+                "regime:N",
+                title=None,
+                scale=alt.Scale(domain=list(REGIMES), range=list(_REGIME_COLOURS)),
+                legend=alt.Legend(orient="top", symbolOpacity=0.35, symbolType="square"),
+            ),
+        )
+    )
+
+
+def _perfect_line(own: pl.DataFrame, y: alt.Scale) -> alt.LayerChart:
+    """The perfect-scaling line, named at its last point inside the axis."""
+    rows = own.filter(pl.col("perfect_scaling_steps").is_not_null())
+    rows = rows.select("batch_size", "perfect_scaling_steps")
+    at = alt.Y("perfect_scaling_steps:Q", scale=y)
+    line = alt.Chart(values(rows)).encode(x="batch_size:Q", y=at)
+    last = rows.filter(pl.col("perfect_scaling_steps") > 1.3 * y["domain"][0]).tail(1)
+    named = alt.Chart(values(last)).encode(x="batch_size:Q", y=at)
+    return alt.layer(
+        line.mark_line(strokeDash=[6, 4], color=style.GREY, strokeWidth=1.5, clip=True),
+        named.mark_text(align="right", dx=-12, text="perfect-scaling line"),
+    )
+
+
+def _intervals(own: pl.DataFrame, top: float, y: alt.Scale) -> list[alt.Chart]:
+    """The bootstrap interval (thin) and the evaluation grid's (thick)."""
+    reached = own.filter(pl.col("steps_to_result").is_not_null()).with_columns(
+        pl.col("bootstrap_high").clip(upper_bound=top),
+        pl.col("evaluated_before").clip(lower_bound=0.5),
+    )
+    base = alt.Chart(values(reached)).encode(x="batch_size:Q")
+    thin = base.mark_rule(color=style.BLUE, strokeWidth=2, opacity=0.6, clip=True)
+    thick = base.mark_rule(color=style.BLUE, strokeWidth=15, opacity=0.3, clip=True)
+    return [
+        thin.encode(y=alt.Y("bootstrap_low:Q", scale=y), y2="bootstrap_high:Q"),
+        thick.encode(y=alt.Y("evaluated_before:Q", scale=y), y2="steps_to_result:Q"),
+    ]
+
+
+def _points(summary: Summary, table: pl.DataFrame, y: alt.Scale) -> list[alt.Chart]:
+    own = summary.of_seed(table)
+    reached = own.filter(pl.col("steps_to_result").is_not_null())
+    others = table.filter(
+        (pl.col("seed") != summary.seed) & pl.col("steps_to_result").is_not_null()
+    )
+    censored = own.filter(pl.col("censored_at").is_not_null())
+    axis = alt.Y("steps_to_result:Q", title="steps to result", scale=y, axis=alt.Axis(format=",d"))
+    at = alt.Y("censored_at:Q", title="steps to result", scale=y, axis=alt.Axis(format=",d"))
+    x = batch_axis(summary.question.batch_sizes)
+    counts = ("complete", "infeasible")
+    hover = tooltips(
+        ("batch_size", "steps_to_result", "evaluated_before", "bootstrap_low", "bootstrap_high",
+         "overhead", "trial", *_names(summary, own), *counts),
+        evaluated_before="not yet at step", overhead="extra examples (share)",
+    )  # fmt: skip
+    missed = tooltips(
+        ("batch_size", "censored_at", "best_value", *counts), censored_at="not reached by step"
+    )
+    layers = [
+        alt.Chart(values(reached)).mark_line(color=style.BLUE, strokeWidth=1.5, opacity=0.7)
+        .encode(x=x, y=axis),
+        alt.Chart(values(reached)).mark_point(filled=True, color=style.BLUE, size=50, opacity=1)
+        .encode(x=x, y=axis, tooltip=[*hover, alt.Tooltip("regime:N")]),
+        alt.Chart(values(censored))
+        .mark_point(filled=True, shape="triangle-up", color=style.ORANGE, size=120, opacity=1)
+        .encode(x=x, y=at, tooltip=missed),
+        alt.Chart(values(censored)).mark_text(dy=-14, color=style.ORANGE)
+        .encode(x=x, y=at, text=alt.value("not reached")),
+    ]  # fmt: skip
+    if not others.is_empty():
+        hollow = alt.Chart(values(others)).mark_point(color=style.BLUE, size=45, opacity=0.8)
+        layers.insert(1, hollow.encode(x=x, y=axis, tooltip=["seed:Q", *hover]))
+    return layers
+
+
+def _critical_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -> list[alt.Chart]:
+    """The two critical batch sizes of the study's own seed, where inside the axis."""
+    low, high = batch_domain(summary.question.batch_sizes)
+    names = ("end of perfect scaling", "noise critical batch size")
+    rows = []
+    for row, (estimate, words) in enumerate(
+        zip(summary.critical[summary.seed], names, strict=True)
+    ):
+        value = estimate.value
+        if value is not None and estimate.relation == "=" and low < value < high:
+            height = bottom * (top / bottom) ** (0.97 - 0.06 * row)
+            rows.append({"batch_size": value, "text": f"{words} {value:,.3g}", "at": height})
+    data = alt.Data(values=rows)
+    right = bool(rows) and rows[0]["batch_size"] > np.sqrt(low * high)
+    rule = alt.Chart(data).mark_rule(strokeDash=[2, 3], opacity=0.9).encode(x="batch_size:Q")
+    text = (
+        alt.Chart(data)
+        .mark_text(align="right" if right else "left", dx=-5 if right else 5)
+        .encode(x="batch_size:Q", y=alt.Y("at:Q", scale=y), text="text:N")
+    )
+    return [rule, text]
