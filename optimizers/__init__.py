@@ -1,6 +1,7 @@
 """How a step moves the parameters: hyperparameters -> optax.GradientTransformation."""
 
-from optimizers.base import Hyperparameter, Optimizer
+from optimizers.base import Clipping, Hyperparameter, Optimizer
+from optimizers.clipping_table import CLIPPINGS
 from optimizers.table import OPTIMIZERS
 
-__all__ = ["OPTIMIZERS", "Hyperparameter", "Optimizer"]
+__all__ = ["CLIPPINGS", "OPTIMIZERS", "Clipping", "Hyperparameter", "Optimizer"]

@@ -99,6 +99,31 @@ class Optimizer:
         return resolve(self.evaluation_params)(state, params)
 
 
+@dataclasses.dataclass(frozen=True)
+class Clipping:
+    """A row of the table of clippings.
+
+    Attributes:
+      name: what users call it.
+      rule: ``"module:function"`` of ``f(**hyperparameters) -> optax.GradientTransformation``,
+        whose state has ``clipped`` (`optimizers.clipping.ClipState`).
+      hyperparameters: the numbers the rule reads.
+      summary: the rule in one line.
+    """
+
+    name: str
+    rule: str
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    summary: str = ""
+
+    def transformation(self, hyperparameters: Mapping[str, Any]) -> Any:
+        """The optax transformation at these (traced) hyperparameters; others are ignored."""
+        from optimizers.leafwise import at_least_float32
+
+        values = {h.name: hyperparameters[h.name] for h in self.hyperparameters}
+        return at_least_float32(resolve(self.rule)(**values))
+
+
 def resolve(reference: str) -> Any:
     """The object that ``"module:attribute"`` names."""
     module, _, attribute = reference.partition(":")

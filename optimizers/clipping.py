@@ -1,0 +1,223 @@
+"""Gradient clipping as Optax transformations whose state says whether the step was clipped.
+
+Each follows averaging over micro-batches and devices, and precedes the update rule::
+
+    gradients, clip_state = clipping.update(gradients, clip_state, params)
+    clip_state.clipped  # bool, shape (): did this step's clipping change the gradient?
+
+The norm |g| is Euclidean over all parameters. A clipped gradient keeps its direction. A gradient
+whose norm is not finite passes unchanged and is not remembered: divergence is the engine's to
+see (a scale of zero would turn infinity into a NaN of unknown origin).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optimizers.leafwise import Scalar
+from optimizers.quantiles import (
+    empty_histogram,
+    empty_window,
+    histogram_add,
+    histogram_percentile,
+    window_add,
+    window_percentile,
+)
+
+AGC_FLOOR = 1e-3
+"""epsilon of AGC: the least norm a unit's weights are taken to have."""
+FINAL_LAYERS = ("head", "logits", "output", "classifier")
+"""Names a module of the final linear layer may have, for AGC's exclusion."""
+
+Exclude = Callable[[tuple[Any, ...], jax.Array], bool]
+
+
+class ClipState(NamedTuple):
+    """State of every clipping.
+
+    Attributes:
+      clipped: shape (), bool: whether the last gradient was changed.
+      memory: what an adaptive clipping remembers of the norms; () elsewhere.
+    """
+
+    clipped: jax.Array
+    memory: Any = ()
+
+
+def no_clipping() -> optax.GradientTransformation:
+    """The gradient as it is; never clipped."""
+
+    def update(
+        gradients: optax.Updates, state: ClipState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, ClipState]:
+        del params
+        return gradients, state
+
+    return _starting_with((), update)
+
+
+def global_norm(clip_threshold: Scalar) -> optax.GradientTransformation:
+    """g <- lambda g / |g| where |g| > lambda = ``clip_threshold``.
+
+    Differs: not from ``optax.clip_by_global_norm``; ``torch.nn.utils.clip_grad_norm_`` divides
+    by |g| + 1e-6.
+    Reference: Pascanu et al. 2013; Tuning Playbook.
+    """
+
+    def update(
+        gradients: optax.Updates, state: ClipState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, ClipState]:
+        del params
+        gradients, clipped = clip_to(gradients, norm_of(gradients), clip_threshold)
+        return gradients, ClipState(clipped, state.memory)
+
+    return _starting_with((), update)
+
+
+def autoclip(clip_percentile: Scalar) -> optax.GradientTransformation:
+    """Clip to the p-th percentile of *all* norms so far, this step's included (AutoClip).
+
+    p = ``clip_percentile``: 100 never clips, 0 clips to the least norm so far; the paper
+    recommends 10. The history is a histogram of fixed size, its percentile within 0.7 % of the
+    exact one (`optimizers.quantiles`).
+
+    Differs: the authors keep the whole history; some ports keep a buffer of 10,000 norms and
+    clip every array by the global threshold on its own.
+    Reference: Seetharaman et al. 2020, AutoClip.
+    """
+    return _adaptive(
+        empty_histogram,
+        histogram_add,
+        lambda memory: histogram_percentile(memory, clip_percentile),
+    )
+
+
+def window_autoclip(clip_percentile: Scalar, clip_window: Scalar) -> optax.GradientTransformation:
+    """Clip to the exact p-th percentile of the last W norms, this step's included.
+
+    p = ``clip_percentile``, W = ``clip_window``, from 1 to 1024.
+    """
+    return _adaptive(
+        empty_window,
+        window_add,
+        lambda memory: window_percentile(memory, clip_percentile, clip_window),
+    )
+
+
+def agc(clip_ratio: Scalar, exclude: Exclude | None = None) -> optax.GradientTransformation:
+    """Adaptive gradient clipping, unit by unit against the unit's weights.
+
+        G_i <- lambda max(|W_i|, 1e-3) / |G_i| G_i  where  |G_i| > lambda max(|W_i|, 1e-3)
+
+    lambda = ``clip_ratio``. A unit is an output of a kernel: all entries that share the last
+    index. ``exclude(path, array)`` (static; default `agc_excludes`) names arrays to leave
+    alone: biases and the final linear layer. ``clipped`` is true where any unit was.
+
+    Differs: ``optax.adaptive_grad_clip`` clips biases too (as one unit each) and excludes nothing.
+    Reference: Brock et al. 2021 (arXiv 2102.06171), section 4.1.
+    """
+    skip = agc_excludes if exclude is None else exclude
+
+    def clip(path: tuple[Any, ...], g: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if skip(path, w):
+            return g, jnp.zeros([], bool)
+        axes = tuple(range(g.ndim - 1))
+        size = jnp.sqrt(jnp.sum(g * g, axis=axes, keepdims=True))
+        limit = clip_ratio * jnp.maximum(
+            jnp.sqrt(jnp.sum(w * w, axis=axes, keepdims=True)), AGC_FLOOR
+        )
+        over = (size > limit) & jnp.isfinite(size)
+        scale = jnp.where(over, limit / jnp.where(over, size, 1.0), 1.0)
+        return g * scale.astype(g.dtype), jnp.any(over)
+
+    def update(
+        gradients: optax.Updates, state: ClipState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, ClipState]:
+        pairs = [
+            clip(path, g, w)
+            for (path, g), w in zip(
+                jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(params), strict=True
+            )
+        ]
+        tree = jax.tree.structure(gradients)
+        clipped = jnp.any(jnp.stack([was for _, was in pairs]))
+        return jax.tree.unflatten(tree, [g for g, _ in pairs]), ClipState(clipped, state.memory)
+
+    return _starting_with((), update)
+
+
+def agc_excludes(path: tuple[Any, ...], array: jax.Array) -> bool:
+    """Biases and scales (rank below 2), and kernels of a module named as a final layer."""
+    names = {str(getattr(key, "key", getattr(key, "name", key))) for key in path}
+    return array.ndim < 2 or bool(names & set(FINAL_LAYERS))
+
+
+def threshold_from_norms(norms: Any, percentile: float = 90.0) -> float:
+    """The fixed threshold the Tuning Playbook takes from a log: a percentile of unclipped norms.
+
+    Norms that are not finite (a diverged step) are left out. Raises ValueError where none is
+    left or the percentile is outside [0, 100].
+    """
+    import numpy as np
+
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"percentile must lie in [0, 100], got {percentile!r}")
+    values = np.asarray(norms, float)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise ValueError("norms must hold at least one finite gradient norm, got none")
+    return float(np.percentile(values, percentile))
+
+
+def norm_of(gradients: optax.Updates) -> jax.Array:
+    """|g| over all arrays, computed in float32 or wider.
+
+    Scaled by the largest entry first, so that gradients above 1e19 or below 1e-19 neither
+    overflow nor vanish when squared.
+    """
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(gradients)]
+    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in leaves]))
+    usable = (largest > 0) & jnp.isfinite(largest)
+    scale = jnp.where(usable, largest, 1.0)
+    squares = sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves)
+    return scale * jnp.sqrt(squares)
+
+
+def clip_to(
+    gradients: optax.Updates, norm: jax.Array, threshold: Scalar
+) -> tuple[optax.Updates, jax.Array]:
+    """(gradients scaled to ``threshold`` where their ``norm`` exceeds it, whether it did)."""
+    over = (norm > threshold) & jnp.isfinite(norm)
+    scale = jnp.where(over, threshold / jnp.where(over, norm, 1.0), 1.0)
+    return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients), over
+
+
+def _adaptive(
+    empty: Callable[[], Any],
+    add: Callable[[Any, jax.Array], Any],
+    percentile: Callable[[Any], jax.Array],
+) -> optax.GradientTransformation:
+    def update(
+        gradients: optax.Updates, state: ClipState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, ClipState]:
+        del params
+        norm = norm_of(gradients)
+        memory = add(state.memory, norm)
+        gradients, clipped = clip_to(gradients, norm, percentile(memory))
+        return gradients, ClipState(clipped, memory)
+
+    return _starting_with(empty, update)
+
+
+def _starting_with(memory: Any, update: Callable[..., Any]) -> optax.GradientTransformation:
+    def init(params: optax.Params) -> ClipState:
+        del params
+        return ClipState(jnp.zeros([], bool), memory() if callable(memory) else memory)
+
+    return optax.GradientTransformation(init, update)
