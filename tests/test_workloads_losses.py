@@ -1,0 +1,46 @@
+"""Losses and metrics per example, against their definitions in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from workloads.losses import CLASSIFICATION, softmax_cross_entropy
+
+LOGITS = np.random.default_rng(0).normal(size=(7, 5)) * 3
+LABELS = np.array([0, 1, 2, 3, 4, 0, 2])
+BATCH = {"targets": LABELS}
+
+
+def by_definition(smoothing):
+    probabilities = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    q = (1 - smoothing) * np.eye(5)[LABELS] + smoothing / 5
+    return -(q * np.log(probabilities)).sum(axis=1)
+
+
+@pytest.mark.parametrize("smoothing", [None, 0.0, 0.1, 1.0])
+def test_objective_is_smoothed_cross_entropy(smoothing):
+    hyperparameters = {} if smoothing is None else {"label_smoothing": smoothing}
+    total, count = CLASSIFICATION.objective(jnp.array(LOGITS), BATCH, hyperparameters)
+    np.testing.assert_allclose(total, by_definition(smoothing or 0.0), rtol=1e-5)
+    assert count.tolist() == [1.0] * 7 and total.dtype == count.dtype == jnp.float32
+
+
+def test_metrics_are_never_smoothed():
+    metrics = CLASSIFICATION.metrics(jnp.array(LOGITS), BATCH)
+    np.testing.assert_allclose(metrics["cross_entropy"][0], by_definition(0.0), rtol=1e-5)
+    wrong = (LOGITS.argmax(axis=1) != LABELS).astype(float)
+    assert metrics["classification_error"][0].tolist() == wrong.tolist()
+
+
+def test_gradient_is_probabilities_minus_targets():
+    gradient = jax.grad(lambda x: softmax_cross_entropy(x, LABELS, 0.2).sum())(jnp.array(LOGITS))
+    q = 0.8 * np.eye(5)[LABELS] + 0.2 / 5
+    np.testing.assert_allclose(gradient, jax.nn.softmax(LOGITS) - q, atol=1e-6)
+
+
+def test_large_logits_stay_finite_and_bfloat16_is_summed_in_float32():
+    total, _ = CLASSIFICATION.objective(jnp.array([[1e30, -1e30]]), {"targets": jnp.array([0])}, {})
+    assert float(total[0]) == 0.0
+    low, _ = CLASSIFICATION.objective(jnp.array(LOGITS, jnp.bfloat16), BATCH, {})
+    assert low.dtype == jnp.float32
