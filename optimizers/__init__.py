@@ -1,7 +1,16 @@
 """How a step moves the parameters: hyperparameters -> optax.GradientTransformation."""
 
-from optimizers.base import Clipping, Hyperparameter, Optimizer
+from optimizers.averaging_table import AVERAGINGS
+from optimizers.base import Averaging, Clipping, Hyperparameter, Optimizer
 from optimizers.clipping_table import CLIPPINGS
 from optimizers.table import OPTIMIZERS
 
-__all__ = ["CLIPPINGS", "OPTIMIZERS", "Clipping", "Hyperparameter", "Optimizer"]
+__all__ = [
+    "AVERAGINGS",
+    "CLIPPINGS",
+    "OPTIMIZERS",
+    "Averaging",
+    "Clipping",
+    "Hyperparameter",
+    "Optimizer",
+]

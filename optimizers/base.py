@@ -124,6 +124,28 @@ class Clipping:
         return at_least_float32(resolve(self.rule)(**values))
 
 
+@dataclasses.dataclass(frozen=True)
+class Averaging:
+    """A row of the table of weight averagings.
+
+    Attributes:
+      name: what users call it.
+      rule: ``"module:function"`` of ``f(**hyperparameters) -> (init, update, value)``.
+      hyperparameters: the numbers the rule reads.
+      summary: the rule in one line.
+    """
+
+    name: str
+    rule: str
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    summary: str = ""
+
+    def functions(self, hyperparameters: Mapping[str, Any]) -> Any:
+        """(init, update, value) at these (traced) hyperparameters; others are ignored."""
+        values = {h.name: hyperparameters[h.name] for h in self.hyperparameters}
+        return resolve(self.rule)(**values)
+
+
 def resolve(reference: str) -> Any:
     """The object that ``"module:attribute"`` names."""
     module, _, attribute = reference.partition(":")

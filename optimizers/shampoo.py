@@ -63,7 +63,8 @@ def _precondition(g: jax.Array, slots: Slots, epsilon: Scalar) -> tuple[jax.Arra
 def matrix_power(statistics: jax.Array, power: float, epsilon: Scalar) -> jax.Array:
     """(S + epsilon I)^power of a positive semi-definite S, shape [n, n], power below 0."""
     values, vectors = jnp.linalg.eigh(statistics)
-    return (vectors * (jnp.maximum(values, 0.0) + epsilon) ** power) @ vectors.T
+    roots = (jnp.maximum(values, 0.0) + epsilon) ** power
+    return (vectors * roots[None, :]) @ vectors.T
 
 
 def _matrix(array: jax.Array) -> jax.Array:
