@@ -73,7 +73,7 @@ def make_evaluation(
                 train=False,
                 hyperparameters=hyperparameters,
             )
-            shares = batch["split"].T * batch["weights"]  # [splits, E]
+            shares = batch["split"].T * batch["weights"][None, :]  # [splits, E]
             results = {}
             if objective:
                 measured = {"objective": task.losses.objective(outputs, prepared, hyperparameters)}
