@@ -191,12 +191,14 @@ def perfect_scaling_limit(
     ]
     replicates = np.array([np.inf if open_ else end for end, open_ in ends])
     low, high = percentile_interval(replicates, bootstrap.confidence)
-    stated = f"at most {overhead:.0%} more examples than perfect scaling from the smallest"
     if bound:
         low = min(low, value)
-        note = f"{stated}; it holds to the last batch size that tells, so this is a lower bound"
+        note = "it holds to the last batch size that tells, so this is a lower bound"
         return CriticalBatchSize(name, value, ">=", low, np.inf, note)
-    return CriticalBatchSize(name, value, "=", low, high, stated)
+    after = batch_sizes[batch_sizes > value].min()
+    before = batch_sizes[batch_sizes <= value].max()
+    note = f"the overhead passes {overhead:.0%} between batch sizes {before:,.0f} and {after:,.0f}"
+    return CriticalBatchSize(name, value, "=", low, high, note)
 
 
 def noise_critical_batch_size(

@@ -82,15 +82,17 @@ class BestStep:
     @property
     def sentence(self) -> str:
         """Whether training is too long or too short."""
-        where = f"at {len(self.batch_sizes)} of {self.of} batch sizes"
+        several = f"{len(self.batch_sizes)} of {self.of} batch sizes"
+        every = len(self.batch_sizes) == self.of > 1
+        where = "at every batch size" if every else f"at {several} ({_numbers(self.batch_sizes)})"
         if self.when == "early":
             return (
-                f"The best trial is at its best in the first {EARLY_SHARE:.0%} of training {where}"
-                f" ({_numbers(self.batch_sizes)}); far fewer steps would do."
+                f"The best trial is at its best in the first {EARLY_SHARE:.0%} of training {where};"
+                " far fewer steps would do."
             )
         return (
             f"The best trial is still improving in the last {1 - LATE_SHARE:.0%} of training "
-            f"{where} ({_numbers(self.batch_sizes)}); its best value is bounded by the length."
+            f"{where}; its best value is bounded by the length."
         )
 
 
@@ -111,10 +113,11 @@ class Shortfall:
     def sentence(self) -> str:
         """How many are missing, and where."""
         fewest, most = min(self.complete), max(self.complete)
-        found = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        found = f"Only {fewest}" if fewest == most else f"Only {fewest} to {most}"
+        found = "None" if most == 0 else found
         why = "too many diverged" if self.exhausted else "the study is not finished"
         return (
-            f"Only {found} of the planned {self.planned} COMPLETE trials at "
+            f"{found} of the planned {self.planned} COMPLETE trials at "
             f"{_listed(self.batch_sizes)} ({why}); what is shown there uses those there are."
         )
 

@@ -30,11 +30,11 @@ def _nothing_reached(summary: Summary, own: pl.DataFrame) -> str:
         return "No trial is recorded yet."
     if complete == 0:
         return f"No answer: all of the {infeasible:,} trials diverged."
-    value = own["best_value"]
-    best = value.min() if summary.question.goal.direction == "min" else value.max()
-    if best is None:
+    lowest = summary.question.goal.direction == "min"
+    ranked = own.drop_nulls("best_value").sort("best_value", descending=not lowest)
+    if ranked.is_empty():
         return f"No answer: none of the {complete:,} COMPLETE trials holds a finite measurement."
-    at = own.filter(pl.col("best_value") == best)["batch_size"][0]
+    best, at = ranked["best_value"][0], ranked["batch_size"][0]
     return (
         f"No trial reached {goal_words(summary.question)}; the best {metric_title(summary.question)}"
         f" was {best:.4g}, at batch size {at:,}."
@@ -57,9 +57,10 @@ def _perfect_part(limit: Estimate) -> str:
     if limit.value is None:
         return "The end of perfect scaling is not known"
     if limit.relation == ">=":
-        return f"Growing the batch saves steps in full ({cost}) up to at least {limit.value:,.0f}"
+        return f"Growing the batch saves steps in full ({cost}) up to a batch size of at least {limit.value:,.0f}"
     return (
-        f"Growing the batch saves steps in full ({cost}) up to about {sized(limit.value)}"
+        f"Growing the batch saves steps in full ({cost}) up to a batch size of about "
+        f"{sized(limit.value)}"
         f" ({interval(limit)})"
     )
 
@@ -72,10 +73,8 @@ def _flat_part(reached: pl.DataFrame) -> str:
             break
         flat = batch_size
     if flat is None:
-        return (
-            f"at {reached['batch_size'][-1]:,} doubling it still saves at least {FLAT_SAVING:.0%}"
-        )
-    return f"from {flat:,} on, doubling it saves less than {FLAT_SAVING:.0%}"
+        return f"at {reached['batch_size'][-1]:,} doubling it still saves at least {FLAT_SAVING:.0%} of the steps"
+    return f"from {flat:,} on, doubling it saves less than {FLAT_SAVING:.0%} of the steps"
 
 
 def _extremes(reached: pl.DataFrame) -> str:
@@ -101,7 +100,7 @@ def sized(value: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """'95 % bootstrap interval 4.8 to 16', open ends in words."""
+    """'95% bootstrap interval 4.8 to 16', open ends in words."""
     if estimate.low is None or estimate.high is None:
         return "no interval"
     high = "beyond the largest measured" if math.isinf(estimate.high) else sized(estimate.high)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
 from experiments.analysis.question import Question
@@ -39,6 +40,12 @@ class Figure:
         specification = self.chart.to_dict()
         specification.pop("config", None)
         return specification
+
+
+def nothing(text: str = "no COMPLETE trial is recorded") -> alt.Chart:
+    """In place of a chart that would be empty."""
+    data = alt.Data(values=[{"text": text}])
+    return alt.Chart(data, width=400, height=60).mark_text(fontSize=14).encode(text="text:N")
 
 
 def values(table: pl.DataFrame) -> alt.Data:
@@ -86,14 +93,21 @@ def batch_colour(batch_sizes: Sequence[int], **legend: Any) -> alt.Color:
 
 def metric_axis(column: str, question: Question, measured: pl.Series, **fields: Any) -> alt.Y:
     """y = the goal's metric; logarithmic where it spans more than a factor of ten above zero."""
-    found = measured.drop_nulls()
-    low, high = (float(found.min()), float(found.max())) if len(found) else (0.0, 1.0)
+    low, high = extent(measured) or (0.0, 1.0)
     wide = low > 0 and high > 10 * low
     domain = padded(low, high, wide)
-    scale = alt.Scale(type="log" if wide else "linear", zero=False, nice=False, domain=domain)
-    ticks = {"values": round_ticks(*domain)} if wide else {}
+    kind = {"type": "log"} if wide else {"type": "linear", "zero": False}
+    scale = alt.Scale(nice=False, domain=domain, **kind)
+    ticks = {"values": round_ticks(domain[0], domain[-1])} if wide else {"tickCount": 6}
     axis = alt.Axis(format="~g", **ticks)
     return alt.Y(column, title=metric_title(question), scale=scale, axis=axis, **fields)
+
+
+def extent(numbers: pl.Series) -> tuple[float, float] | None:
+    """(least, greatest) of the finite numbers, None where there is none."""
+    found = numbers.drop_nulls().cast(pl.Float64).to_numpy()
+    found = found[np.isfinite(found)]
+    return (float(found.min()), float(found.max())) if len(found) else None
 
 
 def round_ticks(low: float, high: float, most: int = 8) -> list[float]:
@@ -141,17 +155,16 @@ class HyperparameterAxis:
     ) -> Any:
         """The x or y of this hyperparameter; a reverse log axis is labelled with the value."""
         reverse = self.scale == "reverse_log"
-        scale = alt.Scale(
-            type="linear" if self.scale == "linear" else "log",
-            reverse=reverse,
-            zero=False,
-            nice=False,
-            **({"domain": list(domain)} if domain else {}),
-        )
+        linear = self.scale == "linear"
+        kind = {"type": "linear", "zero": False} if linear else {"type": "log"}
+        limits = {"domain": list(domain)} if domain else {}
+        scale = alt.Scale(reverse=reverse, nice=False, **kind, **limits)
         shown = "format(1 - datum.value, '.6~g')" if reverse else "format(datum.value, '.4~g')"
-        if domain and self.scale != "linear":
-            axis["values"] = round_ticks(*domain, most=ticks)
-        axis = {"labelExpr": shown, "tickCount": 5, **axis}
+        axis = {"labelExpr": shown, **axis}
+        if domain and not linear:
+            axis["values"] = round_ticks(domain[0], domain[-1], ticks)
+        else:
+            axis["tickCount"] = 5
         return channel(
             f"{self.field}:Q", title=label(self.name), scale=scale, axis=alt.Axis(**axis)
         )

@@ -33,7 +33,7 @@ _CRITICAL = (
     (
         "End of perfect scaling",
         (
-            "the largest batch size that needs at most 20 % more examples than perfect scaling from "
+            "the largest batch size that needs at most 20% more examples than perfect scaling from "
             "the smallest (Shallue et al. 2019)"
         ),
     ),
@@ -83,7 +83,9 @@ def _libraries() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     import vl_convert
 
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
+        "</script", "<\\/script"
+    )
 
 
 def _asset(name: str) -> str:
@@ -186,11 +188,11 @@ def _footer() -> str:
 <p class="note"><b>Steps to result</b>: the fewest steps at which any of the first N COMPLETE
 trials is strictly past the goal; a trial that diverged at any point does not count. It is known
 only to the evaluation grid: the truth lies between the evaluation before and the one shown.</p>
-<p class="note"><b>Bootstrap interval</b>: 95 % of the results of resampled searches. It never goes
+<p class="note"><b>Bootstrap interval</b>: 95% of the results of resampled searches. It never goes
 below the observed value and says how much later the search might have got there without its
 luckiest trials, not how much better a longer search could do.</p>
-<p class="note"><b>Regimes</b>: perfect scaling, at most 20 % more examples than the perfect-scaling
-line from the smallest batch size; maximal data parallelism, doubling saves less than 10 % of the
+<p class="note"><b>Regimes</b>: perfect scaling, at most 20% more examples than the perfect-scaling
+line from the smallest batch size; maximal data parallelism, doubling saves less than 10% of the
 steps; diminishing returns between.</p>
 <p class="note"><b>Budgets</b>: the best value at any evaluation of any trial within that many steps,
 or within that many examples.</p></details>"""

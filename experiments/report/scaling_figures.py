@@ -16,7 +16,9 @@ from experiments.report.figure import (
     batch_axis,
     batch_colour,
     batch_domain,
+    extent,
     metric_axis,
+    nothing,
     tooltips,
     values,
 )
@@ -30,25 +32,26 @@ def steps_to_result(summary: Summary) -> Figure:
     table = _with_hyperparameters(summary, summary.steps)
     own = summary.of_seed(table)
     known = own.filter(pl.coalesce("steps_to_result", "censored_at").is_not_null())
-    layers = []
+    chart: alt.TopLevelMixin = nothing()
     if not known.is_empty():
         top, bottom = _step_range(own)
         y = alt.Scale(type="log", base=2, domain=[bottom, top], nice=False)
         layers = [
-            _regime_bands(own),
+            *_regime_bands(own),
             _perfect_line(own, y),
             *_intervals(own, top, y),
             *_points(summary, table, y),
             *_critical_rules(summary, bottom, top, y),
         ]
-    chart = _layered(layers, "no COMPLETE trial is recorded").properties(width=640, height=380)
+        chart = alt.layer(*layers).resolve_scale(color="independent", shape="independent")
+        chart = chart.properties(width=800, height=430)
     return Figure(
         "steps_to_result",
         "Steps to result against batch size",
         f"The fewest steps to {goal_words(summary.question)} of any trial. Dashed: perfect "
         "scaling, where doubling the batch halves the steps. Thick bars: the spacing of the "
-        "evaluations around each point; thin bars: 95 % bootstrap interval over trials, which "
-        "never goes below the observed minimum. Triangles: goal not reached by that step.",
+        "evaluations around each point; thin bars: 95% bootstrap interval over trials, which "
+        "never goes below the observed minimum. Arrows: goal not reached by that step.",
         chart,
         summary.steps,
     )
@@ -83,14 +86,14 @@ def budgets(summary: Summary) -> Figure:
                 y=y, tooltip=hover
             ),
         )
-        panels.append(layers.properties(width=310, height=260, title=title))
+        panels.append(layers.properties(width=385, height=290, title=title))
     return Figure(
         "budgets",
         "Best result under a step budget and under an epoch budget",
         f"The best {metric_title(question)} of any trial at any evaluation within the budget, "
-        "with a 95 % bootstrap interval over trials. With equal steps a larger batch has seen "
+        "with a 95% bootstrap interval over trials. With equal steps a larger batch has seen "
         "more examples; with equal examples a smaller batch has made more steps.",
-        alt.hconcat(*panels, spacing=30).resolve_scale(y="shared"),
+        alt.hconcat(*panels, spacing=30).resolve_scale(y="shared") if len(own) else nothing(),
         summary.budgets,
     )
 
@@ -120,7 +123,7 @@ def best_of_trials(summary: Summary) -> Figure:
             color=batch_colour(question.batch_sizes),
             tooltip=hover,
         )
-        .properties(width=560, height=300)
+        .properties(width=740, height=320)
     )  # fmt: skip
     return Figure(
         "best_of_trials",
@@ -128,16 +131,9 @@ def best_of_trials(summary: Summary) -> Figure:
         f"Median best {metric_title(question)} over training in a search of k trials, by "
         "resampling the COMPLETE trials. Where a curve is still falling at its right end, more "
         "trials of the same space would likely find better ones.",
-        chart,
+        chart if len(table) else nothing(),
         table,
     )
-
-
-def _layered(layers: list[alt.Chart], otherwise: str) -> alt.LayerChart:
-    if not layers:
-        data = alt.Data(values=[{"text": otherwise}])
-        layers = [alt.Chart(data).mark_text(fontSize=14).encode(text="text:N")]
-    return alt.layer(*layers).resolve_scale(color="independent", shape="independent")
 
 
 def _best_per_trial(summary: Summary) -> pl.DataFrame:
@@ -165,16 +161,16 @@ def _with_hyperparameters(summary: Summary, table: pl.DataFrame) -> pl.DataFrame
 
 def _step_range(own: pl.DataFrame) -> tuple[float, float]:
     """(top, bottom) of the step axis: everything but the far ends of line and intervals."""
-    drawn = pl.concat([own["steps_to_result"], own["censored_at"]]).drop_nulls()
-    high = own["bootstrap_high"].drop_nulls()
-    finite = high.filter(high.is_finite())
-    top = max(drawn.max(), finite.max() if len(finite) else 0)
-    return top * 2.2, max(drawn.min() / 2.2, 0.4)
+    low, high = extent(pl.concat([own["steps_to_result"], own["censored_at"]])) or (1.0, 2.0)
+    top = (extent(own["bootstrap_high"]) or (0.0, 0.0))[1]
+    return max(high, top) * 2.2, max(low / 2.2, 0.4)
 
 
-def _regime_bands(own: pl.DataFrame) -> alt.Chart:
+def _regime_bands(own: pl.DataFrame) -> list[alt.Chart]:
     """A band behind each batch size that reached the goal, in its regime's colour."""
     reached = own.filter(pl.col("regime").is_not_null())
+    if reached.is_empty():
+        return []
     sizes = reached["batch_size"].to_numpy().astype(float)
     low, high = batch_domain(own["batch_size"].to_list())
     every = own["batch_size"].to_numpy().astype(float)
@@ -183,7 +179,7 @@ def _regime_bands(own: pl.DataFrame) -> alt.Chart:
     bands = reached.select("batch_size", "regime").with_columns(
         pl.Series("from", edges[at]), pl.Series("to", edges[at + 1])
     )
-    return (
+    chart = (
         alt.Chart(values(bands))
         .mark_rect(opacity=0.13)
         .encode(
@@ -193,10 +189,16 @@ def _regime_bands(own: pl.DataFrame) -> alt.Chart:
                 "regime:N",
                 title=None,
                 scale=alt.Scale(domain=list(REGIMES), range=list(_REGIME_COLOURS)),
-                legend=alt.Legend(orient="top", symbolOpacity=0.35, symbolType="square"),
+                legend=alt.Legend(
+                    orient="top",
+                    symbolOpacity=0.35,
+                    symbolType="square",
+                    values=[name for name in REGIMES if name in set(reached["regime"])],
+                ),
             ),
         )
     )
+    return [chart]
 
 
 def _perfect_line(own: pl.DataFrame, y: alt.Scale) -> alt.LayerChart:
@@ -248,15 +250,16 @@ def _points(summary: Summary, table: pl.DataFrame, y: alt.Scale) -> list[alt.Cha
         ("batch_size", "censored_at", "best_value", *counts), censored_at="not reached by step"
     )
     layers = [
-        alt.Chart(values(reached)).mark_line(color=style.BLUE, strokeWidth=1.5, opacity=0.7)
+        # Broken where the goal was not reached.
+        alt.Chart(values(own)).mark_line(color=style.BLUE, strokeWidth=1.5, opacity=0.7)
         .encode(x=x, y=axis),
         alt.Chart(values(reached)).mark_point(filled=True, color=style.BLUE, size=50, opacity=1)
         .encode(x=x, y=axis, tooltip=[*hover, alt.Tooltip("regime:N")]),
         alt.Chart(values(censored))
-        .mark_point(filled=True, shape="triangle-up", color=style.ORANGE, size=120, opacity=1)
+        .mark_point(filled=True, shape=style.ARROW, color=style.ORANGE, size=90, opacity=1)
         .encode(x=x, y=at, tooltip=missed),
-        alt.Chart(values(censored)).mark_text(dy=-14, color=style.ORANGE)
-        .encode(x=x, y=at, text=alt.value("not reached")),
+        alt.Chart(values(censored)).mark_text(dy=-18, color=style.ORANGE)
+        .encode(x=x, y=at, text=alt.value("not reached" if len(censored) <= 4 else "")),
     ]  # fmt: skip
     if not others.is_empty():
         hollow = alt.Chart(values(others)).mark_point(color=style.BLUE, size=45, opacity=0.8)

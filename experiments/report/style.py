@@ -9,6 +9,7 @@ FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-ser
 _BATCH_STOPS = ("#3f7fd9", "#8a63c9", "#cf5594", "#ea7350", "#e0a030")
 
 CROSS = "M-1,-.62L-.62,-1L0,-.38L.62,-1L1,-.62L.38,0L1,.62L.62,1L0,.38L-.62,1L-1,.62L-.38,0Z"
+ARROW = "M0,-1.5L.95,-.25L.32,-.25L.32,1.2L-.32,1.2L-.32,-.25L-.95,-.25Z"
 STAR = "M0,-1.5L.36,-.5L1.43,-.46L.59,.19L.88,1.21L0,.62L-.88,1.21L-.59,.19L-1.43,-.46L-.36,-.5Z"
 
 

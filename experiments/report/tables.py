@@ -26,8 +26,8 @@ class Table:
 def steps_table(summary: Summary) -> Table:
     """Steps to result with their intervals, regime and how many trials ended how."""
     several = len(summary.question.seeds) > 1
-    columns = ["batch size", *(["seed"] if several else []), "steps to result", "last short at",
-               "bootstrap", "examples", "vs line", "regime", "trials", "infeasible"]  # fmt: skip
+    columns = ["batch size", *(["seed"] if several else []), "steps to result", "not yet at",
+               "bootstrap", "examples", "extra examples", "regime", "trials", "infeasible"]  # fmt: skip
     rows = []
     for row in summary.steps.iter_rows(named=True):
         steps = row["steps_to_result"]

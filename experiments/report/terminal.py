@@ -97,7 +97,7 @@ def _print_steps(summary: Summary, console: Console) -> None:
     console.print(table)
     console.print(
         "[dim]steps: first evaluation past the goal; after: the last one short of it;\n"
-        "bootstrap: upper end of the 95 % interval over trials (its lower end is steps);\n"
+        "bootstrap: upper end of the 95% interval over trials (its lower end is steps);\n"
         "vs line: examples, over those of perfect scaling; >: not reached by that step.[/]"
     )
     for seed, (limit, noise) in summary.critical.items():

@@ -19,7 +19,9 @@ from experiments.report.figure import (
     HyperparameterAxis,
     batch_axis,
     batch_colour,
+    extent,
     metric_axis,
+    nothing,
     padded,
     round_ticks,
     tooltips,
@@ -43,7 +45,7 @@ def best_hyperparameters(summary: Summary) -> Figure:
     if EFFECTIVE in best.columns and "momentum" in best.columns:
         names.append(EFFECTIVE)
     panels = [_best_panel(summary, best, name) for name in names if name in best.columns]
-    chart = alt.concat(*panels, columns=3, spacing=24).resolve_scale(y="independent")
+    chart = alt.concat(*panels, columns=3, spacing=24) if len(best) and panels else nothing()
     return Figure(
         "best_hyperparameters",
         "Best hyperparameters against batch size",
@@ -88,7 +90,7 @@ def _best_panel(summary: Summary, best: pl.DataFrame, name: str) -> alt.LayerCha
             tooltip=hover,
         ),
     ]
-    return alt.layer(*layers).properties(width=235, height=230, title=label(name))
+    return alt.layer(*layers).properties(width=262, height=240, title=label(name))
 
 
 def _rule_lines(best: pl.DataFrame, name: str, y: alt.Y, x: alt.X) -> list[alt.Chart]:
@@ -182,7 +184,7 @@ def search_scatter(summary: Summary) -> Figure:
                 tooltip=_trial_hover(summary, rows),
                 **_class_encodings(shown),
             )
-            .properties(width=175, height=140)
+            .properties(width=196, height=150)
         )
     chart = alt.concat(*panels, columns=_COLUMNS, spacing=16)
     return Figure(
@@ -213,8 +215,8 @@ def axis_plots(summary: Summary) -> Figure:
     question = summary.question
     table = classified_trials(summary)
     shown = _thinned(table, len(question.batch_sizes))
-    found = shown["best_value"].drop_nulls()
-    worst = (found.max() if question.goal.direction == "min" else found.min()) if len(found) else 1
+    found = extent(shown["best_value"])
+    worst = (found or (0.0, 1.0))[question.goal.direction == "min"]
     lost = pl.col("class") == "infeasible"
     shown = shown.with_columns(pl.when(lost).then(worst).otherwise("best_value").alias("y"))
     shown = shown.with_columns(
@@ -236,15 +238,16 @@ def axis_plots(summary: Summary) -> Figure:
                 shape=alt.Shape(
                     "mark:N",
                     title=None,
+                    legend=alt.Legend(symbolFillColor=style.GREY, symbolStrokeColor=style.GREY),
                     scale=alt.Scale(domain=["trial", "infeasible"], range=["circle", style.CROSS]),
                 ),
                 opacity=alt.condition(picked, alt.value(0.85), alt.value(0.04)),
                 tooltip=tooltips(("batch_size", "trial", *_names(summary, shown), "best_value")),
             )
-            .properties(width=310, height=260)
+            .properties(width=390, height=290)
         )
     panels[:1] = [panel.add_params(picked) for panel in panels[:1]]
-    chart = alt.concat(*panels, columns=2, spacing=24).resolve_scale(y="shared")
+    chart = alt.concat(*panels, columns=2, spacing=24) if found and panels else nothing()
     return Figure(
         "axis_plots",
         "Best result against each searched hyperparameter",
@@ -274,7 +277,7 @@ def validation_curves(summary: Summary) -> Figure:
     )
     panels = []
     for field, limit in (("step", question.step_budget), ("examples", question.example_budget)):
-        ticks = round_ticks(1, max(shown[field].max() or 1, 10), most=4)
+        ticks = round_ticks(1, max([10.0, *(extent(shown[field]) or ())]), most=4)
         x = alt.X(
             f"{field}:Q",
             title="steps" if field == "step" else "examples seen",
@@ -298,14 +301,14 @@ def validation_curves(summary: Summary) -> Figure:
             .mark_rule(strokeDash=[2, 3]).encode(x=f"{field}:Q"),
         ]  # fmt: skip
         layers[0] = layers[0].add_params(picked) if field == "step" else layers[0]
-        panels.append(alt.layer(*layers).properties(width=310, height=280))
+        panels.append(alt.layer(*layers).properties(width=385, height=300))
     return Figure(
         "validation_curves",
         "Training curves of the best trials",
         f"{metric_title(question).capitalize()} of the best trial of each batch size, against "
         "steps and against examples. Dashed: the goal; dotted: the budget. Click a batch size in "
         "the legend to see it alone.",
-        alt.hconcat(*panels, spacing=30, data=values(shown)),
+        alt.hconcat(*panels, spacing=30, data=values(shown)) if len(table) else nothing(),
         table,
     )
 
@@ -337,11 +340,12 @@ def _class_encodings(table: pl.DataFrame) -> dict[str, object]:
             "class:N", title=None, scale=alt.Scale(domain=list(CLASSES), range=list(_CLASS_SHAPES))
         ),
         "size": alt.Size(
-            "class:N", title=None, scale=alt.Scale(domain=list(CLASSES), range=[22, 22, 22, 30, 70])
+            "class:O", title=None, sort=list(CLASSES),
+            scale=alt.Scale(domain=list(CLASSES), range=[30, 30, 30, 36, 110])
         ),
         "opacity": alt.Opacity(
-            "class:N", title=None,
-            scale=alt.Scale(domain=list(CLASSES), range=[0.5, 0.7, 0.55, 0.9, 1.0]),
+            "class:O", title=None, sort=list(CLASSES),
+            scale=alt.Scale(domain=list(CLASSES), range=[0.75, 0.8, 0.7, 0.95, 1.0]),
         ),
     }  # fmt: skip
 
