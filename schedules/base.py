@@ -30,22 +30,76 @@ class Setting:
             )
 
 
+WARMUP = (
+    Setting("warmup_steps", 0.0, 0.0, 1e9, None, "W, steps of the ramp, part of the trial"),
+    Setting(
+        "warmup_start_factor", 0.0, 0.0, 1.0, None, "share of the peak rate the ramp begins at"
+    ),
+)
+"""What every schedule reads besides its own settings: warmup is prepended to any shape."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """A row of the registry.
 
     ``shape`` is the ``"module:function"`` of ``f(step, train_steps, **settings) ->
-    multiplier in [0, 1]``, traceable in every argument.
+    multiplier in [0, 1]``, traceable in every argument; ``settings`` are its own.
     """
 
     name: str
     shape: str
-    hyperparameters: tuple[Setting, ...] = ()
+    settings: tuple[Setting, ...] = ()
     summary: str = ""
 
+    @property
+    def hyperparameters(self) -> tuple[Setting, ...]:
+        """The shape's settings and the warmup's."""
+        return (*self.settings, *WARMUP)
+
     def multiplier(self, step: Any, train_steps: Any, hyperparameters: Mapping[str, Any]) -> Any:
-        """The multiplier of the peak rate at ``step`` (0 at the first update)."""
-        module, _, function = self.shape.partition(":")
-        shape = getattr(importlib.import_module(module), function)
-        settings = {h.name: hyperparameters[h.name] for h in self.hyperparameters}
-        return shape(step, train_steps, **settings)
+        """The multiplier of the peak rate at ``step`` (0 at the first update).
+
+        ``train_steps`` is the length of the whole trial, warmup included; the shape runs over
+        ``train_steps - warmup_steps``. Warmup settings that are absent take their defaults.
+        """
+        from schedules.shapes import with_warmup
+
+        shape = _resolve(self.shape)
+        settings = {setting.name: hyperparameters[setting.name] for setting in self.settings}
+        warmup = {row.name: hyperparameters.get(row.name, row.default) for row in WARMUP}
+        return with_warmup(
+            lambda t, length: shape(t, length, **settings), step, train_steps, **warmup
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MomentumSchedule:
+    """A row of the table of momentum schedules.
+
+    ``rule`` is the ``"module:function"`` of ``f(step, train_steps, momentum, **settings) ->
+    momentum at this step``, traceable in every argument.
+    """
+
+    name: str
+    rule: str
+    settings: tuple[Setting, ...] = ()
+    summary: str = ""
+
+    @property
+    def hyperparameters(self) -> tuple[Setting, ...]:
+        """The rule's settings."""
+        return self.settings
+
+    def momentum(
+        self, step: Any, train_steps: Any, momentum: Any, hyperparameters: Mapping[str, Any]
+    ) -> Any:
+        """The momentum at ``step`` (0 at the first update), given its final value."""
+        settings = {setting.name: hyperparameters[setting.name] for setting in self.settings}
+        return _resolve(self.rule)(step, train_steps, momentum, **settings)
+
+
+def _resolve(reference: str) -> Any:
+    """The object that ``"module:attribute"`` names."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)

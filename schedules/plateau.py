@@ -1,0 +1,70 @@
+"""A rate that evaluation lowers: a multiplier in the state of a trial.
+
+::
+
+    state = start()
+    state = observe(state, step, value, minimise, settings...)   # after every evaluation
+    rate = peak * multiplier(step) * state.multiplier            # at every step
+
+Traceable in every argument, so that it runs for a pack of trials under vmap.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from schedules.shapes import Scalar
+
+
+class PlateauState(NamedTuple):
+    """What the plateau rule remembers.
+
+    Attributes:
+      multiplier: shape (), float32, of the rate; 1 at the start.
+      best: shape (), float32, best value so far, as a loss (negated where larger is better);
+        +inf at the start.
+      since: shape (), int32, the step of the best value or of the last cut, if that is later.
+    """
+
+    multiplier: jax.Array
+    best: jax.Array
+    since: jax.Array
+
+
+def start() -> PlateauState:
+    """No value seen, multiplier 1."""
+    return PlateauState(
+        jnp.ones([], jnp.float32), jnp.asarray(jnp.inf, jnp.float32), jnp.zeros([], jnp.int32)
+    )
+
+
+def observe(
+    state: PlateauState,
+    step: Scalar,
+    value: Scalar,
+    minimise: bool,
+    plateau_factor: Scalar,
+    patience_steps: Scalar,
+    least_multiplier: Scalar,
+) -> PlateauState:
+    """The state after an evaluation at ``step``.
+
+    A value strictly better than the best resets the clock. Where none was for
+    ``patience_steps`` since the best value or the last cut, the multiplier is multiplied by
+    ``plateau_factor`` (down to ``least_multiplier``) and the clock is reset. Patience counts
+    steps, not evaluations, whose spacing grows. A value that is not finite is no improvement.
+    """
+    loss = jnp.asarray(value, jnp.float32) * (1.0 if minimise else -1.0)
+    step = jnp.asarray(step, jnp.int32)
+    better = loss < state.best
+    patience = jnp.asarray(patience_steps, jnp.float32)
+    cut = ~better & ((step - state.since).astype(jnp.float32) >= patience)
+    lowered = jnp.maximum(state.multiplier * plateau_factor, least_multiplier)
+    return PlateauState(
+        jnp.where(cut, jnp.minimum(lowered, state.multiplier), state.multiplier),
+        jnp.where(better, loss, state.best),
+        jnp.where(better | cut, step, state.since),
+    )
