@@ -94,7 +94,8 @@ class Study:
       step_budget: K; "best value at steps <= K".
       example_budget: "best value at examples consumed <= budget" (epochs x training set).
       space: searched hyperparameters; default: the workload's for this optimizer, else the
-        optimizer's and schedule's own.
+        optimizer's own for this many trials (the more trials, the more hyperparameters) and
+        the schedule's.
       fixed: hyperparameters held at a value; others take their defaults.
       train_steps: batch size -> length in steps, fixed beforehand; a batch size not in it gets
         max(step_budget, ceil(example_budget / B)), the least both budgets need.
@@ -199,11 +200,11 @@ class Study:
             return {name: spaces.from_json(data) for name, data in self.space.items()}
         published = self.workload.search_spaces.get(self.optimizer)
         if published is None:
-            rows = (
-                *OPTIMIZERS[self.optimizer].hyperparameters,
-                *SCHEDULES[self.schedule].hyperparameters,
-            )
-            published = {row.name: row.space for row in rows if row.space}
+            settings = SCHEDULES[self.schedule].hyperparameters
+            published = {
+                **OPTIMIZERS[self.optimizer].spaces(self.trials),
+                **{row.name: row.space for row in settings if row.space},
+            }
         return {
             name: spaces.from_json(data)
             for name, data in published.items()

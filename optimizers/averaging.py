@@ -35,16 +35,16 @@ class Functions(NamedTuple):
 
 
 class AverageState(NamedTuple):
-    """Attributes: count, shape () int32, updates seen; average, like the params (>= float32)."""
+    """Attributes: steps, shape () int32, updates seen; average, like the params (>= float32)."""
 
-    count: jax.Array
+    steps: jax.Array
     average: Params
 
 
 class WindowState(NamedTuple):
-    """Attributes: count, shape () int32; iterates, like the params with a leading axis [window]."""
+    """Attributes: steps, shape () int32; iterates, like the params with a leading axis [window]."""
 
-    count: jax.Array
+    steps: jax.Array
     iterates: Params
 
 
@@ -70,11 +70,11 @@ def ema(average_decay: Scalar) -> Functions:
         average = jax.tree.map(
             lambda a, p: average_decay * a + (1.0 - average_decay) * p, state.average, _wide(params)
         )
-        return AverageState(optax.safe_increment(state.count), average)
+        return AverageState(optax.safe_increment(state.steps), average)
 
     def value(state: AverageState, params: Params) -> Params:
-        seen = state.count > 0
-        factor = jnp.where(seen, bias_factor(average_decay, state.count.astype(jnp.float32)), 1.0)
+        seen = state.steps > 0
+        factor = jnp.where(seen, bias_factor(average_decay, state.steps.astype(jnp.float32)), 1.0)
         corrected = jax.tree.map(lambda a: a / factor.astype(a.dtype), state.average)
         return _where(seen, corrected, params)
 
@@ -94,7 +94,7 @@ def tail_mean(average_start: Scalar) -> Functions:
         return jnp.maximum(count.astype(jnp.float32) - average_start, 0.0)
 
     def update(state: AverageState, params: Params) -> AverageState:
-        count = optax.safe_increment(state.count)
+        count = optax.safe_increment(state.steps)
         weight = 1.0 / jnp.maximum(members(count), 1.0)
         # Before the start the weight is one: the average follows the last iterate.
         average = jax.tree.map(
@@ -103,7 +103,7 @@ def tail_mean(average_start: Scalar) -> Functions:
         return AverageState(count, average)
 
     def value(state: AverageState, params: Params) -> Params:
-        return _where(state.count > 0, state.average, params)
+        return _where(state.steps > 0, state.average, params)
 
     return Functions(_start, update, value)
 
@@ -123,14 +123,14 @@ def window_mean(window: int = 5) -> Functions:
         return WindowState(jnp.zeros([], jnp.int32), empty)
 
     def update(state: WindowState, params: Params) -> WindowState:
-        place = state.count % window
+        place = state.steps % window
         iterates = jax.tree.map(
             lambda kept, p: kept.at[place].set(p), state.iterates, _wide(params)
         )
-        return WindowState(optax.safe_increment(state.count), iterates)
+        return WindowState(optax.safe_increment(state.steps), iterates)
 
     def value(state: WindowState, params: Params) -> Params:
-        held = jnp.minimum(state.count, window)
+        held = jnp.minimum(state.steps, window)
         mean = jax.tree.map(
             lambda kept: jnp.sum(kept, axis=0) / jnp.maximum(held, 1).astype(kept.dtype),
             state.iterates,

@@ -23,11 +23,11 @@ class LeafwiseState(NamedTuple):
     """State of a leafwise rule.
 
     Attributes:
-      count: updates made; shape (), int32.
+      steps: updates made; shape (), int32.
       slots: for each parameter array, in the order of ``jax.tree.leaves``, its slots by name.
     """
 
-    count: jax.Array
+    steps: jax.Array
     slots: tuple[Slots, ...]
 
 
@@ -51,7 +51,7 @@ def leafwise(step: Step, start: Start) -> optax.GradientTransformation:
     ) -> tuple[optax.Updates, LeafwiseState]:
         leaves, tree = jax.tree.flatten(gradients)
         parameters = leaves if params is None else jax.tree.leaves(params)
-        count = optax.safe_increment(state.count)
+        count = optax.safe_increment(state.steps)
         moved = [
             step(count.astype(gradient.dtype), gradient, parameter, slots)
             for gradient, parameter, slots in zip(leaves, parameters, state.slots, strict=True)

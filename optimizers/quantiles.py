@@ -84,11 +84,11 @@ class Window(NamedTuple):
 
     Attributes:
       values: shape (1024,), float32; +inf where there is none yet.
-      count: shape (), int32: numbers held, at most 1024.
+      held: shape (), int32: how many there are, at most 1024.
     """
 
     values: jax.Array
-    count: jax.Array
+    held: jax.Array
 
 
 def empty_window() -> Window:
@@ -101,13 +101,13 @@ def window_add(window: Window, value: jax.Array) -> Window:
     value = jnp.asarray(value, jnp.float32)
     finite = jnp.isfinite(value)
     moved = jnp.roll(window.values, 1).at[0].set(value)
-    count = jnp.minimum(window.count + finite.astype(jnp.int32), CAPACITY)
+    count = jnp.minimum(window.held + finite.astype(jnp.int32), CAPACITY)
     return Window(jnp.where(finite, moved, window.values), count)
 
 
 def window_percentile(window: Window, percentile: Scalar, length: Scalar) -> jax.Array:
     """The exact p-th percentile of the last ``length`` numbers; infinite while empty."""
-    held = jnp.minimum(window.count, jnp.asarray(length).astype(jnp.int32))
+    held = jnp.minimum(window.held, jnp.asarray(length).astype(jnp.int32))
     recent = jnp.where(jnp.arange(CAPACITY) < held, window.values, jnp.inf)
     ordered = jnp.sort(recent)
     rank, fraction = _rank(held, percentile)

@@ -63,9 +63,7 @@ class Schedule:
         ``train_steps`` is the length of the whole trial, warmup included; the shape runs over
         ``train_steps - warmup_steps``. Warmup settings that are absent take their defaults.
         """
-        from schedules.shapes import with_warmup
-
-        shape = _resolve(self.shape)
+        shape, with_warmup = _resolve(self.shape), _resolve("schedules.shapes:with_warmup")
         settings = {setting.name: hyperparameters[setting.name] for setting in self.settings}
         warmup = {row.name: hyperparameters.get(row.name, row.default) for row in WARMUP}
         return with_warmup(

@@ -99,7 +99,7 @@ def step_decay(
     """
     # A step that is a whole number of intervals must count as one in spite of rounding.
     intervals = jnp.floor(_float(step) / (interval_factor * _float(train_steps)) * (1.0 + 1e-6))
-    return decay_factor**intervals
+    return jnp.asarray(decay_factor, jnp.float32) ** intervals
 
 
 def staircase(
@@ -119,7 +119,7 @@ def staircase(
         jnp.where(progress >= milestone, 1.0, 0.0)
         for milestone in (milestone_1, milestone_2, milestone_3)
     )
-    return decay_factor**passed
+    return jnp.asarray(decay_factor, jnp.float32) ** passed
 
 
 def exponential(step: Scalar, train_steps: Scalar, decay_rate: Scalar) -> jax.Array:
