@@ -15,6 +15,7 @@ from workloads.base import resolve
 EXAMPLES = {
     "digits": ((64,), jnp.float32),
     "fashion_mnist": ((28, 28, 1), jnp.uint8),
+    "noisy_quadratic": ((1,), jnp.float32),
 }
 ALL = pytest.mark.parametrize("name", sorted(workloads.WORKLOADS))
 

@@ -10,6 +10,7 @@ WORKLOADS: dict[str, str] = {
     "digits_fc": "workloads.digits_fc:WORKLOAD",
     "fashion_mnist_cnn": "workloads.fashion_mnist_cnn:WORKLOAD",
     "fashion_mnist_fc": "workloads.fashion_mnist_fc:WORKLOAD",
+    "noisy_quadratic": "workloads.noisy_quadratic:WORKLOAD",
 }
 
 

@@ -64,3 +64,16 @@ def _classification_metrics(outputs: Any, batch: Batch) -> Mapping[str, SumAndCo
 CLASSIFICATION = Losses(_classification_objective, _classification_metrics)
 """Softmax cross entropy over logits [B, K] and labels [B]; the objective is smoothed by
 ``hyperparameters["label_smoothing"]`` where the workload has one, the metrics never are."""
+
+
+def _own_loss(outputs: Any, batch: Batch, hyperparameters: Mapping[str, Any]) -> SumAndCount:
+    del batch, hyperparameters
+    return _counted(_at_least_float32(outputs))
+
+
+def _own_loss_metrics(outputs: Any, batch: Batch) -> Mapping[str, SumAndCount]:
+    return {"loss": _own_loss(outputs, batch, {})}
+
+
+OWN_LOSS = Losses(_own_loss, _own_loss_metrics)
+"""For a model whose outputs [B] are its losses, such as the noisy quadratic model."""

@@ -21,6 +21,11 @@ DATASETS: dict[str, DatasetSpec] = {
         {"train": 55_000, "validation": 5_000, "test": 10_000},
         "28x28 clothing, 10 classes (Zalando)",
     ),
+    "noisy_quadratic": DatasetSpec(
+        "workloads.datasets.noisy_quadratic:load",
+        {"train": 65_536, "validation": 16, "test": 16},
+        "places without content: the noisy quadratic model draws its own noise",
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -42,11 +44,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _save(array: np.ndarray, file: BinaryIO) -> None:
+    np.save(file, array)
+
+
 def store(folder: Path, arrays: Arrays) -> None:
     """One .npy per array, then the sidecar with their checksums, which commits them."""
     (folder / SIDECAR).unlink(missing_ok=True)
     for name, array in arrays.items():
-        write_atomically(folder / f"{name}.npy", lambda file, array=array: np.save(file, array))
+        write_atomically(folder / f"{name}.npy", functools.partial(_save, array))
     checksums = {name: _sha256(folder / f"{name}.npy") for name in arrays}
     write_atomically(
         folder / SIDECAR, lambda file: file.write(json.dumps(checksums, indent=1).encode())
@@ -71,11 +77,10 @@ def cached(name: str, build: Callable[[], Arrays]) -> Arrays:
     home, full disk) costs only the time to decode again, so it is no error.
     """
     folder = cache_folder() / name
-    arrays = retrieve(folder)
-    if arrays is None:
-        arrays = build()
-        try:
-            store(folder, arrays)
-        except OSError:
-            pass
+    stored = retrieve(folder)
+    if stored is not None:
+        return stored
+    arrays = build()
+    with contextlib.suppress(OSError):
+        store(folder, arrays)
     return arrays

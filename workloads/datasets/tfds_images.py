@@ -82,7 +82,7 @@ def read(spec: IdxImages, data_dir: Path | None) -> dict[str, np.ndarray]:
     import tensorflow_datasets as tfds
 
     folder = tfds_folder(data_dir)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         try:
             builder = tfds.builder(spec.name, data_dir=folder)

@@ -128,8 +128,10 @@ def convolve(
     Returns:
       [B, H', W', D].
     """
-    pads = explicit_padding(padding, x.shape[1:3], kernel.shape[:2], tuple(strides))
-    return _convolve(x, kernel, tuple(strides), pads)
+    _, height, width, _ = x.shape
+    kernel_size = (kernel.shape[0], kernel.shape[1])
+    pads = explicit_padding(padding, (height, width), kernel_size, strides)
+    return _convolve(x, kernel, (strides[0], strides[1]), pads)
 
 
 class Convolution(nn.Module):

@@ -41,10 +41,9 @@ class SimpleCNN(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array, context: Context) -> jax.Array:
-        formats = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         x = inputs
         for filters in self.filters:
-            x = Convolution(filters, (5, 5), **formats)(x)
+            x = Convolution(filters, (5, 5), dtype=self.dtype, param_dtype=self.param_dtype)(x)
             # ReLU after pooling: the same function (both are monotone), a quarter of the work.
             x = nn.relu(max_pool_2x2(x))
         x = x.reshape(x.shape[0], -1)
