@@ -29,7 +29,7 @@ def adafactor(learning_rate: Scalar, decay_exponent: Scalar) -> optax.GradientTr
     c = ``decay_exponent``; d = 1, e1 = 1e-30, e2 = 1e-3. Arrays of rank 3 or more are factored
     over their two largest axes.
 
-    Differs: ``optax.adafactor`` factors only where both axes have 128 entries or more and
+    Compared: ``optax.adafactor`` factors only where both axes have 128 entries or more and
     computes rho_t in float32 always; ``torch.optim.Adafactor`` limits the relative rate to
     min(lr, 1 / sqrt(t)).
     Reference: Shazeer and Stern 2018 (arXiv 1804.04235), algorithms 4 and 5.

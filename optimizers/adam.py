@@ -19,7 +19,7 @@ def adam(
         b = sqrt(1 - beta2^t) / (1 - beta1^t),  t = 1 at the first step
         theta <- theta - eta m / (sqrt(v) + epsilon) b
 
-    Differs: ``optax.adam`` and ``torch.optim.Adam`` add epsilon to sqrt(v / (1 - beta2^t)); the
+    Compared: ``optax.adam`` and ``torch.optim.Adam`` add epsilon to sqrt(v / (1 - beta2^t)); the
     two agree where their epsilon is this one over sqrt(1 - beta2^t), so early in training this
     epsilon is up to 1 / sqrt(1 - beta2) times stronger. `optax_adam` is that form.
     Reference: Kingma and Ba 2015, end of section 2; Choi et al. 2019; Tuning Playbook.
@@ -37,7 +37,7 @@ def nadam(
         b = sqrt(1 - beta2^t) / (1 - beta1^t),  t = 1 at the first step
         theta <- theta - eta (beta1 m + (1 - beta1) g) / (sqrt(v) + epsilon) b
 
-    Differs: ``optax.nadam`` divides m by 1 - beta1^(t+1) and g by 1 - beta1^t, with epsilon on
+    Compared: ``optax.nadam`` divides m by 1 - beta1^(t+1) and g by 1 - beta1^t, with epsilon on
     the corrected root (`optax_nadam`); ``torch.optim.NAdam`` also schedules beta1
     (momentum_decay).
     Reference: Dozat 2016; Choi et al. 2019; Tuning Playbook.
@@ -67,7 +67,7 @@ def optax_adam(
         v <- beta2 v + (1 - beta2) g^2,  v_0 = 0
         theta <- theta - eta (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
 
-    Differs: not from ``optax.adam`` or ``torch.optim.Adam``.
+    Compared: equals ``optax.adam`` and ``torch.optim.Adam``.
     Reference: Kingma and Ba 2015, algorithm 1.
     """
     return optax.adam(learning_rate, b1=beta1, b2=beta2, eps=epsilon)
@@ -83,7 +83,7 @@ def optax_nadam(
         n = beta1 m / (1 - beta1^(t+1)) + (1 - beta1) g / (1 - beta1^t)
         theta <- theta - eta n / (sqrt(v / (1 - beta2^t)) + epsilon)
 
-    Differs: not from ``optax.nadam``; ``torch.optim.NAdam`` schedules beta1 as well.
+    Compared: equals ``optax.nadam``; ``torch.optim.NAdam`` schedules beta1 as well.
     Reference: Dozat 2016, algorithm 2, without its extra factor beta2 on v.
     """
     return optax.nadam(learning_rate, b1=beta1, b2=beta2, eps=epsilon)
@@ -100,7 +100,7 @@ def adamw(
     lambda = ``weight_decay``. The decay is outside the moments, uses theta before the step, and
     is multiplied by eta: peak rate times schedule. Its time scale is 1 / (eta lambda) steps.
 
-    Differs: not from ``optax.adamw`` or ``torch.optim.AdamW``; Loshchilov and Hutter multiply
+    Compared: equals ``optax.adamw`` and ``torch.optim.AdamW``; Loshchilov and Hutter multiply
     the decay by the schedule alone, not by the peak rate.
     Reference: Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2.
     """
@@ -117,7 +117,7 @@ def nadamw(
 
     lambda = ``weight_decay``: all parameters, theta before the step, times the current rate.
 
-    Differs: not from ``optax.nadamw``; ``torch.optim.NAdam(decoupled_weight_decay=True)``
+    Compared: equals ``optax.nadamw``; ``torch.optim.NAdam(decoupled_weight_decay=True)``
     schedules beta1 as well.
     Reference: Dozat 2016; Loshchilov and Hutter 2019.
     """

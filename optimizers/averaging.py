@@ -61,7 +61,7 @@ def ema(average_decay: Scalar) -> Functions:
     d = ``average_decay``. The correction makes the weights of theta_1..theta_t sum to one, so
     that the initial parameters have none. Before the first step the value is the parameters.
 
-    Differs: ``optax.ema(debias=True)`` is the same average, of updates rather than parameters;
+    Compared: ``optax.ema(debias=True)`` is the same average, of updates rather than parameters;
     ``torch.optim.swa_utils`` starts at the first parameters, without correction.
     Reference: Polyak and Juditsky 1992; Kingma and Ba 2015, section 3 (the correction).
     """
@@ -86,7 +86,7 @@ def tail_mean(average_start: Scalar) -> Functions:
 
         value: mean of theta_t over t > s;  theta_t itself while t <= s
 
-    Differs: ``torch.optim.swa_utils`` averages where it is called; Optax has none.
+    Compared: ``torch.optim.swa_utils`` averages where it is called; Optax has none.
     Reference: Polyak and Juditsky 1992; Izmailov et al. 2018 (arXiv 1803.05407).
     """
 

@@ -41,9 +41,13 @@ class Hyperparameter:
         above = value > self.low or (value == self.low and not self.low_open)
         below = value < self.high or (value == self.high and not self.high_open)
         if not (math.isfinite(value) and above and below):
-            left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
-            interval = f"{left}{self.low:g}, {self.high:g}{right}"
-            raise ValueError(f"{self.name} must lie in {interval}, got {value!r}")
+            raise ValueError(f"{self.name} must lie in {self.interval}, got {value!r}")
+
+    @property
+    def interval(self) -> str:
+        """The legal interval as written, e.g. ``[0, 1)``."""
+        left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,7 @@ def no_clipping() -> optax.GradientTransformation:
 def global_norm(clip_threshold: Scalar) -> optax.GradientTransformation:
     """g <- lambda g / |g| where |g| > lambda = ``clip_threshold``.
 
-    Differs: not from ``optax.clip_by_global_norm``; ``torch.nn.utils.clip_grad_norm_`` divides
+    Compared: equals ``optax.clip_by_global_norm``; ``torch.nn.utils.clip_grad_norm_`` divides
     by |g| + 1e-6.
     Reference: Pascanu et al. 2013; Tuning Playbook.
     """
@@ -86,7 +86,7 @@ def autoclip(clip_percentile: Scalar) -> optax.GradientTransformation:
     recommends 10. The history is a histogram of fixed size, its percentile within 0.7 % of the
     exact one (`optimizers.quantiles`).
 
-    Differs: the authors keep the whole history; some ports keep a buffer of 10,000 norms and
+    Compared: the authors keep the whole history; some ports keep a buffer of 10,000 norms and
     clip every array by the global threshold on its own.
     Reference: Seetharaman et al. 2020, AutoClip.
     """
@@ -118,7 +118,7 @@ def agc(clip_ratio: Scalar, exclude: Exclude | None = None) -> optax.GradientTra
     index. ``exclude(path, array)`` (static; default `agc_excludes`) names arrays to leave
     alone: biases and the final linear layer. ``clipped`` is true where any unit was.
 
-    Differs: ``optax.adaptive_grad_clip`` clips biases too (as one unit each) and excludes nothing.
+    Compared: ``optax.adaptive_grad_clip`` clips biases too (as one unit each) and excludes nothing.
     Reference: Brock et al. 2021 (arXiv 2102.06171), section 4.1.
     """
     skip = agc_excludes if exclude is None else exclude

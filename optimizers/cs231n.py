@@ -22,7 +22,7 @@ def cs231n_momentum(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTr
     mu = ``momentum``. At a constant rate this is `momentum`; when the rate changes, the
     velocity keeps the old one (`corrected_momentum` cures that).
 
-    Differs: ``optax.sgd`` and ``torch.optim.SGD`` keep the rate outside the buffer.
+    Compared: ``optax.sgd`` and ``torch.optim.SGD`` keep the rate outside the buffer.
     Reference: CS231n, neural-networks-3, momentum update.
     """
     return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum))
@@ -37,7 +37,7 @@ def cs231n_nesterov(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTr
     mu = ``momentum``; x is the look-ahead point, where the gradient is taken. At a constant
     rate this is `nesterov`.
 
-    Differs: ``optax.sgd(nesterov=True)`` and PyTorch's keep the rate outside the buffer.
+    Compared: ``optax.sgd(nesterov=True)`` and PyTorch's keep the rate outside the buffer.
     Reference: CS231n, neural-networks-3, Nesterov momentum; Bengio et al. 2012.
     """
     # -mu v + (1 + mu) v' = v' + mu (v' - v) = mu v' - eta g, which is what trace returns.
@@ -52,7 +52,7 @@ def cs231n_adagrad(learning_rate: Scalar, epsilon: Scalar) -> optax.GradientTran
         c <- c + g^2,  c_0 = 0
         x <- x - eta g / (sqrt(c) + epsilon)
 
-    Differs: ``optax.adagrad`` starts c at 0.1 and has epsilon inside the root;
+    Compared: ``optax.adagrad`` starts c at 0.1 and has epsilon inside the root;
     ``torch.optim.Adagrad`` is this rule at its default ``lr_decay=0``.
     Reference: Duchi et al. 2011; CS231n, neural-networks-3, Adagrad.
     """
@@ -75,7 +75,7 @@ def cs231n_rmsprop(
 
     rho = ``decay``.
 
-    Differs: ``optax.rmsprop`` is this rule at ``eps_in_sqrt=False``;
+    Compared: ``optax.rmsprop`` is this rule at ``eps_in_sqrt=False``;
     ``torch.optim.RMSprop`` at momentum 0 is this rule.
     Reference: CS231n, neural-networks-3, RMSprop; Tieleman and Hinton 2012.
     """
@@ -95,7 +95,7 @@ def adam_uncorrected(
 
     At the usual betas the first step is (1 - beta1) / sqrt(1 - beta2) = 3.2 times Adam's.
 
-    Differs: ``optax.adam`` and ``torch.optim.Adam`` always correct the bias.
+    Compared: ``optax.adam`` and ``torch.optim.Adam`` always correct the bias.
     Reference: CS231n, neural-networks-3, Adam (simplified).
     """
 

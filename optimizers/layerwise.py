@@ -21,7 +21,7 @@ def lars(
     gamma = ``momentum``, beta = ``weight_decay``, tau = ``trust_coefficient``; norms are
     Euclidean, per array; biases and norm scales are layers like any other.
 
-    Differs: ``optax.lars`` divides by |g + beta w| instead of |g| + beta |w|; PyTorch has none.
+    Compared: ``optax.lars`` divides by |g + beta w| instead of |g| + beta |w|; PyTorch has none.
     Reference: You, Gitman and Ginsburg 2017 (arXiv 1708.03888), algorithm 1.
     """
 
@@ -47,7 +47,7 @@ def lamb(
 
     lambda = ``weight_decay``; norms are Euclidean, per array.
 
-    Differs: not from ``optax.lamb``; PyTorch has none.
+    Compared: equals ``optax.lamb``; PyTorch has none.
     Reference: You et al. 2020 (arXiv 1904.00962), algorithm 2, with phi the identity.
     """
     return optax.lamb(learning_rate, b1=beta1, b2=beta2, eps=epsilon, weight_decay=weight_decay)

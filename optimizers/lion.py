@@ -18,7 +18,7 @@ def lion(
 
     lambda = ``weight_decay``, decoupled, times the current rate.
 
-    Differs: not from ``optax.lion`` (whose default decay is 1e-3); PyTorch has none.
+    Compared: equals ``optax.lion`` (whose default decay is 1e-3); PyTorch has none.
     Reference: Chen et al. 2023 (arXiv 2302.06675), algorithm 2.
     """
     return optax.lion(learning_rate, b1=beta1, b2=beta2, weight_decay=weight_decay)

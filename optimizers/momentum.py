@@ -16,7 +16,7 @@ def sgd(learning_rate: Scalar) -> optax.GradientTransformation:
 
         theta <- theta - eta g
 
-    Differs: not from ``optax.sgd`` or ``torch.optim.SGD`` without momentum.
+    Compared: equals ``optax.sgd`` and ``torch.optim.SGD`` without momentum.
     Reference: Robbins and Monro 1951; Tuning Playbook.
     """
     return optax.sgd(learning_rate)
@@ -30,7 +30,7 @@ def momentum(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTransform
 
     gamma = ``momentum``. A change of the rate acts at once on all of the velocity.
 
-    Differs: not from ``optax.sgd(momentum=...)`` or ``torch.optim.SGD`` (dampening 0);
+    Compared: equals ``optax.sgd(momentum=...)`` and ``torch.optim.SGD`` (dampening 0);
     `cs231n_momentum` has the rate inside the buffer.
     Reference: Polyak 1964; Choi et al. 2019 (arXiv 1910.05446); Tuning Playbook.
     """
@@ -45,7 +45,7 @@ def nesterov(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTransform
 
     gamma = ``momentum``; the second line uses the new v.
 
-    Differs: not from ``optax.sgd(nesterov=True)`` or ``torch.optim.SGD(nesterov=True)``.
+    Compared: equals ``optax.sgd(nesterov=True)`` and ``torch.optim.SGD(nesterov=True)``.
     Reference: Nesterov 1983; Sutskever et al. 2013; Choi et al. 2019; Tuning Playbook.
     """
     return optax.sgd(learning_rate, momentum=momentum, nesterov=True)
@@ -68,7 +68,7 @@ def corrected_momentum(learning_rate: Scalar, momentum: Scalar) -> optax.Gradien
     jumps meets a velocity still scaled with the old one. With it the rule equals `momentum` as
     long as the rate stays positive; where eta_{t-1} is 0 so is v, and the factor is taken as 0.
 
-    Differs: Optax and PyTorch have no such rule; their momentum keeps the rate outside.
+    Compared: Optax and PyTorch have no such rule; their momentum keeps the rate outside.
     Reference: Goyal et al. 2017 (arXiv 1706.02677), section 3, remark 2.
     """
 

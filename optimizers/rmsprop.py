@@ -18,7 +18,7 @@ def rmsprop(
 
     rho = ``decay``, gamma = ``momentum``. The rate is inside the buffer m.
 
-    Differs: ``optax.rmsprop`` is this rule at ``initial_scale=1, eps_in_sqrt=True`` (its default
+    Compared: ``optax.rmsprop`` is this rule at ``initial_scale=1, eps_in_sqrt=True`` (its default
     starts v at 0); ``torch.optim.RMSprop`` starts v at 0, has epsilon outside the root, and
     multiplies the rate after the momentum buffer.
     Reference: Choi et al. 2019 (arXiv 1910.05446), table of update rules; Tuning Playbook;

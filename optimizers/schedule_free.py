@@ -24,7 +24,7 @@ def schedule_free_sgd(
 
     lambda = ``weight_decay``. Meant for a constant rate, with or without warmup.
 
-    Differs: not from ``optax.contrib.schedule_free_sgd``; PyTorch itself has none.
+    Compared: equals ``optax.contrib.schedule_free_sgd``; PyTorch itself has none.
     Reference: Defazio et al. 2024 (arXiv 2405.15682), section 2.
     """
     return optax.contrib.schedule_free_sgd(
@@ -45,7 +45,7 @@ def schedule_free_adamw(
 
     lambda = ``weight_decay``. Meant for a constant rate, with or without warmup.
 
-    Differs: not from ``optax.contrib.schedule_free_adamw``; PyTorch itself has none.
+    Compared: equals ``optax.contrib.schedule_free_adamw``; PyTorch itself has none.
     Reference: Defazio et al. 2024 (arXiv 2405.15682), algorithm 1.
     """
     return optax.contrib.schedule_free_adamw(

@@ -54,7 +54,7 @@ def lbfgs(learning_rate: Scalar) -> optax.GradientTransformationExtraArgs:
 
     eta = ``learning_rate``, the length of the first trial; leave it at 1.
 
-    Differs: not from ``optax.lbfgs`` with its default line search; ``torch.optim.LBFGS`` has no
+    Compared: equals ``optax.lbfgs`` with its default line search; ``torch.optim.LBFGS`` has no
     line search unless asked for.
     Reference: Nocedal and Wright 2006, algorithms 7.4, 7.5, 3.5 and 3.6.
     """
@@ -90,7 +90,7 @@ def newton(learning_rate: Scalar, damping: Scalar) -> optax.GradientTransformati
     lambda = ``damping``. Nothing keeps it from a saddle point or a maximum: it seeks a zero of
     the gradient. Each step counts 1 + n evaluations (the Hessian is n Hessian-vector products).
 
-    Differs: Optax and PyTorch have none.
+    Compared: Optax and PyTorch have none.
     Reference: CS231n, neural-networks-3, second order methods; Nocedal and Wright 2006, 3.3.
     """
 
@@ -126,7 +126,7 @@ def hessian_free(
     first direction has negative curvature p = -g, so p always descends. Where no a of 20 does,
     the step is zero.
 
-    Differs: Optax and PyTorch have none; Martens 2010 uses the Gauss-Newton matrix, adapts the
+    Compared: Optax and PyTorch have none; Martens 2010 uses the Gauss-Newton matrix, adapts the
     damping and starts each solve at the last one.
     Reference: Nocedal and Wright 2006, algorithm 7.1; Martens 2010.
     """

@@ -29,7 +29,7 @@ def shampoo(
     eigendecomposition, eigenvalues floored at epsilon, which is their least exact value.
     One step costs two eigendecompositions a matrix.
 
-    Differs: Optax and PyTorch have none. Distributed Shampoo adds moving averages, grafting of
+    Compared: Optax and PyTorch have none. Distributed Shampoo adds moving averages, grafting of
     the step's length, blocking and rare refreshes; this is the rule of the paper.
     Reference: Gupta, Koren and Singer 2018 (arXiv 1802.09568), algorithm 1.
     """
