@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, TRIAL, Record, read_question
+from experiments.analysis.question import SEARCH, TRIAL, Record, choose_goal, read_question
 from experiments.analysis.steps_to_result import best_values, steps_to_result
 from workloads.base import Goal
 
@@ -38,9 +38,15 @@ def best_trials(record: Record, goal: float | Goal | None = None) -> pl.DataFram
     best value. Columns: ``batch_size, seed, trial, reached, best_value, best_step,
     train_steps``, then the hyperparameters and the effective learning rate.
     """
-    question = read_question(record)
-    values = best_values(record, goal)
-    sign = 1 if question.goal.direction == "min" else -1
+    goal = choose_goal(record, goal)
+    return choose_best(record, goal, steps_to_result(record, goal), best_values(record, goal))
+
+
+def choose_best(
+    record: Record, goal: Goal, table: pl.DataFrame, values: pl.DataFrame
+) -> pl.DataFrame:
+    """`best_trials` from rows of `steps_to_result` and of `best_values` that are at hand."""
+    sign = 1 if goal.direction == "min" else -1
     fallback = (
         values.with_columns(rank=sign * pl.col("best_value"))
         .sort([*SEARCH, "rank", "best_step", "trial"])
@@ -50,13 +56,13 @@ def best_trials(record: Record, goal: float | Goal | None = None) -> pl.DataFram
     )
     reached = pl.col("steps_to_result").is_not_null()
     chosen = (
-        steps_to_result(record, goal)
-        .select(*SEARCH, "trial", reached.alias("reached"))
+        table.select(*SEARCH, "trial", reached.alias("reached"))
         .join(fallback, on=SEARCH)
         .select(*SEARCH, pl.coalesce("trial", "best_trial").alias("trial"), "reached")
     )
     trials = with_effective_rate(record.trials)
-    names = [name for name in (*question.hyperparameters, EFFECTIVE) if name in trials.columns]
+    known = (*read_question(record).hyperparameters, EFFECTIVE)
+    names = [name for name in known if name in trials.columns]
     return (
         chosen.join(values, on=TRIAL, how="left")
         .join(trials.select(*TRIAL, "train_steps", *names), on=TRIAL, how="left")

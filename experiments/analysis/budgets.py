@@ -44,23 +44,24 @@ def best_within(
     interval over trials). A search without a measurement inside the limits has no row.
     """
     goal = choose_goal(record, goal)
-    consumed = pl.col("batch_size").cast(pl.Int64) * pl.col("step").cast(pl.Int64)
-    inside = pl.col("value").is_finite()
+    examples_at = pl.col("batch_size").cast(pl.Int64) * pl.col("step").cast(pl.Int64)
+    value = pl.col("value")
+    inside = value.is_finite()
     if steps is not None:
         inside &= pl.col("step") <= steps
     if examples is not None:
-        inside &= consumed <= examples
+        inside &= examples_at <= examples
+    best = value.min() if goal.direction == "min" else value.max()
+    first = pl.col("step").filter(value == best).min()
     order = [*SEARCH, "best_value", "step", "trial"]
     per_trial = (
         measurements(record, goal)
         .filter(inside)
-        .select(*TRIAL, "step", consumed.alias("examples"), best_value=pl.col("value"))
         .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
-        .sort(
-            order, descending=[name == "best_value" and goal.direction == "max" for name in order]
-        )
-        .group_by(TRIAL, maintain_order=True)
-        .first()
+        .group_by(TRIAL)
+        .agg(best.alias("best_value"), first.alias("step"))
+        .with_columns(examples_at.alias("examples"))
+        .sort(order, descending=[goal.direction == "max" and name == order[2] for name in order])
         .collect()
     )
     rows = []

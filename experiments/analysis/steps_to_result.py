@@ -97,13 +97,14 @@ def best_values(record: Record, goal: float | Goal | None = None) -> pl.DataFram
     """
     goal = choose_goal(record, goal)
     value = pl.col("value")
+    best = value.min() if goal.direction == "min" else value.max()
+    first = pl.col("step").filter(value == best).min()
     return (
         measurements(record, goal)
         .filter(value.is_finite())
         .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
-        .sort(["value", "step"], descending=[goal.direction == "max", False])
-        .group_by(TRIAL, maintain_order=True)
-        .agg(value.first().alias("best_value"), pl.col("step").first().alias("best_step"))
+        .group_by(TRIAL)
+        .agg(best.alias("best_value"), first.alias("best_step"))
         .collect()
         .sort(TRIAL)
     )

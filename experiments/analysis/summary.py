@@ -6,7 +6,7 @@ import dataclasses
 
 import polars as pl
 
-from experiments.analysis.best_hyperparameters import best_trials
+from experiments.analysis.best_hyperparameters import choose_best
 from experiments.analysis.budgets import best_under_budgets
 from experiments.analysis.critical_batch_size import (
     CriticalBatchSize,
@@ -15,7 +15,7 @@ from experiments.analysis.critical_batch_size import (
     scaling,
 )
 from experiments.analysis.question import SEARCH, Question, Record, choose_goal, read_question
-from experiments.analysis.steps_to_result import crossings, steps_to_result
+from experiments.analysis.steps_to_result import best_values, crossings, steps_to_result
 from experiments.analysis.uncertainty import STANDARD, Bootstrap, bootstrap_steps, steps_of
 from experiments.analysis.verdict import Verdict, judge
 from workloads.base import Goal
@@ -31,6 +31,7 @@ class Summary:
       bootstrap: how the intervals of ``steps`` and ``budgets`` were drawn.
       steps: one row a search: `steps_to_result`, `bootstrap_steps`, `scaling`.
       crossings: one row a counted trial.
+      values: the best measurement of each counted trial, one row each.
       budgets: best value under the step and the epoch budget, one row a search and budget.
       best: the best trial of each search with its hyperparameters.
       critical: the perfect-scaling limit and the noise critical batch size of each seed.
@@ -42,6 +43,7 @@ class Summary:
     bootstrap: Bootstrap
     steps: pl.DataFrame
     crossings: pl.DataFrame
+    values: pl.DataFrame
     budgets: pl.DataFrame
     best: pl.DataFrame
     critical: dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]
@@ -70,13 +72,15 @@ def summarise(
     steps = scaling(steps_to_result(record, question.goal)).join(
         bootstrap_steps(passed, bootstrap), on=SEARCH, how="left"
     )
-    best = best_trials(record, question.goal)
+    values = best_values(record, question.goal)
+    best = choose_best(record, question.goal, steps, values)
     return Summary(
         record=record,
         question=question,
         bootstrap=bootstrap,
         steps=steps.sort(SEARCH),
         crossings=passed,
+        values=values,
         budgets=best_under_budgets(record, question.goal, bootstrap=bootstrap),
         best=best,
         critical=_critical(question, passed),

@@ -6,6 +6,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from experiments.analysis.best_hyperparameters import with_effective_rate
 from experiments.analysis.critical_batch_size import REGIMES
 from experiments.analysis.question import SEARCH, TRIAL
 from experiments.analysis.summary import Summary
@@ -101,7 +102,7 @@ def budgets(summary: Summary) -> Figure:
 def best_of_trials(summary: Summary) -> Figure:
     """The median best value of a search of k trials, per batch size."""
     question = summary.question
-    per_trial = _best_per_trial(summary)
+    per_trial = summary.of_seed(summary.values)
     tables = []
     for (batch_size,), rows in per_trial.partition_by("batch_size", as_dict=True).items():
         n = len(rows)
@@ -136,12 +137,6 @@ def best_of_trials(summary: Summary) -> Figure:
     )
 
 
-def _best_per_trial(summary: Summary) -> pl.DataFrame:
-    from experiments.analysis.steps_to_result import best_values
-
-    return summary.of_seed(best_values(summary.record, summary.question.goal))
-
-
 def _names(summary: Summary, table: pl.DataFrame) -> list[str]:
     return [
         name
@@ -152,8 +147,6 @@ def _names(summary: Summary, table: pl.DataFrame) -> list[str]:
 
 def _with_hyperparameters(summary: Summary, table: pl.DataFrame) -> pl.DataFrame:
     """Rows with the hyperparameters of their ``trial``."""
-    from experiments.analysis.best_hyperparameters import with_effective_rate
-
     trials = with_effective_rate(summary.record.trials)
     columns = trials.select(*TRIAL, *_names(summary, trials))
     return table.join(columns, on=TRIAL, how="left").sort(*SEARCH)

@@ -10,8 +10,7 @@ from experiments.analysis.best_hyperparameters import (
     scaling_rules,
     with_effective_rate,
 )
-from experiments.analysis.question import TRIAL
-from experiments.analysis.steps_to_result import best_values
+from experiments.analysis.question import TRIAL, measurements
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.figure import (
@@ -129,11 +128,10 @@ def classified_trials(summary: Summary) -> pl.DataFrame:
 
     Columns: batch_size, trial, class, best_value, steps_to_goal, hyperparameters.
     """
-    record, question = summary.record, summary.question
-    trials = with_effective_rate(record.trials)
+    trials = with_effective_rate(summary.record.trials)
     names = _names(summary, trials)
     passed = summary.crossings.select(*TRIAL, pl.col("step").alias("steps_to_goal"), counted=True)
-    values_of = best_values(record, question.goal).select(*TRIAL, "best_value")
+    values_of = summary.values.select(*TRIAL, "best_value")
     best = summary.best.select(*TRIAL, best=True)
     joined = trials.select(*TRIAL, "status", *names)
     for part in (passed, values_of, best):
@@ -314,16 +312,11 @@ def validation_curves(summary: Summary) -> Figure:
 
 
 def _curves(summary: Summary) -> pl.DataFrame:
-    column = summary.question.goal.column
-    evaluations = summary.record.evaluations
     best = summary.of_seed(summary.best).select(*TRIAL, *_names(summary, summary.best))
-    if column not in evaluations.columns:
-        evaluations = evaluations.clear().with_columns(pl.lit(None, pl.Float64).alias(column))
-    rows = evaluations.select(*TRIAL, "step", pl.col(column).alias("value")).filter(
-        pl.col("value").is_finite()
-    )
+    rows = measurements(summary.record, summary.question.goal)
+    rows = rows.filter(pl.col("value").is_finite()).join(best.lazy(), on=TRIAL)
     examples = (pl.col("batch_size").cast(pl.Int64) * pl.col("step")).alias("examples")
-    return rows.join(best, on=TRIAL).with_columns(examples).sort("batch_size", "step")
+    return rows.with_columns(examples).sort("batch_size", "step").collect()
 
 
 def _class_encodings(table: pl.DataFrame) -> dict[str, object]:
