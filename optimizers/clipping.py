@@ -12,6 +12,7 @@ see (a scale of zero would turn infinity into a NaN of unknown origin).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,9 +33,7 @@ from optimizers.quantiles import (
 AGC_FLOOR = 1e-3
 """epsilon of AGC: the least norm a unit's weights are taken to have."""
 FINAL_LAYERS = ("head", "logits", "output", "classifier")
-"""Names a module of the final linear layer may have, for AGC's exclusion."""
-
-Exclude = Callable[[tuple[Any, ...], jax.Array], bool]
+"""Names the module of a final linear layer may have."""
 
 
 class ClipState(NamedTuple):
@@ -109,52 +108,65 @@ def window_autoclip(clip_percentile: Scalar, clip_window: Scalar) -> optax.Gradi
     )
 
 
-def agc(clip_ratio: Scalar, exclude: Exclude | None = None) -> optax.GradientTransformation:
+def agc(clip_ratio: Scalar) -> optax.GradientTransformation:
     """Adaptive gradient clipping, unit by unit against the unit's weights.
 
         G_i <- lambda max(|W_i|, 1e-3) / |G_i| G_i  where  |G_i| > lambda max(|W_i|, 1e-3)
 
     lambda = ``clip_ratio``. A unit is an output of a kernel: all entries that share the last
-    index. ``exclude(path, array)`` (static; default `agc_excludes`) names arrays to leave
-    alone: biases and the final linear layer. ``clipped`` is true where any unit was.
+    index. Left alone are arrays of rank below 2 (biases, scales) and the final linear layer
+    (`final_linear`). ``clipped`` is true where any unit was.
 
-    Compared: ``optax.adaptive_grad_clip`` clips biases too (as one unit each) and excludes nothing.
+    Compared: ``optax.adaptive_grad_clip`` clips biases too (as one unit each) and excludes
+    nothing; PyTorch has none.
     Reference: Brock et al. 2021 (arXiv 2102.06171), section 4.1.
     """
-    skip = agc_excludes if exclude is None else exclude
-
-    def clip(path: tuple[Any, ...], g: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-        if skip(path, w):
-            return g, jnp.zeros([], bool)
-        axes = tuple(range(g.ndim - 1))
-        size = jnp.sqrt(jnp.sum(g * g, axis=axes, keepdims=True))
-        limit = clip_ratio * jnp.maximum(
-            jnp.sqrt(jnp.sum(w * w, axis=axes, keepdims=True)), AGC_FLOOR
-        )
-        over = (size > limit) & jnp.isfinite(size)
-        scale = jnp.where(over, limit / jnp.where(over, size, 1.0), 1.0)
-        return g * scale.astype(g.dtype), jnp.any(over)
 
     def update(
         gradients: optax.Updates, state: ClipState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, ClipState]:
+        weights = jax.tree_util.tree_leaves_with_path(params)
+        final = final_linear(params)
+        leaves, tree = jax.tree.flatten(gradients)
         pairs = [
-            clip(path, g, w)
-            for (path, g), w in zip(
-                jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(params), strict=True
-            )
+            (g, jnp.zeros([], bool))
+            if w.ndim < 2 or path == final
+            else clip_units(g, w, clip_ratio)
+            for g, (path, w) in zip(leaves, weights, strict=True)
         ]
-        tree = jax.tree.structure(gradients)
         clipped = jnp.any(jnp.stack([was for _, was in pairs]))
         return jax.tree.unflatten(tree, [g for g, _ in pairs]), ClipState(clipped, state.memory)
 
     return _starting_with((), update)
 
 
-def agc_excludes(path: tuple[Any, ...], array: jax.Array) -> bool:
-    """Biases and scales (rank below 2), and kernels of a module named as a final layer."""
-    names = {str(getattr(key, "key", getattr(key, "name", key))) for key in path}
-    return array.ndim < 2 or bool(names & set(FINAL_LAYERS))
+def clip_units(g: jax.Array, w: jax.Array, ratio: Scalar) -> tuple[jax.Array, jax.Array]:
+    """(gradient with every unit's norm at most ratio max(|W_i|, 1e-3), whether any was over)."""
+    axes = tuple(range(g.ndim - 1))
+    size = jnp.sqrt(jnp.sum(g * g, axis=axes, keepdims=True))
+    weight = jnp.sqrt(jnp.sum(w * w, axis=axes, keepdims=True))
+    limit = ratio * jnp.maximum(weight, AGC_FLOOR)
+    over = (size > limit) & jnp.isfinite(size)
+    scale = jnp.where(over, limit / jnp.where(over, size, 1.0), 1.0)
+    return g * scale.astype(g.dtype), jnp.any(over)
+
+
+def final_linear(params: optax.Params) -> tuple[Any, ...] | None:
+    """Path of the kernel of the final linear layer, or None where there is no telling.
+
+    The matrix in a module named as in `FINAL_LAYERS`; else, since Flax numbers modules in the
+    order of their use, the matrix of the outermost module ``Dense_<n>`` with the largest n.
+    """
+    best: tuple[tuple[int, int, int], tuple[Any, ...]] | None = None
+    for path, array in jax.tree_util.tree_leaves_with_path(params):
+        names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
+        numbered = [match for name in names if (match := re.fullmatch(r"Dense_(\d+)", name))]
+        named = bool(set(names) & set(FINAL_LAYERS))
+        if array.ndim == 2 and (named or numbered):
+            number = int(numbered[-1][1]) if numbered else 0
+            rank = (int(named), -len(names), number)
+            best = max(best or (rank, path), (rank, path), key=lambda pair: pair[0])
+    return best[1] if best else None
 
 
 def threshold_from_norms(norms: Any, percentile: float = 90.0) -> float:

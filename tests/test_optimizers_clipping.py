@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizers import CLIPPINGS
-from optimizers.clipping import norm_of, threshold_from_norms
+from optimizers.clipping import final_linear, norm_of, threshold_from_norms
 from optimizers.quantiles import (
     RELATIVE_ERROR,
     empty_histogram,
@@ -37,18 +37,20 @@ UPDATES = {
     name: jax.jit(lambda g, s, p, hp, row=row: row.transformation(hp).update(g, s, p))
     for name, row in CLIPPINGS.items()
 }
+START = {name: row.transformation(DEFAULTS).init(PARAMS) for name, row in CLIPPINGS.items()}
 
 
 def gradients_of_size(size: float, seed: int):
     random = np.random.default_rng(seed)
-    raw = jax.tree.map(lambda x: jnp.asarray(random.normal(size=x.shape), jnp.float32), PARAMS)
-    return jax.tree.map(lambda g: g * (size / norm_of(raw)), raw)
+    raw = jax.tree.map(lambda x: random.normal(size=x.shape), PARAMS)
+    norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(raw)))
+    return jax.tree.map(lambda g: np.float32(g * (size / norm)), raw)
 
 
 def clip(name, sizes, seed=0, **changes):
     """[(gradient, clipped gradient, whether clipped)] over steps of these sizes."""
     hp = jax.tree.map(jnp.float32, DEFAULTS | changes)
-    state = CLIPPINGS[name].transformation(hp).init(PARAMS)
+    state = START[name]
     steps = []
     for step, size in enumerate(sizes):
         gradient = gradients_of_size(size, seed + step)
@@ -82,10 +84,10 @@ def test_never_grows_never_turns_and_says_what_it_did(name, sizes, percentile):
 @given(SIZES, st.floats(1e-3, 1e3))
 def test_global_norm_clips_to_the_threshold_and_only_above_it(size, threshold):
     ((gradient, clipped, was),) = clip("global_norm", [size], clip_threshold=threshold)
-    norm = float(norm_of(gradient))
+    norm = float(NORM(gradient))
     assert was == (norm > np.float32(threshold))
     expected = min(norm, threshold)
-    assert float(norm_of(clipped)) == pytest.approx(expected, rel=ROUNDING)
+    assert float(NORM(clipped)) == pytest.approx(expected, rel=ROUNDING)
     optax_form, _ = optax.clip_by_global_norm(threshold).update(gradient, optax.EmptyState())
     for one, other in zip(jax.tree.leaves(clipped), jax.tree.leaves(optax_form), strict=True):
         np.testing.assert_allclose(one, other, rtol=ROUNDING)
@@ -97,8 +99,8 @@ def test_percentile_100_never_clips_and_0_clips_to_the_least(name, sizes):
     assert not any(was for *_, was in clip(name, sizes, clip_percentile=100.0))
     least = np.inf
     for before, after, _ in clip(name, sizes, clip_percentile=0.0, clip_window=1024.0):
-        least = min(least, float(norm_of(before)))
-        assert float(norm_of(after)) == pytest.approx(least, rel=ROUNDING)
+        least = min(least, float(NORM(before)))
+        assert float(NORM(after)) == pytest.approx(least, rel=ROUNDING)
 
 
 @pytest.mark.parametrize(("name", "window"), [("autoclip", 10_000), ("window_autoclip", 4)])
@@ -109,8 +111,8 @@ def test_adaptive_threshold_is_the_percentile_of_the_history(name, window):
         threshold = np.percentile(sizes[max(0, step + 1 - window) : step + 1], 30.0)
         expected = min(sizes[step], threshold)
         tolerance = 1.01 * RELATIVE_ERROR if name == "autoclip" else ROUNDING
-        assert float(norm_of(after)) == pytest.approx(expected, rel=tolerance)
-        assert was == (float(norm_of(after)) < float(norm_of(before)) * (1 - ROUNDING))
+        assert float(NORM(after)) == pytest.approx(expected, rel=tolerance)
+        assert was == (float(NORM(after)) < float(NORM(before)) * (1 - ROUNDING))
 
 
 @settings(max_examples=30, deadline=None)
@@ -140,6 +142,7 @@ def test_window_percentile_is_exact(values, percentile, length):
 
 
 HISTOGRAM_ADD, HISTOGRAM_PERCENTILE = jax.jit(histogram_add), jax.jit(histogram_percentile)
+NORM = jax.jit(norm_of)
 WINDOW_ADD, WINDOW_PERCENTILE = jax.jit(window_add), jax.jit(window_percentile)
 
 
@@ -154,9 +157,8 @@ def test_window_forgets_past_its_capacity():
 def test_agc_scales_each_unit_against_its_weights():
     """Unit 0 of Dense_0 has |W| = 3; unit 1 has zero weights, taken as 1e-3."""
     gradient = jax.tree.map(jnp.ones_like, PARAMS)
-    hp = {"clip_ratio": 0.1}
-    row = CLIPPINGS["agc"].transformation(hp)
-    clipped, state = row.update(gradient, row.init(PARAMS), PARAMS)
+    hp = jax.tree.map(jnp.float32, DEFAULTS | {"clip_ratio": 0.1})
+    clipped, state = UPDATES["agc"](gradient, START["agc"], PARAMS, hp)
     root = np.sqrt(3.0)
     np.testing.assert_allclose(clipped["Dense_0"]["kernel"][:, 0], 0.1 * 3.0 / root, rtol=1e-6)
     np.testing.assert_allclose(clipped["Dense_0"]["kernel"][:, 1], 0.1 * 1e-3 / root, rtol=1e-6)
@@ -172,18 +174,38 @@ def test_agc_scales_each_unit_against_its_weights():
         )
 
 
+@pytest.mark.parametrize(
+    ("shapes", "wanted"),
+    [
+        ({"Dense_2": (4, 3), "Dense_10": (3, 2), "Conv_0": (3, 3, 1, 4)}, "Dense_10"),
+        ({"Block_0": {"Dense_7": (4, 4)}, "Dense_0": (4, 2)}, "Dense_0"),
+        ({"Dense_9": (4, 3), "logits": (3, 2)}, "logits"),
+        ({"Conv_0": (3, 3, 1, 4)}, None),
+    ],
+)
+def test_final_linear_layer_is_found(shapes, wanted):
+    is_shape = lambda node: isinstance(node, tuple)
+    params = jax.tree.map(
+        lambda shape: {"kernel": np.ones(shape), "bias": np.ones(shape[-1])},
+        shapes,
+        is_leaf=is_shape,
+    )
+    path = final_linear(params)
+    assert (path and path[0].key, path and path[-1].key) == (wanted, wanted and "kernel")
+
+
 @pytest.mark.parametrize("name", CLIPPINGS)
 def test_diverged_gradients_pass_and_are_not_remembered(name):
     hp = DEFAULTS | {"clip_percentile": 100.0, "clip_threshold": 1e6, "clip_ratio": 1e6}
-    row = CLIPPINGS[name].transformation(hp)
+    hp = jax.tree.map(jnp.float32, hp)
     bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), PARAMS)
-    passed, state = row.update(bad, row.init(PARAMS), PARAMS)
+    passed, state = UPDATES[name](bad, START[name], PARAMS, hp)
     assert not bool(state.clipped)
     assert all(np.isinf(leaf).all() for leaf in jax.tree.leaves(passed))
     good = gradients_of_size(2.0, 0)
-    after, state = row.update(good, state, PARAMS)
+    after, state = UPDATES[name](good, state, PARAMS, hp)
     assert not bool(state.clipped)
-    assert float(norm_of(after)) == pytest.approx(2.0, rel=ROUNDING)
+    assert float(NORM(after)) == pytest.approx(2.0, rel=ROUNDING)
 
 
 @pytest.mark.parametrize("name", CLIPPINGS)
@@ -191,6 +213,7 @@ def test_packed_clips_as_alone_and_keeps_dtypes(name):
     row = CLIPPINGS[name]
     gradient = gradients_of_size(3.0, 1)
 
+    @jax.jit
     def clipped(hp):
         rule = row.transformation(hp)
         return rule.update(gradient, rule.init(PARAMS), PARAMS)
@@ -198,19 +221,18 @@ def test_packed_clips_as_alone_and_keeps_dtypes(name):
     choices = [DEFAULTS, {key: 2.5 * value for key, value in DEFAULTS.items()} | {
         "clip_percentile": 90.0}]  # fmt: skip
     stacked = jax.tree.map(lambda *v: jnp.asarray(v, jnp.float32), *choices)
-    together = jax.vmap(clipped)(stacked)
+    together = jax.jit(jax.vmap(clipped))(stacked)
     for slot, hp in enumerate(choices):
         for one, other in zip(jax.tree.leaves(clipped(hp)), jax.tree.leaves(together), strict=True):
             np.testing.assert_allclose(one, other[slot], rtol=1e-6)
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (gradient, PARAMS))
-    rule = row.transformation(DEFAULTS)
-    after, _ = rule.update(half[0], rule.init(half[1]), half[1])
+    after, _ = jax.eval_shape(UPDATES[name], half[0], START[name], half[1], choices[0])
     assert {leaf.dtype for leaf in jax.tree.leaves(after)} == {jnp.dtype(jnp.bfloat16)}
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_norm_neither_overflows_nor_vanishes(size):
-    assert float(norm_of({"a": jnp.full(4, size, jnp.float32)})) == pytest.approx(2 * size)
+    assert float(NORM({"a": jnp.full(4, size, jnp.float32)})) == pytest.approx(2 * size)
 
 
 def test_threshold_from_a_log_is_its_90th_percentile():
