@@ -66,6 +66,35 @@ CLASSIFICATION = Losses(_classification_objective, _classification_metrics)
 ``hyperparameters["label_smoothing"]`` where the workload has one, the metrics never are."""
 
 
+def _per_example(values: jax.Array, counted: jax.Array) -> SumAndCount:
+    """Sums over all but the first axis: [B, ...] of tokens -> [B]."""
+    axes = tuple(range(1, values.ndim))
+    counted = counted.astype(values.dtype)
+    return jnp.sum(values * counted, axis=axes), jnp.sum(counted, axis=axes)
+
+
+def _language_objective(
+    outputs: Any, batch: Batch, hyperparameters: Mapping[str, Any]
+) -> SumAndCount:
+    logits, tokens = _at_least_float32(outputs), batch["targets"]
+    smoothing = hyperparameters.get("label_smoothing")
+    return _per_example(softmax_cross_entropy(logits, tokens, smoothing), tokens >= 0)
+
+
+def _language_metrics(outputs: Any, batch: Batch) -> Mapping[str, SumAndCount]:
+    logits, tokens = _at_least_float32(outputs), batch["targets"]
+    wrong = (jnp.argmax(logits, axis=-1) != tokens).astype(logits.dtype)
+    return {
+        "cross_entropy": _per_example(softmax_cross_entropy(logits, tokens), tokens >= 0),
+        "classification_error": _per_example(wrong, tokens >= 0),
+    }
+
+
+LANGUAGE_MODEL = Losses(_language_objective, _language_metrics)
+"""Softmax cross entropy (nats per token) over logits [B, T, V] and tokens [B, T]; a negative
+token is padding and counts nowhere. Per example: (sum over its tokens, number of tokens)."""
+
+
 def _own_loss(outputs: Any, batch: Batch, hyperparameters: Mapping[str, Any]) -> SumAndCount:
     del batch, hyperparameters
     return _counted(_at_least_float32(outputs))
