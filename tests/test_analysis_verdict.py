@@ -1,19 +1,23 @@
 """The verdict: each check fires where it should, and only there."""
 
 import dataclasses
+import math
 
 import polars as pl
 import pytest
 from records_factory import Truth, handmade, make_record, make_study
 
-from experiments.analysis.summary import summarise
-from experiments.analysis.verdict import (
+from experiments import studies
+from experiments.analysis.findings import (
     BestStep,
     EdgeOptimum,
     MostlyInfeasible,
     Shortfall,
     Unreached,
 )
+from experiments.analysis.next_step import next_step
+from experiments.analysis.question import read_question
+from experiments.analysis.summary import summarise
 from experiments.space import Integer, Real
 
 DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
@@ -73,8 +77,9 @@ def test_whole_numbers_are_widened_to_whole_numbers():
 
 def test_the_next_command_for_an_edge_names_the_wider_range():
     verdict = summarise(with_rate(9.9, LOG)).verdict
-    assert verdict.command == "batchscale run synthetic_wider.py"
-    assert "[0.001, 1000]" in verdict.reason
+    assert verdict.next.command == "batchscale run synthetic_wider.py"
+    assert verdict.next.file_name == "synthetic_wider.py"
+    assert "Real(low=0.001, high=1000.0, scale='log')" in verdict.next.file_text
 
 
 def test_a_search_mostly_diverged_is_named_with_its_share():
@@ -97,11 +102,11 @@ def test_a_shortfall_asks_to_resume_until_the_search_is_exhausted():
     verdict = summarise(handmade({8: rows}, trials=2)).verdict
     (found,) = [f for f in verdict.findings if isinstance(f, Shortfall)]
     assert (found.complete, found.planned, found.exhausted) == ((1,), 2, False)
-    assert verdict.command == "batchscale run synthetic"
+    assert verdict.next.command == "batchscale run synthetic"
     rows += [(DIVERGED, {})] * 4
     verdict = summarise(handmade({8: rows}, trials=2)).verdict
     assert "Only 1 of the planned 2" in verdict.findings[0].sentence
-    assert verdict.command == "batchscale run synthetic_narrower.py"
+    assert verdict.next.command == "batchscale run synthetic_narrower.py"
 
 
 def test_an_unreached_goal_asks_for_longer_trials():
@@ -109,7 +114,51 @@ def test_an_unreached_goal_asks_for_longer_trials():
         handmade({8: [(DONE, {100: 0.5})], 16: [(DONE, {9: 0.0})]}, trials=1)
     ).verdict
     assert Unreached((8,)) in verdict.findings
-    assert verdict.command == "batchscale run synthetic_longer.py"
+    assert verdict.next.command == "batchscale run synthetic_longer.py"
+
+
+def study_of(step, folder):
+    path = folder / step.file_name
+    path.write_text(step.file_text)
+    return studies.get(str(path))
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+def test_the_proposed_study_files_run_as_they_stand(tmp_path, smoke):
+    base = studies.get("quickstart", smoke=smoke)
+    low = base.space["learning_rate"].low
+    record = make_record(base)
+    columns = {"learning_rate": pl.lit(1.01 * low), "momentum": pl.lit(0.9)}
+    record = dataclasses.replace(record, trials=record.trials.with_columns(**columns))
+    wider = study_of(summarise(record).verdict.next, tmp_path)
+    assert wider.space["learning_rate"].low < 0.1 * low and wider.name == "quickstart_wider"
+    diverged = make_record(base, Truth(diverges_above=0.0))
+    narrower = study_of(summarise(diverged).verdict.next, tmp_path)
+    ends = narrower.space["learning_rate"]
+    assert ends.high == pytest.approx(
+        math.sqrt(base.space["learning_rate"].low * base.space["learning_rate"].high)
+    )
+    assert (ends.low, narrower.name) == (low, "quickstart_narrower")
+    assert narrower.batch_sizes == base.batch_sizes
+
+
+def test_the_longer_study_doubles_what_fell_short(tmp_path):
+    question = read_question(make_record(studies.get("quickstart", smoke=True)))
+    longer = study_of(next_step(question, [Unreached(question.batch_sizes[:1])]), tmp_path)
+    first, *others = question.batch_sizes
+    assert longer.length(first) == 2 * question.train_steps[first]
+    assert all(longer.length(b) == question.train_steps[b] for b in others)
+
+
+def test_a_smoke_study_is_resumed_as_one():
+    question = read_question(make_record(studies.get("quickstart", smoke=True)))
+    found = Shortfall((1,), (0,), 4, exhausted=False)
+    assert next_step(question, [found]).command == "batchscale run quickstart --smoke"
+
+
+def test_an_open_legal_limit_is_approached_and_never_met():
+    (edge,) = findings_of(with_rate(0.1, {"momentum": Real(0.0, 0.9)}, 0.89), EdgeOptimum)
+    assert edge.proposed == (0.0, pytest.approx(0.95))
 
 
 def test_a_sound_study_gets_a_second_seed():
@@ -118,7 +167,7 @@ def test_a_sound_study_gets_a_second_seed():
     evaluations = record.evaluations.with_columns(pl.lit(4).alias("seed"))
     verdict = summarise(dataclasses.replace(record, trials=trials, evaluations=evaluations)).verdict
     assert verdict.findings == ()
-    assert verdict.command == "batchscale run synthetic --seed 5"
+    assert verdict.next.command == "batchscale run synthetic --seed 5"
 
 
 @pytest.mark.parametrize("batch_sizes", [(16,), (2, 32)])
@@ -129,4 +178,4 @@ def test_everything_infeasible_is_a_result_too(batch_sizes):
     assert summary.steps["steps_to_result"].null_count() == len(batch_sizes)
     assert summary.steps["infeasible"].to_list() == [8] * len(batch_sizes)
     assert all(estimate.value is None for estimate in summary.critical[0])
-    assert summary.verdict.command == "batchscale run synthetic_narrower.py"
+    assert summary.verdict.next.command == "batchscale run synthetic_narrower.py"

@@ -13,6 +13,7 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 
+from experiments.analysis.next_step import NextStep
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.answer import answer, estimated
@@ -124,12 +125,20 @@ def _verdict(summary: Summary) -> str:
     parts.append(
         f'<ul class="findings">{items}</ul>' if items else "<p>No check speaks against it.</p>"
     )
-    if verdict.command:
-        parts.append(
-            f'<p class="next">Next: <code>{html.escape(verdict.command)}</code><br>'
-            f'<span class="note">{html.escape(verdict.reason)}</span></p>'
-        )
+    step = verdict.next
+    parts.append(
+        f'<div class="next"><p>Next: <code>{html.escape(step.command)}</code></p>'
+        f'<p class="note">{html.escape(step.reason)}{_study_file(step)}</div>'
+    )
     return "\n".join(parts)
+
+
+def _study_file(step: NextStep) -> str:
+    """The rest of the reason's paragraph: the file the command runs, where it runs a new one."""
+    if step.file_name is None or step.file_text is None:
+        return "</p>"
+    name, text = html.escape(step.file_name), html.escape(step.file_text)
+    return f" It runs this file, <code>{name}</code>:</p><pre>{text}</pre>"
 
 
 def _section(summary: Summary, figure: Figure) -> str:

@@ -173,6 +173,7 @@ def _print_verdict(summary: Summary, console: Console) -> None:
         console.print(
             Text("! ", style="bold yellow").append(finding.sentence, style="not bold default")
         )
-    if verdict.command:
-        console.print(f"\nNext: [bold]{verdict.command}[/]")
-        console.print(Padding(Text(verdict.reason, style="dim"), (0, 0, 1, 6)))
+    step = verdict.next
+    reason = step.reason + (" The report shows the file." if step.file_name else "")
+    console.print(Text("\nNext: ").append(step.command, style="bold"))
+    console.print(Padding(Text(reason, style="dim"), (0, 0, 1, 6)))

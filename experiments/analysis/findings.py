@@ -1,0 +1,141 @@
+"""What a check of a study can find; each finding says in one sentence what was seen.
+
+Thresholds: the best trial within 5 % of either end of a searched range, on the range's own scale
+(ours); more than half of a search's trials infeasible (ours; the Tuning Playbook says "a very
+large fraction"); the best step in the first 10 % or the last 25 % of training (the Playbook's).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+EDGE_SHARE = 0.05
+INFEASIBLE_SHARE = 0.5
+EARLY_SHARE, LATE_SHARE = 0.10, 0.75
+
+
+@dataclasses.dataclass(frozen=True)
+class EdgeOptimum:
+    """Best trials near one end of a searched range; ``proposed`` is None at the legal limit."""
+
+    hyperparameter: str
+    end: str
+    batch_sizes: tuple[int, ...]
+    searched: tuple[float, float]
+    proposed: tuple[float, float] | None
+
+    @property
+    def sentence(self) -> str:
+        """What was seen, and the range to search next."""
+        bound = self.searched[self.end == "upper"]
+        seen = (
+            f"The best {self.hyperparameter} lies within {EDGE_SHARE:.0%} of the {self.end} end "
+            f"of its range ({number(bound)}) at {_listed(self.batch_sizes)}"
+        )
+        if self.proposed is None:
+            return f"{seen}; the range already ends at the legal limit."
+        low, high = self.proposed
+        return f"{seen}; search [{number(low)}, {number(high)}] next."
+
+
+@dataclasses.dataclass(frozen=True)
+class MostlyInfeasible:
+    """Searches more than half of whose finished trials diverged."""
+
+    batch_sizes: tuple[int, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def sentence(self) -> str:
+        """How many diverged, and where."""
+        worst = max(self.shares)
+        return (
+            f"More than {INFEASIBLE_SHARE:.0%} of the trials diverged at "
+            f"{_listed(self.batch_sizes)} (at worst {worst:.0%}); "
+            "the search space reaches far into unstable training, or there is a bug."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class BestStep:
+    """Best measurements in the first 10 % (``"early"``) or last 25 % (``"late"``) of training."""
+
+    when: str
+    batch_sizes: tuple[int, ...]
+    of: int
+
+    @property
+    def sentence(self) -> str:
+        """Whether training is too long or too short."""
+        several = f"{len(self.batch_sizes)} of {self.of} batch sizes"
+        every = len(self.batch_sizes) == self.of > 1
+        where = "at every batch size" if every else f"at {several} ({_numbers(self.batch_sizes)})"
+        if self.when == "early":
+            return (
+                f"The best trial is at its best in the first {EARLY_SHARE:.0%} of training {where};"
+                " far fewer steps would do."
+            )
+        return (
+            f"The best trial is still improving in the last {1 - LATE_SHARE:.0%} of training "
+            f"{where}; its best value is bounded by the length."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortfall:
+    """Searches with fewer COMPLETE trials than planned.
+
+    ``exhausted``: all of them have started the most trials a search may start, so that running
+    the study again would add none.
+    """
+
+    batch_sizes: tuple[int, ...]
+    complete: tuple[int, ...]
+    planned: int
+    exhausted: bool
+
+    @property
+    def sentence(self) -> str:
+        """How many are missing, and where."""
+        fewest, most = min(self.complete), max(self.complete)
+        found = f"Only {fewest}" if fewest == most else f"Only {fewest} to {most}"
+        found = "None" if most == 0 else found
+        why = "too many diverged" if self.exhausted else "the study is not finished"
+        return (
+            f"{found} of the planned {self.planned} COMPLETE trials at "
+            f"{_listed(self.batch_sizes)} ({why}); what is shown there uses those there are."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreached:
+    """Searches none of whose counted trials reached the goal."""
+
+    batch_sizes: tuple[int, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Where the goal was missed."""
+        return (
+            f"No trial reached the goal at {_listed(self.batch_sizes)}; "
+            "steps to result there exceed the length of the trials (censored)."
+        )
+
+
+Finding = EdgeOptimum | MostlyInfeasible | BestStep | Shortfall | Unreached
+
+
+def number(value: float) -> str:
+    """Four digits; just below one, two digits of what is missing to it (0.99995, not 1)."""
+    return f"{1 - float(f'{1 - value:.2g}'):.12g}" if 0.9 < value < 1 else f"{value:.4g}"
+
+
+def _listed(batch_sizes: tuple[int, ...]) -> str:
+    """'batch size 8' or 'batch sizes 1, 2 and 8'."""
+    return f"batch size{'s' if len(batch_sizes) > 1 else ''} {_numbers(batch_sizes)}"
+
+
+def _numbers(batch_sizes: tuple[int, ...]) -> str:
+    """'8' or '1, 2 and 8'."""
+    *most, last = (str(b) for b in batch_sizes)
+    return f"{', '.join(most)} and {last}" if most else last

@@ -1,0 +1,186 @@
+"""From findings to the next thing to do: one command, and the study file it needs if it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+from experiments import space as spaces
+from experiments.analysis.findings import EdgeOptimum, Finding, Shortfall, Unreached, number
+from experiments.analysis.question import Question
+from optimizers import OPTIMIZERS
+from optimizers.base import Hyperparameter
+from schedules import SCHEDULES
+from schedules.base import Setting
+
+_SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
+_SMOKE = "-smoke"
+_Found = TypeVar("_Found", bound=Finding)
+Range = spaces.Real | spaces.Integer
+
+
+@dataclasses.dataclass(frozen=True)
+class NextStep:
+    """What to type next.
+
+    Attributes:
+      command: one line for the shell.
+      reason: one sentence, why.
+      file_name, file_text: the study file that ``command`` runs, where it runs a new one.
+    """
+
+    command: str
+    reason: str
+    file_name: str | None = None
+    file_text: str | None = None
+
+
+def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
+    """The answer to the weightiest finding: finish, narrow, widen, lengthen, or repeat."""
+    shortfalls = _only(findings, Shortfall)
+    edges = [edge for edge in _only(findings, EdgeOptimum) if edge.proposed is not None]
+    if shortfalls and not shortfalls[0].exhausted:
+        return NextStep(
+            _run(question), "It resumes where the record ends; finished trials are not repeated."
+        )
+    if shortfalls:
+        reason = "Most trials diverged: search a range that reaches less far into instability."
+        return _new_study(question, "narrower", _narrowed(question), reason)
+    if edges:
+        changes = {edge.hyperparameter: _resized(question, edge) for edge in edges}
+        reason = "An optimum at the edge of what was searched may lie beyond it."
+        return _new_study(question, "wider", changes, reason)
+    unreached = _only(findings, Unreached)
+    if unreached:
+        return _longer(question, unreached[0])
+    return NextStep(
+        f"{_run(question)} --seed {max(question.seeds) + 1}",
+        "Nothing here asks for a changed study; a second search with another seed shows how much "
+        "the result owes to the points it happened to draw.",
+    )
+
+
+def widened(question: Question, name: str, searched: Range, end: str) -> tuple[float, float] | None:
+    """The range with one end moved out by half its width on its scale, within legal limits.
+
+    None where that end already is the legal limit.
+    """
+    low, high = float(searched.low), float(searched.high)
+    (legal_low, low_open), (legal_high, high_open) = _legal(question, name)
+    moved = _moved(searched, end, _SHIFT)
+    if end == "upper":
+        if moved >= legal_high:
+            moved = (high + legal_high) / 2 if high_open else legal_high
+    elif moved <= legal_low:
+        moved = (low + legal_low) / 2 if low_open else legal_low
+    if isinstance(searched, spaces.Integer):
+        moved = round(moved)
+    if moved == (high if end == "upper" else low):
+        return None
+    return (low, moved) if end == "upper" else (moved, high)
+
+
+def _moved(searched: Range, end: str, share: float) -> float:
+    """One end moved outwards by ``share`` of the width on the range's scale (inwards if < 0)."""
+    low, high = float(searched.low), float(searched.high)
+    if searched.scale == "log":
+        step = (high / low) ** share
+        return high * step if end == "upper" else low / step
+    if searched.scale == "reverse_log":
+        step = ((1 - low) / (1 - high)) ** share
+        return 1 - (1 - high) / step if end == "upper" else 1 - (1 - low) * step
+    step = (high - low) * share
+    return high + step if end == "upper" else low - step
+
+
+def _legal(question: Question, name: str) -> tuple[tuple[float, bool], tuple[float, bool]]:
+    """((low, excluded), (high, excluded)) of a hyperparameter; unbounded where unknown."""
+    rows: list[Hyperparameter | Setting] = []
+    if question.optimizer in OPTIMIZERS:
+        rows += OPTIMIZERS[question.optimizer].hyperparameters
+    if question.schedule in SCHEDULES:
+        rows += SCHEDULES[question.schedule].hyperparameters
+    for row in rows:
+        if row.name == name:
+            opened = getattr(row, "low_open", False), getattr(row, "high_open", False)
+            return (row.low, opened[0]), (row.high, opened[1])
+    return (-math.inf, False), (math.inf, False)
+
+
+def _resized(question: Question, edge: EdgeOptimum) -> Range:
+    assert edge.proposed is not None
+    searched = question.space[edge.hyperparameter]
+    assert not isinstance(searched, spaces.Choice)
+    return _with_ends(searched, *edge.proposed)
+
+
+def _narrowed(question: Question) -> dict[str, Range]:
+    """The rate's range (else the first one) without its upper half."""
+    ranges = {n: d for n, d in question.space.items() if not isinstance(d, spaces.Choice)}
+    for name in ("learning_rate", *ranges):
+        if name in ranges:
+            searched = ranges[name]
+            upper = _moved(searched, "upper", -_SHIFT)
+            return {name: _with_ends(searched, searched.low, max(upper, searched.low))}
+    return {}
+
+
+def _with_ends(searched: Range, low: float, high: float) -> Range:
+    if isinstance(searched, spaces.Integer):
+        return dataclasses.replace(searched, low=round(low), high=max(round(high), round(low) + 1))
+    return dataclasses.replace(searched, low=_short(low), high=_short(high))
+
+
+def _short(value: float) -> float:
+    """Four digits of value, or of 1 - value just below one: a range needs no more."""
+    return float(number(value)) if value >= 0.9 else float(f"{value:.4g}")
+
+
+def _new_study(question: Question, kind: str, changes: dict[str, Range], reason: str) -> NextStep:
+    if not changes:
+        return NextStep(_run(question), reason)
+    ranges = "".join(f", {name!r}: {searched!r}" for name, searched in changes.items())
+    told = " and ".join(
+        f"{name} searched in [{number(d.low)}, {number(d.high)}]" for name, d in changes.items()
+    )
+    classes = ", ".join(sorted({type(d).__name__ for d in changes.values()}))
+    field = f"    space={{**BASE.space{ranges}}},"
+    return _file(question, kind, told, field, reason, f"from experiments.space import {classes}\n")
+
+
+def _longer(question: Question, unreached: Unreached) -> NextStep:
+    lengths = {b: 2 * question.train_steps[b] for b in unreached.batch_sizes}
+    reason = "Trials twice as long, where the goal was not reached, may reach it."
+    field = f"    train_steps={{**BASE.train_steps, {repr(lengths)[1:-1]}}},"
+    return _file(question, "longer", "trials twice as long", field, reason)
+
+
+def _file(
+    question: Question, kind: str, told: str, field: str, reason: str, imports: str = ""
+) -> NextStep:
+    base, smoke = _base(question)
+    name = f"{base}_{kind}"
+    variant = ", smoke=True" if smoke else ""
+    text = (
+        f'"""{base} again, with {told}."""\n\n'
+        f"import dataclasses\n\nfrom experiments import studies\n{imports}\n"
+        f'BASE = studies.get("{base}"{variant})  # or the path of its file\n'
+        f'STUDY = dataclasses.replace(\n    BASE,\n    name="{name}",\n{field}\n)\n'
+    )
+    return NextStep(f"batchscale run {name}.py", reason, f"{name}.py", text)
+
+
+def _base(question: Question) -> tuple[str, bool]:
+    """(name of the whole study, whether this record is of its smoke variant)."""
+    return question.name.removesuffix(_SMOKE), question.name.endswith(_SMOKE)
+
+
+def _run(question: Question) -> str:
+    base, smoke = _base(question)
+    return f"batchscale run {base}{' --smoke' if smoke else ''}"
+
+
+def _only(findings: Sequence[Finding], kind: type[_Found]) -> list[_Found]:
+    return [found for found in findings if isinstance(found, kind)]
