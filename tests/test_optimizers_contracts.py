@@ -29,6 +29,8 @@ VALUES = {
     "weight_decay": (0.1, 0.01),
     "trust_coefficient": (0.1, 0.03),
     "adam_learning_rate_factor": (0.3, 0.1),
+    "damping": (1e-3, 1e-1),
+    "tolerance": (1e-2, 1e-1),
 }
 # Eigenvalues of Shampoo's statistics lie between epsilon and about 1e3 here, and eigh's error is
 # 1e-16 times the largest: a smaller epsilon would measure LAPACK, not the rule.
@@ -101,6 +103,16 @@ def relative_error(name: str, got: dict, wanted: dict) -> float:
     return worst
 
 
+def loss_arguments(name: str, params) -> dict:
+    """What a second-order rule asks for besides the gradient: a sum of squares."""
+
+    def loss(params):
+        return sum(0.5 * jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(params))
+
+    needs = OPTIMIZERS[name].needs_loss
+    return {"value": loss(params), "value_fn": loss} if needs else {}
+
+
 def as_dtype(tree, dtype):
     return jax.tree.map(lambda array: jnp.asarray(array, dtype), tree)
 
@@ -147,7 +159,7 @@ def test_float32_vmapped_without_recompilation(name):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_dtypes_are_kept(name, dtype):
     """Updates come in the parameters' dtype; the state's dtypes do not change (float32 or int)."""
     params = as_dtype(problem()[0], dtype)
@@ -156,7 +168,7 @@ def test_dtypes_are_kept(name, dtype):
     def step(params, hp):
         rule = OPTIMIZERS[name].transformation(hp)
         state = rule.init(params)
-        return (state, *rule.update(params, state, params))
+        return (state, *rule.update(params, state, params, **loss_arguments(name, params)))
 
     before, updates, after = jax.eval_shape(step, params, hp)
     assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(dtype)}
@@ -166,12 +178,18 @@ def test_dtypes_are_kept(name, dtype):
 
 
 def test_states_survive_a_checkpoint_bit_for_bit(tmp_path):
-    params, gradients, _ = as_dtype(problem(), jnp.float32)
-    states = {}
-    for name in NAMES:
-        rule = OPTIMIZERS[name].transformation(hyperparameters(name, 0))
-        first = jax.tree.map(lambda g: g[0], gradients)
-        states[name] = rule.update(first, rule.init(params), params)[1]
+    params = as_dtype(problem()[0], jnp.float32)
+
+    @jax.jit
+    def states_after_a_step(params):
+        states = {}
+        for name in OPTIMIZERS:
+            rule = OPTIMIZERS[name].transformation(hyperparameters(name, 0))
+            extra = loss_arguments(name, params)
+            states[name] = rule.update(params, rule.init(params), params, **extra)[1]
+        return states
+
+    states = states_after_a_step(params)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "states", states)
         checkpointer.wait_until_finished()

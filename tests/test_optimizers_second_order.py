@@ -53,8 +53,9 @@ def test_newton_step_solves_the_damped_system():
     with jax.enable_x64(True):
         loss, start = logistic()
         flat, unravel = jax.flatten_util.ravel_pytree(start)
-        gradient = np.asarray(jax.grad(lambda w: loss(unravel(w)))(flat))
-        hessian = np.asarray(jax.hessian(lambda w: loss(unravel(w)))(flat))
+        of_vector = lambda w: loss(unravel(w))
+        gradient = np.asarray(jax.jit(jax.grad(of_vector))(flat))
+        hessian = np.asarray(jax.jit(jax.hessian(of_vector))(flat))
         moved, state = take_steps("newton", loss, start, 1, damping=0.1)
         wanted = -np.linalg.solve(hessian + 0.1 * np.eye(flat.size), gradient)
         np.testing.assert_allclose(jax.flatten_util.ravel_pytree(moved)[0], wanted, rtol=1e-12)
@@ -78,10 +79,10 @@ def test_finds_the_minimum_that_scipy_finds(name):
         loss, start = logistic()
         flat, unravel = jax.flatten_util.ravel_pytree(start)
         wanted = scipy.optimize.minimize(
-            jax.jit(lambda w: loss(unravel(w))), flat, jac=jax.jit(jax.grad(lambda w: loss(unravel(w)))),
+            jax.jit(jax.value_and_grad(lambda w: loss(unravel(w)))), flat, jac=True,
             method="L-BFGS-B", tol=1e-14,
         )  # fmt: skip
-        params, _ = take_steps(name, loss, start, 30)
+        params, _ = take_steps(name, loss, start, 25)
         assert abs(float(loss(params)) - wanted.fun) < 1e-9
 
 
@@ -97,6 +98,80 @@ def test_evaluations_counted_are_evaluations_made(name):
     _, state = take_steps(name, counted, start, 5)
     jax.effects_barrier()
     assert function_evaluations(state) == len(calls)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_equals_single_without_recompilation(name):
+    """In float64: in float32 rounding decides when a line search near the minimum gives up."""
+    with jax.enable_x64(True):
+        loss, start = logistic()
+        traces = []
+
+        def train(hp):
+            traces.append(1)
+            rule = OPTIMIZERS[name].transformation(hp)
+
+            def step(carry, _):
+                params, state = carry
+                value, gradient = jax.value_and_grad(loss)(params)
+                updates, state = rule.update(gradient, state, params, value=value, value_fn=loss)
+                return (optax.apply_updates(params, updates), state), value
+
+            (params, state), _ = jax.lax.scan(step, (start, rule.init(start)), length=3)
+            return loss(params), function_evaluations(state)
+
+        single = jax.jit(train)
+        choices = [defaults(name), {key: 0.5 * value for key, value in defaults(name).items()}]
+        choices = [jax.tree.map(jnp.float64, hp) for hp in choices]
+        alone = [single(hp) for hp in choices]
+        assert len(traces) == 1
+        losses, counts = jax.vmap(train)(jax.tree.map(lambda *v: jnp.stack(v), *choices))
+        np.testing.assert_allclose(losses, [value for value, _ in alone], rtol=1e-9)
+        np.testing.assert_array_equal(counts, [count for _, count in alone])
+
+
+def test_lbfgs_direction_is_the_two_loop_recursion_and_its_length_a_wolfe_step():
+    """Displacements lie along -H g of NumPy's two-loop recursion to 1e-10 and satisfy the strong
+    Wolfe conditions (1e-4, 0.9)."""
+    with jax.enable_x64(True):
+        loss, start = logistic()
+        flat, unravel = jax.flatten_util.ravel_pytree(start)
+        of_vector = jax.jit(jax.value_and_grad(lambda w: loss(unravel(w))))
+        rule = OPTIMIZERS["lbfgs"].transformation(defaults("lbfgs"))
+        step = jax.jit(
+            lambda w, state, value, gradient: rule.update(
+                gradient, state, w, value=value, value_fn=lambda v: loss(unravel(v))
+            )
+        )
+        w, state, pairs = flat, rule.init(flat), []
+        value, gradient = of_vector(w)
+        for number in range(14):
+            updates, state = step(w, state, value, gradient)
+            new_value, new_gradient = of_vector(w + updates)
+            p = np.asarray(updates)
+            if number:  # the first direction is g scaled, its length a matter of convention
+                direction = -two_loop(np.asarray(gradient), pairs[-10:])
+                cosine = p @ direction / np.linalg.norm(p) / np.linalg.norm(direction)
+                assert cosine > 1 - 1e-10
+            slope, new_slope = float(gradient @ updates), float(new_gradient @ updates)
+            assert new_value <= value + 1e-4 * slope
+            assert abs(new_slope) <= 0.9 * abs(slope)
+            pairs.append((p, np.asarray(new_gradient - gradient)))
+            w, value, gradient = w + updates, new_value, new_gradient
+
+
+def two_loop(q: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """H q, Nocedal and Wright 2006, algorithm 7.4, H0 = s.y / y.y of the last pair."""
+    alphas = []
+    for s, y in reversed(pairs):
+        alpha = s @ q / (y @ s)
+        q = q - alpha * y
+        alphas.append(alpha)
+    s, y = pairs[-1]
+    r = s @ y / (y @ y) * q
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        r = r + s * (alpha - y @ r / (y @ s))
+    return r
 
 
 def test_negative_curvature_still_descends():
