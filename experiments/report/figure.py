@@ -11,7 +11,9 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from experiments.analysis.best_hyperparameters import EFFECTIVE
 from experiments.analysis.question import Question
+from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.words import label, metric_title
 from experiments.space import Choice, Distribution
@@ -186,3 +188,8 @@ def tooltips(names: Iterable[str], **titles: str) -> list[alt.Tooltip]:
         alt.Tooltip(f"{name}:Q", title=titles.get(name, label(name)), format=",.4~g")
         for name in names
     ]
+
+
+def searched_names(summary: Summary, table: pl.DataFrame) -> list[str]:
+    """The searched hyperparameters and the effective learning rate, where the table has them."""
+    return [name for name in (*summary.question.space, EFFECTIVE) if name in table.columns]

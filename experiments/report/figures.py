@@ -6,17 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments.analysis.summary import Summary
-from experiments.report import scaling_figures, style, trial_figures
+from experiments.report import (
+    curve_figures,
+    hyperparameter_figures,
+    scaling_figures,
+    search_figures,
+    style,
+)
 from experiments.report.figure import Figure
 
 FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     scaling_figures.steps_to_result,
     scaling_figures.budgets,
-    trial_figures.best_hyperparameters,
-    trial_figures.search_scatter,
-    trial_figures.validation_curves,
-    trial_figures.axis_plots,
-    scaling_figures.best_of_trials,
+    hyperparameter_figures.best_hyperparameters,
+    search_figures.search_scatter,
+    curve_figures.validation_curves,
+    search_figures.axis_plots,
+    curve_figures.best_of_trials,
 )
 
 

@@ -10,16 +10,15 @@ from experiments.analysis.best_hyperparameters import with_effective_rate
 from experiments.analysis.critical_batch_size import REGIMES
 from experiments.analysis.question import SEARCH, TRIAL
 from experiments.analysis.summary import Summary
-from experiments.analysis.uncertainty import best_of_k
 from experiments.report import style
 from experiments.report.figure import (
     Figure,
     batch_axis,
-    batch_colour,
     batch_domain,
     extent,
     metric_axis,
     nothing,
+    searched_names,
     tooltips,
     values,
 )
@@ -75,7 +74,7 @@ def budgets(summary: Summary) -> Figure:
         base = alt.Chart(values(rows)).encode(x=batch_axis(question.batch_sizes))
         hover = tooltips(
             ("batch_size", "best_value", "low", "high", "step", "examples", "trial",
-             *_names(summary, rows)),
+             *searched_names(summary, rows)),
             low="bootstrap low", high="bootstrap high",
         )  # fmt: skip
         layers = alt.layer(
@@ -99,56 +98,10 @@ def budgets(summary: Summary) -> Figure:
     )
 
 
-def best_of_trials(summary: Summary) -> Figure:
-    """The median best value of a search of k trials, per batch size."""
-    question = summary.question
-    per_trial = summary.of_seed(summary.values)
-    tables = []
-    for (batch_size,), rows in per_trial.partition_by("batch_size", as_dict=True).items():
-        n = len(rows)
-        grid = sorted({round(k) for k in np.geomspace(1, n, 15)})
-        found = best_of_k(rows["best_value"].to_numpy(), grid, question.goal.direction)
-        tables.append(found.select(pl.lit(batch_size).alias("batch_size"), pl.all()))
-    schema = {"batch_size": pl.Int64, "k": pl.Int64} | dict.fromkeys(
-        ("median", "low", "high"), pl.Float64
-    )
-    table = pl.concat(tables) if tables else pl.DataFrame(schema=schema)
-    hover = tooltips(("batch_size", "k", "median", "low", "high"), k="trials")
-    chart = (
-        alt.Chart(values(table))
-        .mark_line(point=alt.OverlayMarkDef(size=18, opacity=1), strokeWidth=1.5)
-        .encode(
-            x=alt.X("k:Q", title="trials in the search", scale=alt.Scale(type="log", nice=False),
-                    axis=alt.Axis(format="d", grid=False)),
-            y=metric_axis("median:Q", question, table["median"]),
-            color=batch_colour(question.batch_sizes),
-            tooltip=hover,
-        )
-        .properties(width=740, height=320)
-    )  # fmt: skip
-    return Figure(
-        "best_of_trials",
-        "Would more trials help?",
-        f"Median best {metric_title(question)} over training in a search of k trials, by "
-        "resampling the COMPLETE trials. Where a curve is still falling at its right end, more "
-        "trials of the same space would likely find better ones.",
-        chart if len(table) else nothing(),
-        table,
-    )
-
-
-def _names(summary: Summary, table: pl.DataFrame) -> list[str]:
-    return [
-        name
-        for name in (*summary.question.space, "effective_learning_rate")
-        if name in table.columns
-    ]
-
-
 def _with_hyperparameters(summary: Summary, table: pl.DataFrame) -> pl.DataFrame:
     """Rows with the hyperparameters of their ``trial``."""
     trials = with_effective_rate(summary.record.trials)
-    columns = trials.select(*TRIAL, *_names(summary, trials))
+    columns = trials.select(*TRIAL, *searched_names(summary, trials))
     return table.join(columns, on=TRIAL, how="left").sort(*SEARCH)
 
 
@@ -236,7 +189,7 @@ def _points(summary: Summary, table: pl.DataFrame, y: alt.Scale) -> list[alt.Cha
     counts = ("complete", "infeasible")
     hover = tooltips(
         ("batch_size", "steps_to_result", "evaluated_before", "bootstrap_low", "bootstrap_high",
-         "overhead", "trial", *_names(summary, own), *counts),
+         "overhead", "trial", *searched_names(summary, own), *counts),
         evaluated_before="not yet at step", overhead="extra examples (share)",
     )  # fmt: skip
     missed = tooltips(

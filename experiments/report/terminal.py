@@ -36,6 +36,7 @@ def print_summary(record: Record, console: Console | None = None) -> None:
     console.print()
     console.print(Text(summary.question.text, style="bold"))
     console.print(Text(answer(summary)))
+    console.print()
     _print_steps(summary, console)
     console.print()
     console.print(_budget_table(summary))

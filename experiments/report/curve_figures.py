@@ -1,0 +1,133 @@
+"""Figures of training curves, and of what a smaller or larger search would have found."""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import polars as pl
+
+from experiments.analysis.question import TRIAL, measurements
+from experiments.analysis.summary import Summary
+from experiments.analysis.uncertainty import best_of_k
+from experiments.report.figure import (
+    Figure,
+    batch_colour,
+    extent,
+    metric_axis,
+    nothing,
+    round_ticks,
+    searched_names,
+    tooltips,
+    values,
+)
+from experiments.report.words import label, metric_title
+
+_CURVE_POINTS = 100
+
+
+def validation_curves(summary: Summary) -> Figure:
+    """The goal's metric of the best trial of each batch size, against steps and examples."""
+    question = summary.question
+    table = _curves(summary)
+    curves = table.partition_by("batch_size")
+    shown = pl.concat([table.clear(), *(_thinned(curve) for curve in curves)])
+    picked = alt.selection_point(fields=["batch_size"], bind="legend")
+    panels = [
+        _curve_panel(summary, shown, "step", "steps", question.step_budget, picked),
+        _curve_panel(summary, shown, "examples", "examples seen", question.example_budget, picked),
+    ]
+    panels[0] = panels[0].add_params(picked)
+    return Figure(
+        "validation_curves",
+        "Training curves of the best trials",
+        f"{metric_title(question).capitalize()} of the best trial of each batch size, against "
+        "steps and against examples. Dashed: the goal; dotted: the budget. Click a batch size in "
+        "the legend to see it alone.",
+        alt.hconcat(*panels, spacing=30, data=values(shown)) if len(table) else nothing(),
+        table,
+    )
+
+
+def _curve_panel(
+    summary: Summary, shown: pl.DataFrame, field: str, title: str, limit: int, picked: alt.Parameter
+) -> alt.LayerChart:
+    """Curves against ``field``, with points to hover that show only their tooltip."""
+    question = summary.question
+    goal = pl.Series([question.goal.value], dtype=pl.Float64)
+    y = metric_axis("value:Q", question, pl.concat([shown["value"], goal]))
+    ticks = round_ticks(1, max([10.0, *(extent(shown[field]) or ())]), most=4)
+    x = alt.X(
+        f"{field}:Q",
+        title=title,
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(format="~s", grid=False, values=ticks),
+    )
+    hover = tooltips(
+        ("batch_size", "trial", "step", "examples", "value", *searched_names(summary, shown)),
+        value=label(question.goal.metric),
+    )
+    seen = alt.condition(picked, alt.value(0.95), alt.value(0.06))
+    curve = alt.Chart().encode(x=x, y=y, color=batch_colour(question.batch_sizes), opacity=seen)
+    points = curve.mark_point(size=22, filled=True)
+    target = alt.Chart(alt.Data(values=[{"value": question.goal.value}]))
+    budget = alt.Chart(alt.Data(values=[{field: limit}]))
+    return alt.layer(
+        curve.mark_line(strokeWidth=1.5),
+        points.encode(opacity=alt.value(0.0), tooltip=hover),
+        target.mark_rule(strokeDash=[6, 4]).encode(y=alt.Y("value:Q", scale=y["scale"])),
+        budget.mark_rule(strokeDash=[2, 3]).encode(x=f"{field}:Q"),
+    ).properties(width=385, height=300)
+
+
+def _thinned(curve: pl.DataFrame) -> pl.DataFrame:
+    """Every n-th measurement and the last, so that a page stays small."""
+    every = -(-len(curve) // _CURVE_POINTS)
+    return curve.filter(
+        (pl.int_range(pl.len()) % every == 0) | (pl.col("step") == pl.col("step").max())
+    )
+
+
+def _curves(summary: Summary) -> pl.DataFrame:
+    best = summary.of_seed(summary.best).select(*TRIAL, *searched_names(summary, summary.best))
+    rows = measurements(summary.record, summary.question.goal)
+    rows = rows.filter(pl.col("value").is_finite()).join(best.lazy(), on=TRIAL)
+    examples = (pl.col("batch_size").cast(pl.Int64) * pl.col("step")).alias("examples")
+    return rows.with_columns(examples).sort("batch_size", "step").collect()
+
+
+def best_of_trials(summary: Summary) -> Figure:
+    """The median best value of a search of k trials, per batch size."""
+    question = summary.question
+    per_trial = summary.of_seed(summary.values)
+    tables = []
+    for (batch_size,), rows in per_trial.partition_by("batch_size", as_dict=True).items():
+        n = len(rows)
+        grid = sorted({round(k) for k in np.geomspace(1, n, 15)})
+        found = best_of_k(rows["best_value"].to_numpy(), grid, question.goal.direction)
+        tables.append(found.select(pl.lit(batch_size).alias("batch_size"), pl.all()))
+    schema = {"batch_size": pl.Int64, "k": pl.Int64} | dict.fromkeys(
+        ("median", "low", "high"), pl.Float64
+    )
+    table = pl.concat(tables) if tables else pl.DataFrame(schema=schema)
+    hover = tooltips(("batch_size", "k", "median", "low", "high"), k="trials")
+    chart = (
+        alt.Chart(values(table))
+        .mark_line(point=alt.OverlayMarkDef(size=18, opacity=1), strokeWidth=1.5)
+        .encode(
+            x=alt.X("k:Q", title="trials in the search", scale=alt.Scale(type="log", nice=False),
+                    axis=alt.Axis(format="d", grid=False)),
+            y=metric_axis("median:Q", question, table["median"]),
+            color=batch_colour(question.batch_sizes),
+            tooltip=hover,
+        )
+        .properties(width=740, height=320)
+    )  # fmt: skip
+    return Figure(
+        "best_of_trials",
+        "Would more trials help?",
+        f"Median best {metric_title(question)} over training in a search of k trials, by "
+        "resampling the COMPLETE trials. Where a curve is still falling at its right end, more "
+        "trials of the same space would likely find better ones.",
+        chart if len(table) else nothing(),
+        table,
+    )

@@ -1,0 +1,224 @@
+"""Figures of the search: every trial in its space, by outcome and by what it reached."""
+
+from __future__ import annotations
+
+import altair as alt
+import polars as pl
+
+from experiments.analysis.best_hyperparameters import (
+    with_effective_rate,
+)
+from experiments.analysis.question import TRIAL
+from experiments.analysis.summary import Summary
+from experiments.report import style
+from experiments.report.figure import (
+    Figure,
+    HyperparameterAxis,
+    batch_colour,
+    extent,
+    metric_axis,
+    nothing,
+    padded,
+    searched_names,
+    tooltips,
+    values,
+)
+from experiments.report.words import goal_words, metric_title
+from experiments.space import Choice
+
+CLASSES = ("infeasible", "incomplete", "goal not reached", "goal reached", "best")
+_CLASS_COLOURS = (style.RED, style.GREY, style.GREY, style.BLUE, style.ORANGE)
+_CLASS_SHAPES = (style.CROSS, "triangle-down", "circle", "circle", style.STAR)
+_MOST_POINTS = 6_000
+_COLUMNS = 4
+
+
+def classified_trials(summary: Summary) -> pl.DataFrame:
+    """Counted, infeasible and incomplete trials of the study's own seed with their class.
+
+    Columns: batch_size, trial, class, best_value, steps_to_goal, hyperparameters.
+    """
+    trials = with_effective_rate(summary.record.trials)
+    names = searched_names(summary, trials)
+    passed = summary.crossings.select(*TRIAL, pl.col("step").alias("steps_to_goal"), counted=True)
+    values_of = summary.values.select(*TRIAL, "best_value")
+    best = summary.best.select(*TRIAL, best=True)
+    joined = trials.select(*TRIAL, "status", *names)
+    for part in (passed, values_of, best):
+        joined = joined.join(part, on=TRIAL, how="left")
+    status = pl.col("status")
+    kind = (
+        pl.when(status != "COMPLETE").then(status.str.to_lowercase())
+        .when(pl.col("best")).then(pl.lit("best"))
+        .when(pl.col("steps_to_goal").is_not_null()).then(pl.lit("goal reached"))
+        .otherwise(pl.lit("goal not reached"))
+    )  # fmt: skip
+    counted = pl.col("counted") | (status != "COMPLETE")
+    found = summary.of_seed(joined).filter(counted.fill_null(False))
+    # Drawn in this order, so that the best lies on top of its neighbours.
+    return (
+        found.with_columns(kind.cast(pl.Enum(CLASSES)).alias("class"))
+        .sort("class", "batch_size", "trial")
+        .with_columns(pl.col("class").cast(pl.String))
+        .select("batch_size", "trial", "class", "best_value", "steps_to_goal", *names)
+    )
+
+
+def search_scatter(summary: Summary) -> Figure:
+    """The search space, one panel a batch size: learning rate against 1 - momentum by class."""
+    question = summary.question
+    table = classified_trials(summary)
+    x_name, y_name = _pair(summary)
+    shown = _thinned(table, len(question.batch_sizes))
+    x = _searched_axis(summary, x_name)
+    across = x.encode(alt.X, _searched_domain(summary, x), ticks=5, grid=False)
+    shown = x.prepare(shown)
+    if y_name is None:
+        up = metric_axis("best_value:Q", question, shown["best_value"])
+    else:
+        y = _searched_axis(summary, y_name)
+        shown = y.prepare(shown)
+        up = y.encode(alt.Y, _searched_domain(summary, y), ticks=6, grid=False)
+    panels = []
+    for place, batch_size in enumerate(question.batch_sizes):
+        rows = shown.filter(pl.col("batch_size") == batch_size)
+        lowest = place + _COLUMNS >= len(question.batch_sizes)
+        panels.append(
+            alt.Chart(values(rows), title=alt.Title(f"batch size {batch_size:,}", offset=4))
+            .mark_point(filled=True)
+            .encode(
+                x=across if lowest else _bare(across),
+                y=_bare(up) if place % _COLUMNS else up,
+                tooltip=_trial_hover(summary, rows),
+                **_class_encodings(shown),
+            )
+            .properties(width=196, height=150)
+        )
+    chart = alt.concat(*panels, columns=_COLUMNS, spacing=16)
+    return Figure(
+        "search",
+        "The search at each batch size",
+        f"Every trial by outcome; the goal is {goal_words(question)}. The star is the best trial. "
+        "A star at the border of a panel asks for a wider range.",
+        chart,
+        table,
+    )
+
+
+def _bare(channel: alt.X | alt.Y) -> alt.X | alt.Y:
+    """The same axis without title and labels, for the inner panels."""
+    bare = channel.copy()
+    bare["title"] = None
+    bare["axis"] = alt.Axis(**{**channel["axis"].to_dict(), "labels": False})
+    return bare
+
+
+def _trial_hover(summary: Summary, table: pl.DataFrame) -> list[alt.Tooltip]:
+    names = ("batch_size", "trial", *searched_names(summary, table), "best_value", "steps_to_goal")
+    return [*tooltips(names), alt.Tooltip("class:N", title="outcome")]
+
+
+def axis_plots(summary: Summary) -> Figure:
+    """Best value over training against each searched hyperparameter."""
+    question = summary.question
+    table = classified_trials(summary)
+    shown = _thinned(table, len(question.batch_sizes))
+    found = extent(shown["best_value"])
+    worst = (found or (0.0, 1.0))[question.goal.direction == "min"]
+    lost = pl.col("class") == "infeasible"
+    shown = shown.with_columns(
+        pl.when(lost).then(worst).otherwise("best_value").alias("y"),
+        pl.when(lost).then(pl.lit("infeasible")).otherwise(pl.lit("trial")).alias("mark"),
+    )
+    picked = alt.selection_point(fields=["batch_size"], bind="legend")
+    names = [name for name in question.space if name in shown.columns]
+    panels = [_axis_panel(summary, shown, name, picked) for name in names]
+    panels[:1] = [panel.add_params(picked) for panel in panels[:1]]
+    return Figure(
+        "axis_plots",
+        "Best result against each searched hyperparameter",
+        f"Best {metric_title(question)} of every trial over its training; crosses at the worst "
+        "value shown: infeasible (diverged). Click a batch size in the legend to see it alone.",
+        alt.concat(*panels, columns=2, spacing=24) if found and panels else nothing(),
+        table,
+    )
+
+
+def _axis_panel(
+    summary: Summary, shown: pl.DataFrame, name: str, picked: alt.Parameter
+) -> alt.Chart:
+    question = summary.question
+    axis = _searched_axis(summary, name)
+    hover = ("batch_size", "trial", *searched_names(summary, shown), "best_value")
+    mark = alt.Shape(
+        "mark:N",
+        title=None,
+        legend=alt.Legend(symbolFillColor=style.GREY, symbolStrokeColor=style.GREY),
+        scale=alt.Scale(domain=["trial", "infeasible"], range=["circle", style.CROSS]),
+    )
+    return (
+        alt.Chart(values(axis.prepare(shown)))
+        .mark_point(filled=True, size=32)
+        .encode(
+            x=axis.encode(alt.X, _searched_domain(summary, axis), grid=False),
+            y=metric_axis("y:Q", question, shown["y"]),
+            color=batch_colour(question.batch_sizes),
+            shape=mark,
+            opacity=alt.condition(picked, alt.value(0.85), alt.value(0.04)),
+            tooltip=tooltips(hover),
+        )
+        .properties(width=390, height=290)
+    )
+
+
+def _class_encodings(table: pl.DataFrame) -> dict[str, object]:
+    """Colour, shape, size and opacity by class, with a legend of the classes that occur."""
+    occur = [name for name in CLASSES if name in set(table["class"])]
+    return {
+        "color": alt.Color(
+            "class:N",
+            title=None,
+            scale=alt.Scale(domain=list(CLASSES), range=list(_CLASS_COLOURS)),
+            legend=alt.Legend(orient="top", values=occur),
+        ),
+        "shape": alt.Shape(
+            "class:N", title=None, scale=alt.Scale(domain=list(CLASSES), range=list(_CLASS_SHAPES))
+        ),
+        "size": alt.Size(
+            "class:O", title=None, sort=list(CLASSES),
+            scale=alt.Scale(domain=list(CLASSES), range=[30, 30, 30, 36, 110])
+        ),
+        "opacity": alt.Opacity(
+            "class:O", title=None, sort=list(CLASSES),
+            scale=alt.Scale(domain=list(CLASSES), range=[0.75, 0.8, 0.7, 0.95, 1.0]),
+        ),
+    }  # fmt: skip
+
+
+def _pair(summary: Summary) -> tuple[str, str | None]:
+    """(x, y) of the scatter: momentum and learning rate, else the first two searched."""
+    names = [n for n in summary.question.space if n in summary.record.trials.columns]
+    if {"learning_rate", "momentum"} <= set(names):
+        return "momentum", "learning_rate"
+    if len(names) > 1:
+        return names[1], names[0]
+    return (names[0] if names else "trial"), None
+
+
+def _searched_axis(summary: Summary, name: str) -> HyperparameterAxis:
+    return HyperparameterAxis.of(name, summary.question.space.get(name))
+
+
+def _searched_domain(summary: Summary, axis: HyperparameterAxis) -> list[float] | None:
+    distribution = summary.question.space.get(axis.name)
+    if distribution is None or isinstance(distribution, Choice):
+        return None
+    ends = sorted(axis.position(float(end)) for end in (distribution.low, distribution.high))
+    return padded(ends[0], ends[1], axis.scale != "linear")
+
+
+def _thinned(table: pl.DataFrame, searches: int) -> pl.DataFrame:
+    """The first trials of each search by index, so that a page stays small; the best always."""
+    most = max(20, _MOST_POINTS // max(searches, 1))
+    order = pl.col("trial").rank("ordinal").over("batch_size")
+    return table.filter((order <= most) | (pl.col("class") == "best"))
