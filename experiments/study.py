@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from experiments import space as spaces
 from experiments.trial import Trial
-from optimizers import OPTIMIZERS
-from schedules import SCHEDULES
+from optimizers import CLIPPINGS, OPTIMIZERS, Hyperparameter
+from schedules import SCHEDULES, Setting
 from workloads.base import Goal, Workload, unknown_name
 from workloads.datasets import DATASETS
 
@@ -66,6 +66,7 @@ class TrialConfig:
     schedule: str
     precision: Precision
     record_norms: Literal["every", "evaluations", "off"]
+    clipping: str = "none"
 
 
 def evaluation_steps(train_steps: int, spacing: float = 0.05) -> list[int]:
@@ -93,9 +94,10 @@ class Study:
       batch_sizes: examples per step, each at most the training set.
       step_budget: K; "best value at steps <= K".
       example_budget: "best value at examples consumed <= budget" (epochs x training set).
+      clipping: of the gradient, before the optimizer's rule; a name of `optimizers.CLIPPINGS`.
       space: searched hyperparameters; default: the workload's for this optimizer, else the
         optimizer's own for this many trials (the more trials, the more hyperparameters) and
-        the schedule's.
+        the schedule's; with either, the clipping's.
       fixed: hyperparameters held at a value; others take their defaults.
       train_steps: batch size -> length in steps, fixed beforehand; a batch size not in it gets
         max(step_budget, ceil(example_budget / B)), the least both budgets need.
@@ -117,6 +119,7 @@ class Study:
     example_budget: int
     optimizer: str = "nesterov"
     schedule: str = "constant"
+    clipping: str = "none"
     space: Mapping[str, spaces.Distribution] | None = None
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     train_steps: Mapping[int, int] = dataclasses.field(default_factory=dict)
@@ -148,6 +151,8 @@ class Study:
             raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
             raise unknown_name("schedule", self.schedule, SCHEDULES)
+        if self.clipping not in CLIPPINGS:
+            raise unknown_name("clipping", self.clipping, CLIPPINGS)
         if self.workload.dataset not in DATASETS:
             raise unknown_name("dataset", self.workload.dataset, DATASETS)
         assert self.goal is not None
@@ -205,20 +210,25 @@ class Study:
                 **OPTIMIZERS[self.optimizer].spaces(self.trials),
                 **{row.name: row.space for row in settings if row.space},
             }
+        clips = CLIPPINGS[self.clipping].hyperparameters
+        published = {**published, **{row.name: row.space for row in clips if row.space}}
         return {
             name: spaces.from_json(data)
             for name, data in published.items()
             if name not in self.fixed
         }
 
+    @property
+    def _rows(self) -> tuple[Hyperparameter | Setting, ...]:
+        """The hyperparameters of optimizer, schedule and clipping, with their legal intervals."""
+        return (
+            *OPTIMIZERS[self.optimizer].hyperparameters,
+            *SCHEDULES[self.schedule].hyperparameters,
+            *CLIPPINGS[self.clipping].hyperparameters,
+        )
+
     def _check_hyperparameters(self) -> None:
-        rows = {
-            row.name: row
-            for row in (
-                *OPTIMIZERS[self.optimizer].hyperparameters,
-                *SCHEDULES[self.schedule].hyperparameters,
-            )
-        }
+        rows = {row.name: row for row in self._rows}
         known = {*rows, *self.workload.hyperparameters}
         assert self.space is not None
         for name in (*self.space, *self.fixed):
@@ -261,12 +271,8 @@ class Study:
     @property
     def hyperparameters(self) -> dict[str, float | None]:
         """Every hyperparameter of a trial with its fixed or default value; None if searched."""
-        rows = (
-            *OPTIMIZERS[self.optimizer].hyperparameters,
-            *SCHEDULES[self.schedule].hyperparameters,
-        )
         assert self.space is not None
-        values = {row.name: row.default for row in rows}
+        values = {row.name: row.default for row in self._rows}
         values |= {**self.workload.hyperparameters, **self.fixed}
         return {name: None if name in self.space else v for name, v in values.items()}
 
@@ -281,6 +287,7 @@ class Study:
             "goal": dataclasses.asdict(self.goal),
             "optimizer": self.optimizer,
             "schedule": self.schedule,
+            "clipping": self.clipping,
             "batch_sizes": list(self.batch_sizes),
             "train_steps": {str(b): self.length(b) for b in self.batch_sizes},
             "step_budget": self.step_budget,
@@ -302,7 +309,12 @@ class Study:
     def config(self, record_norms: Literal["every", "evaluations", "off"]) -> TrialConfig:
         """The static configuration of every trial of the study."""
         return TrialConfig(
-            self.workload, self.optimizer, self.schedule, self.precision, record_norms
+            self.workload,
+            self.optimizer,
+            self.schedule,
+            self.precision,
+            record_norms,
+            self.clipping,
         )
 
     def identity(self, dataset_checksum: str) -> str:
@@ -313,6 +325,8 @@ class Study:
         described = self.describe()
         for growing in ("trials", "seeds", "batch_sizes", "question", "expected"):
             del described[growing]
+        if self.clipping == "none":  # as in records from before there was clipping
+            del described["clipping"]
         described["train_steps"] = {str(b): s for b, s in sorted(self.train_steps.items())}
         return _digest({**described, "dataset": dataset_checksum, "schema": SCHEMA_VERSION})
 

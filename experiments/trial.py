@@ -59,6 +59,7 @@ class TrialResult:
       seconds: wall-clock time of the run, its share of the pack; not part of the science.
       plan: index into the recorded plans of how it was executed.
       message: why it is INCOMPLETE.
+      clipped_share: steps whose gradient was clipped over ``steps``; None without clipping.
     """
 
     trial: Trial
@@ -69,3 +70,4 @@ class TrialResult:
     seconds: float = 0.0
     plan: int = 0
     message: str = ""
+    clipped_share: float | None = None

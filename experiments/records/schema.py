@@ -11,7 +11,8 @@ A study's folder holds::
 Tables (schema version 1)
 
 trials: ``batch_size, seed, trial, identity, status, train_steps, steps, seconds, plan,
-message``, then one column per hyperparameter under its own name (float64; listed in
+message``; ``clipped_share`` (steps whose gradient was clipped, of ``steps``) where the study
+clips; then one column per hyperparameter under its own name (float64; listed in
 study.json's ``hyperparameters``).
 
 evaluations: ``batch_size, seed, trial, step, examples`` (= step * batch_size), then
@@ -20,7 +21,8 @@ evaluations: ``batch_size, seed, trial, step, examples`` (= step * batch_size), 
 parameter_norm, learning_rate``.
 
 norms: ``batch_size, seed, trial, step, gradient_norm, update_norm, parameter_norm,
-learning_rate``.
+learning_rate``; where the study clips, here and beside the norms of evaluations, ``clipped``
+(0 or 1); ``gradient_norm`` is always that of the gradient before clipping.
 
 study.json: ``schema_version``; ``study`` (Study.describe(): name, question, workload, goal,
 optimizer, schedule, batch_sizes, train_steps, trials, seeds, budgets, space, fixed, precision,
@@ -50,4 +52,5 @@ TRIAL_COLUMNS = (
     "message",
 )
 MEASUREMENT_KEY = ("batch_size", "seed", "trial", "step")
-NORM_COLUMNS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
+OPTIONAL_TRIAL_COLUMNS = ("clipped_share",)
+NORM_COLUMNS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate", "clipped")

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.records.files import RecordError
-from experiments.records.schema import MEASUREMENT_KEY, NORM_COLUMNS, TRIAL_COLUMNS
+from experiments.records.schema import (
+    MEASUREMENT_KEY,
+    NORM_COLUMNS,
+    OPTIONAL_TRIAL_COLUMNS,
+    TRIAL_COLUMNS,
+)
 from experiments.trial import TrialResult
 
 if TYPE_CHECKING:
@@ -42,8 +47,10 @@ def trials_table(results: Sequence[TrialResult]) -> pl.DataFrame:
         "plan": [r.plan for r in results],
         "message": [r.message for r in results],
     }
+    if any(r.clipped_share is not None for r in results):
+        columns["clipped_share"] = [r.clipped_share for r in results]
     for name in dict.fromkeys(name for r in results for name in r.trial.hyperparameters):
-        if name in TRIAL_COLUMNS:
+        if name in (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS):
             raise RecordError(f"hyperparameter {name!r} has the name of a column of the record")
         columns[name] = [r.trial.hyperparameters.get(name) for r in results]
     return pl.DataFrame(columns, schema={name: column_type(name) for name in columns})
@@ -86,7 +93,7 @@ def ordered(table: pl.DataFrame, hyperparameters: Sequence[str] = ()) -> pl.Data
     first: tuple[str, ...] = (*MEASUREMENT_KEY, "examples")
     key: tuple[str, ...] = MEASUREMENT_KEY
     if "status" in table.columns:
-        first, key = (*TRIAL_COLUMNS, *hyperparameters), TRIAL_KEY
+        first, key = (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS, *hyperparameters), TRIAL_KEY
     leading = [name for name in first if name in table.columns]
     norms = [name for name in NORM_COLUMNS if name in table.columns and name not in leading]
     rest = sorted(set(table.columns) - {*leading, *norms})

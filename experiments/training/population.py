@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments.study import evaluation_steps
-from experiments.training.program import Program, chunk_steps
+from experiments.training.program import NORMS, Program, chunk_steps
 from experiments.training.randomness import ExampleOrder, trial_keys
 from experiments.trial import Status, Trial, TrialResult
 
@@ -36,6 +36,19 @@ class _Slot:
     seconds: float = 0.0  # wall-clock, the chunk's time shared by the trials in it
     evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     norms: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+
+
+class _Chunk(NamedTuple):
+    """What one call is given: see `Program.chunk`."""
+
+    stream: np.ndarray  # int32 [steps + 1, N, B]
+    ends: np.ndarray  # int32 [steps]
+    due: np.ndarray  # bool [steps, N]
+    segments: int
+    count: int  # steps made
+
+
+_Table = Mapping[str, np.ndarray]
 
 
 class Population:
@@ -129,11 +142,11 @@ class Population:
         ends = [s.trial.train_steps - s.step for s in self._slots if s is not None]
         return max(1, min(most, wanted, *ends))
 
-    def _inputs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """(stream [steps + 1, N, B], due [steps, N]) of the next ``count`` steps."""
+    def _inputs(self, count: int) -> _Chunk:
+        """What the next ``count`` steps need."""
         most, size = chunk_steps(self._batch_size), self._batch_size
         stream = np.zeros((most + 1, len(self._slots), size), np.int32)
-        due = np.zeros((most, len(self._slots)), bool)
+        evaluated = np.zeros((count, len(self._slots)), bool)
         for i, slot in enumerate(self._slots):
             if slot is None:
                 continue
@@ -141,109 +154,78 @@ class Population:
             stream[1 : count + 1, i] = slot.order.take(count * size).reshape(count, size)
             slot.following = stream[count, i].copy()
             low, high = np.searchsorted(slot.grid, [slot.step + 1, slot.step + count + 1])
-            due[slot.grid[low:high] - slot.step - 1, i] = True
-        return stream, due
+            evaluated[slot.grid[low:high] - slot.step - 1, i] = True
+        stops = np.union1d(np.flatnonzero(evaluated.any(axis=1)), [count - 1])
+        ends = np.zeros(most, np.int32)
+        ends[: len(stops)] = stops + 1
+        due = np.zeros((most, len(self._slots)), bool)
+        due[: len(stops)] = evaluated[stops]
+        return _Chunk(stream, ends, due, len(stops), count)
 
     def _advance(self) -> int:
         """Make some steps of every slot; collect evaluations and norms. Returns trial-steps."""
         began = time.perf_counter()
-        count = self._length()
-        stream, due = self._inputs(count)
-        advance = self._loop if self._mode == "loop" else self._chunk
-        evaluations, norms, diverged = advance(stream, due, count)
+        chunk = self._inputs(self._length())
+        advance = self._loop if self._mode == "loop" else self._scan
+        evaluations, norms, diverged = advance(chunk)
         seconds = time.perf_counter() - began
         # The first chunk compiles; a guess from it would make chunks too short for ever.
-        rate = seconds / count
-        known = self._seconds_per_step
+        rate, known = seconds / chunk.count, self._seconds_per_step
         self._seconds_per_step = rate if known is None else min(rate, 2 * known)
         running = [slot for slot in self._slots if slot is not None]
         for i, slot in enumerate(self._slots):
             if slot is not None:
-                self._collect(slot, i, count, due, evaluations, norms, int(diverged[i]))
+                _collect(slot, i, chunk, evaluations, norms, int(diverged[i]))
                 slot.seconds += seconds / len(running)
-        return count * len(running)
+        return chunk.count * len(running)
 
-    def _chunk(self, stream: np.ndarray, due: np.ndarray, count: int) -> tuple[Any, Any, Any]:
+    def _scan(self, chunk: _Chunk) -> tuple[_Table, _Table, np.ndarray]:
         program = self._program
         self._states, evaluations, norms = program.chunk(
-            self._states, self._pack, stream, due, count, program.train, program.evaluation
+            self._states,
+            self._pack,
+            chunk.stream,
+            chunk.ends,
+            chunk.due,
+            chunk.segments,
+            program.train,
+            program.evaluation,
         )
         return jax.device_get((evaluations, norms, self._states.diverged_at))
 
-    def _loop(self, stream: np.ndarray, due: np.ndarray, count: int) -> tuple[Any, Any, Any]:
-        program = self._program
-        rows: list[tuple[int, Any]] = []
-        measured = []
-        for i in range(count):
-            self._states, norms = program.single_step(
-                self._states, self._pack, stream[i], program.train
-            )
-            measured.append(norms)
-            if due[i].any():
-                results = program.evaluate(
-                    self._states, self._pack, stream[i + 1], program.train, program.evaluation
+    def _loop(self, chunk: _Chunk) -> tuple[_Table, _Table, np.ndarray]:
+        program, rows, measured = self._program, [], []
+        first = 0
+        for j, end in enumerate(chunk.ends[: chunk.segments]):
+            for i in range(first, end):
+                self._states, norms = program.single_step(
+                    self._states, self._pack, chunk.stream[i], program.train
                 )
-                rows.append((i, results))
+                measured.append(norms)
+            first = end
+            if chunk.due[j].any():
+                following = chunk.stream[end]
+                found = program.evaluate(
+                    self._states, self._pack, following, program.train, program.evaluation
+                )
+                self._states = program.mark(self._states, chunk.due[j], found["finite"])
+                rows.append((j, found))
         rows, measured, diverged = jax.device_get((rows, measured, self._states.diverged_at))
         evaluations: dict[str, np.ndarray] = {}
-        for i, results in rows:
-            for name, value in results.items():
-                table = evaluations.setdefault(
-                    name, np.zeros((len(due), *value.shape), value.dtype)
-                )
-                table[i] = value
-        norms = (
-            {name: np.stack([m[name] for m in measured]) for name in measured[0]}
-            if self._program.config.record_norms == "every"
-            else {}
-        )
-        norms.pop("loss", None)
-        return evaluations, norms, self._with_unfinite(diverged, evaluations, due)
-
-    def _with_unfinite(
-        self, diverged: np.ndarray, evaluations: dict[str, np.ndarray], due: np.ndarray
-    ) -> np.ndarray:
-        """Divergences found by an evaluation; inside a chunk the device does this itself."""
-        diverged = np.array(diverged)
-        if evaluations:
-            for i, slot in enumerate(self._slots):
-                bad = np.flatnonzero(due[:, i] & ~evaluations["finite"][:, i])
-                if slot is not None and len(bad) and diverged[i] == 0:
-                    diverged[i] = slot.step + int(bad[0]) + 1
-        return diverged
-
-    def _collect(
-        self,
-        slot: _Slot,
-        i: int,
-        count: int,
-        due: np.ndarray,
-        evaluations: dict[str, np.ndarray],
-        norms: dict[str, np.ndarray],
-        diverged_at: int,
-    ) -> None:
-        rows = np.flatnonzero(due[:, i])
-        kept = {"step": slot.step + rows + 1}
-        for name, values in evaluations.items():
-            if name == "finite":
-                continue
-            found = values[rows, i].astype(np.float64)
-            # The one place where (sum, count) becomes a mean.
-            kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
-        if len(rows):
-            slot.evaluations.append(kept)
-        if norms:
-            steps = np.arange(slot.step + 1, slot.step + count + 1)
-            slot.norms.append({"step": steps, **{k: v[:count, i] for k, v in norms.items()}})
-        slot.step += count
-        if diverged_at:
-            slot.step = diverged_at
+        for j, found in rows:
+            for name, value in found.items():
+                empty = np.zeros((chunk.segments, *value.shape), value.dtype)
+                evaluations.setdefault(name, empty)[j] = value
+        recorded = NORMS if program.config.record_norms == "every" else ()
+        return evaluations, {k: np.stack([m[k] for m in measured]) for k in recorded}, diverged
 
     def _finished(self) -> Iterator[TrialResult]:
         """Free the slots whose trial has ended; yields their results."""
         if self._states is None:
             return
         diverged = np.asarray(self._states.diverged_at)
+        clips = self._states.clips
+        clipped = np.asarray(clips.steps) if clips else None
         for i, slot in enumerate(self._slots):
             if slot is None:
                 continue
@@ -259,8 +241,29 @@ class Population:
                 _joined(slot.norms, slot.step, False) if slot.norms else None,
                 slot.seconds,
                 self._plan,
+                clipped_share=None
+                if clipped is None
+                else min(int(clipped[i]), slot.step) / slot.step,
             )
             self._slots[i] = None
+
+
+def _collect(
+    slot: _Slot, i: int, chunk: _Chunk, evaluations: _Table, norms: _Table, diverged_at: int
+) -> None:
+    """What slot ``i`` measured in a chunk, appended to its tables; its step moved on."""
+    rows = np.flatnonzero(chunk.due[: chunk.segments, i])
+    if len(rows):
+        kept = {"step": slot.step + chunk.ends[rows].astype(np.int64)}
+        for name in evaluations.keys() - {"finite"}:
+            found = evaluations[name][rows, i].astype(np.float64)
+            # The one place where (sum, count) becomes a mean.
+            kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
+        slot.evaluations.append(kept)
+    if norms:
+        steps = np.arange(slot.step + 1, slot.step + chunk.count + 1)
+        slot.norms.append({"step": steps, **{k: v[: chunk.count, i] for k, v in norms.items()}})
+    slot.step = diverged_at or slot.step + chunk.count
 
 
 def _joined(

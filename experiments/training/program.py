@@ -2,8 +2,8 @@
 
 What bounds a small trial is dispatch (about 0.2 ms a call on a CPU, more than the arithmetic of
 a step), so one call makes many steps, evaluations included, inside one loop on the device. All
-programs work on a pack: every array of the state has a leading axis [slots]; one slot is traced
-without it, so that a single trial compiles to what a hand-written loop would.
+programs work on a pack: every array of the state has a leading axis [slots]. A lone slot is traced
+without it: an axis of one costs a copy of every parameter at every step.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ def chunk_steps(batch_size: int) -> int:
     return min(MAX_CHUNK_STEPS, max(1, MAX_CHUNK_EXAMPLES // batch_size))
 
 
-def across_slots(f: Callable[..., Any], slots: int, in_axes: tuple[int | None, ...]) -> Any:
-    """``vmap(f)`` over the leading axis; for one slot the axis is dropped and put back."""
-    if slots > 1:
-        return jax.vmap(f, in_axes=in_axes)
+def across_slots(f: Callable[..., Any], lone: bool, in_axes: tuple[int | None, ...]) -> Any:
+    """``f`` for a pack: vmapped over the leading axis, or as it is where one slot has none."""
+    return f if lone else jax.vmap(f, in_axes=in_axes)
 
-    def alone(*arguments: Any) -> Any:
-        single = [
-            argument if axis is None else jax.tree.map(lambda x: x[0], argument)
-            for argument, axis in zip(arguments, in_axes, strict=True)
-        ]
-        return jax.tree.map(lambda x: x[None], f(*single))
 
-    return alone
+def without_axis(tree: Any, axis: int = 0) -> Any:
+    """A lone slot's arrays: the axis [1] dropped."""
+    return jax.tree.map(lambda x: jnp.squeeze(x, axis), tree)
+
+
+def with_axis(tree: Any, axis: int = 0) -> Any:
+    """A lone slot's arrays as a pack of one."""
+    return jax.tree.map(lambda x: jnp.expand_dims(x, axis), tree)
 
 
 class ResidentData(NamedTuple):
@@ -73,6 +73,7 @@ class Program:
       config: the static configuration.
       train, evaluation: device-resident data.
       examples: size of the training set.
+      norms: the columns measured where norms are recorded.
       traces: how often a training program was traced, by (mode, batch size, slots): one each.
     """
 
@@ -81,13 +82,15 @@ class Program:
         self.train, self.evaluation = data
         self.examples = len(self.train["inputs"])
         self.traces: collections.Counter[tuple[str, int, int]] = collections.Counter()
+        self.norms = NORMS if config.clipping == "none" else (*NORMS, "clipped")
         self._divergence_factor = divergence_factor
         self._step = make_step(config)
         self._evaluate = make_evaluation(config)
         self.start = jax.jit(self._start, donate_argnums=(0, 1))
         self.chunk = jax.jit(self._chunk, donate_argnums=0)
         self.single_step = jax.jit(self._single_step, donate_argnums=0)
-        self.evaluate = jax.jit(self._evaluate_pack)
+        self.evaluate = jax.jit(self._single_evaluation)
+        self.mark = jax.jit(_mark_unfinite, donate_argnums=0)
 
     def empty(self, slots: int, hyperparameters: Mapping[str, float]) -> tuple[Any, Any]:
         """(states, hyperparameters) of a pack of idle slots: zeros of the right shapes."""
@@ -128,24 +131,32 @@ class Program:
             lambda many, one: many.at[slot].set(one), (states, pack), (state, hyperparameters)
         )
 
-    def _pack_step(self, states: TrainState, hyperparameters: Any, indices: Any, train: Any) -> Any:
+    def _pack_step(
+        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any, lone: bool
+    ) -> Any:
         def one(state: TrainState, values: Hyperparameters, index: Any, train: Any) -> Any:
             return self._step(state, values, gather(train, index))
 
-        slots = indices.shape[0]
-        return across_slots(one, slots, (0, 0, 0, None))(states, hyperparameters, indices, train)
+        step = across_slots(one, lone, (0, 0, 0, None))
+        return step(states, hyperparameters, indices, train)
 
-    def _evaluate_pack(
-        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any, evaluation: Any
+    def _pack_evaluation(
+        self,
+        states: TrainState,
+        hyperparameters: Any,
+        indices: Any,
+        train: Any,
+        evaluation: Any,
+        lone: bool,
     ) -> dict[str, jax.Array]:
         """Metrics of every slot, and the norms of its next step where these are recorded.
 
         ``record_norms = "evaluations"`` measures at the evaluated parameters: the gradient is
         that of the batch which the next step takes, ``indices`` [slots, B].
         """
-        slots = states.step.shape[0]
-        evaluate = across_slots(self._evaluate, slots, (0, 0, None))
-        results = evaluate(states, hyperparameters, evaluation)
+        results = across_slots(self._evaluate, lone, (0, 0, None))(
+            states, hyperparameters, evaluation
+        )
         if self.config.record_norms == "evaluations":
             measured = make_step(self.config, norms=True)
 
@@ -153,7 +164,7 @@ class Program:
                 _, found = measured(state, values, gather(train, index))
                 return {name: found[name] for name in NORMS}
 
-            mapped = across_slots(norms, slots, (0, 0, 0, None))
+            mapped = across_slots(norms, lone, (0, 0, 0, None))
             found = mapped(states, hyperparameters, indices, train)
             results["finite"] &= jnp.isfinite(found["gradient_norm"])
             results |= found
@@ -164,26 +175,34 @@ class Program:
         states: TrainState,
         hyperparameters: Any,
         stream: jax.Array,
+        ends: jax.Array,
         due: jax.Array,
-        count: jax.Array,
+        segments: jax.Array,
         train: Any,
         evaluation: Any,
     ) -> tuple[TrainState, dict[str, jax.Array], dict[str, jax.Array]]:
-        """``count`` steps of every slot.
+        """``segments`` runs of steps, each but perhaps the last followed by an evaluation.
 
         Args:
-          stream: int32 [steps + 1, slots, B] example numbers; row ``count`` is the next step's.
-          due: bool [steps, slots], which slots are evaluated after a step.
+          stream: int32 [steps + 1, slots, B] example numbers, the row after the last step's too.
+          ends: int32 [steps]; segment j makes the steps ends[j - 1] .. ends[j] - 1.
+          due: bool [steps, slots], which slots are evaluated after a segment.
 
         Returns:
-          states; evaluations, column -> [steps, slots, ...], zeros where nobody was due; norms,
-          column -> [steps, slots], empty unless recorded at every step.
+          states; evaluations, column -> [steps, slots, ...], a row a segment, zeros where nobody
+          was due; norms, column -> [steps, slots], empty unless recorded at every step.
         """
         steps, slots, batch_size = stream.shape[0] - 1, *stream.shape[1:]
         self.traces["chunk", batch_size, slots] += 1
+        lone = slots == 1
+        if lone:
+            states, hyperparameters = without_axis((states, hyperparameters))
+            stream, due = without_axis((stream, due), axis=1)
 
         def evaluate(states: TrainState, following: jax.Array) -> dict[str, jax.Array]:
-            return self._evaluate_pack(states, hyperparameters, following, train, evaluation)
+            return self._pack_evaluation(
+                states, hyperparameters, following, train, evaluation, lone
+            )
 
         shapes = jax.eval_shape(evaluate, states, stream[0])
 
@@ -191,23 +210,29 @@ class Program:
             del states, following
             return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        def body(i: jax.Array, carry: Any) -> Any:
+        def advance(i: jax.Array, carry: Any) -> Any:
+            states, norms = carry
+            states, measured = self._pack_step(states, hyperparameters, stream[i], train, lone)
+            return states, {k: v.at[i].set(measured[k]) for k, v in norms.items()}
+
+        def segment(j: jax.Array, carry: Any) -> Any:
             states, evaluations, norms = carry
-            states, measured = self._pack_step(states, hyperparameters, stream[i], train)
-            results = jax.lax.cond(jnp.any(due[i]), evaluate, skip, states, stream[i + 1])
-            states = states._replace(
-                diverged_at=first_divergence(
-                    states.diverged_at, due[i] & ~results["finite"], states.step
-                )
-            )
-            evaluations = {k: v.at[i].set(results[k]) for k, v in evaluations.items()}
-            norms = {k: v.at[i].set(measured[k]) for k, v in norms.items()}
+            first = jnp.where(j > 0, ends[j - 1], 0)
+            states, norms = jax.lax.fori_loop(first, ends[j], advance, (states, norms))
+            results = jax.lax.cond(jnp.any(due[j]), evaluate, skip, states, stream[ends[j]])
+            states = _mark_unfinite(states, due[j], results["finite"])
+            evaluations = {k: v.at[j].set(results[k]) for k, v in evaluations.items()}
             return states, evaluations, norms
 
         evaluations = {k: jnp.zeros((steps, *v.shape), v.dtype) for k, v in shapes.items()}
         recorded = NORMS if self.config.record_norms == "every" else ()
-        norms = {name: jnp.zeros((steps, slots), jnp.float32) for name in recorded}
-        return jax.lax.fori_loop(0, count, body, (states, evaluations, norms))
+        norms = {name: jnp.zeros(stream.shape[:-1], jnp.float32)[:-1] for name in recorded}
+        states, evaluations, norms = jax.lax.fori_loop(
+            0, segments, segment, (states, evaluations, norms)
+        )
+        if lone:
+            states, (evaluations, norms) = with_axis(states), with_axis((evaluations, norms), 1)
+        return states, evaluations, norms
 
     def _single_step(
         self, states: TrainState, hyperparameters: Any, indices: Any, train: Any
@@ -215,4 +240,23 @@ class Program:
         """One step outside a loop (execution ``loop``)."""
         slots, batch_size = indices.shape
         self.traces["loop", batch_size, slots] += 1
-        return self._pack_step(states, hyperparameters, indices, train)
+        if slots > 1:
+            return self._pack_step(states, hyperparameters, indices, train, False)
+        lone = without_axis((states, hyperparameters, indices))
+        return with_axis(self._pack_step(*lone, train, True))
+
+    def _single_evaluation(
+        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any, evaluation: Any
+    ) -> dict[str, jax.Array]:
+        """One evaluation outside a loop (execution ``loop``)."""
+        if len(indices) > 1:
+            arguments = (states, hyperparameters, indices, train, evaluation)
+            return self._pack_evaluation(*arguments, False)
+        lone = without_axis((states, hyperparameters, indices))
+        return with_axis(self._pack_evaluation(*lone, train, evaluation, True))
+
+
+def _mark_unfinite(states: TrainState, due: Any, finite: Any) -> TrainState:
+    """Divergences that an evaluation found."""
+    at = first_divergence(states.diverged_at, due & ~finite, states.step)
+    return states._replace(diverged_at=at)

@@ -11,12 +11,20 @@ import numpy as np
 import optax
 
 from experiments.study import TrialConfig
-from optimizers import OPTIMIZERS
+from optimizers import CLIPPINGS, OPTIMIZERS
+from optimizers.clipping import norm_of
 from schedules import SCHEDULES
 from workloads.base import Losses, Model, resolve
 
 Hyperparameters = Mapping[str, jax.Array]
 Measurements = dict[str, jax.Array]
+
+
+class Clips(NamedTuple):
+    """What a clipping carries from step to step."""
+
+    state: Any  # optimizers.clipping.ClipState
+    steps: jax.Array  # int32 [], steps clipped, up to the first that diverged
 
 
 class TrainState(NamedTuple):
@@ -30,6 +38,7 @@ class TrainState(NamedTuple):
     key: jax.Array  # uint32 [2], key data of the dropout role
     loss_limit: jax.Array  # float32 [], a larger loss is a divergence
     diverged_at: jax.Array  # int32 [], first step that diverged; 0 while none has
+    clips: Clips | tuple[()] = ()  # () where nothing is clipped
 
 
 class Task(NamedTuple):
@@ -58,8 +67,9 @@ def _unchanged(batch: Any, key: Any, train: bool) -> Any:
 
 
 def gather(data: Mapping[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array]:
-    """The batch of these example numbers [B], every weight one."""
-    batch = {role: jnp.take(array, indices, axis=0) for role, array in data.items()}
+    """The batch of these example numbers [B] (all of them in range), every weight one."""
+    # The default would compare every index with the bounds, at every step.
+    batch = {k: x.at[indices].get(mode="promise_in_bounds") for k, x in data.items()}
     batch["weights"] = jnp.ones(indices.shape, jnp.float32)
     batch["position"] = jnp.arange(indices.size, dtype=jnp.int32)
     return batch
@@ -71,14 +81,14 @@ def make_step(
     """``step(state, hyperparameters, batch, *, axis_name=None) -> (state, measurements)``.
 
     The gradient is sum_i w_i grad(l_i) / sum_i w_i c_i over the *global* batch (l_i, c_i: the
-    objective's sum and count of example i), its unclipped norm is measured, then it is
-    transformed and applied. Measurements: ``loss``, ``learning_rate`` and, with ``norms`` (by
-    default where ``record_norms`` is "every"), ``gradient_norm``, ``update_norm`` and
-    ``parameter_norm`` (after the update).
+    objective's sum and count of example i), its unclipped norm is measured, then it is clipped,
+    transformed and applied. Measurements: ``loss``, ``learning_rate``, ``clipped`` (0 or 1) where
+    there is a clipping and, with ``norms`` (by default where ``record_norms`` is "every"),
+    ``gradient_norm`` (unclipped), ``update_norm`` and ``parameter_norm`` (after the update).
 
     Divergence is data: a loss that is not finite or above ``state.loss_limit``, or a gradient
     norm that is not finite, sets ``diverged_at``; nothing is raised and nothing else changes.
-    Where norms are not measured at every step, a gradient that is not finite is found at the next
+    Where norms are not measured at every step and nothing is clipped, a gradient that is not finite is found at the next
     evaluation at the latest: it leaves parameters or optimizer state that are not finite for
     ever (see `all_finite`).
     """
@@ -101,25 +111,28 @@ def make_step(
             multiplier = schedule.multiplier(state.step, state.train_steps, hyperparameters)
             rate = hyperparameters["learning_rate"] * multiplier
             rule = optimizer.transformation({**hyperparameters, "learning_rate": rate})
+            used, clips, clipped = _clip(config, state, hyperparameters, grads)
             updates, opt_state = optax.with_extra_args_support(rule).update(
-                grads, state.opt_state, state.params, value=loss
+                used, state.opt_state, state.params, value=loss
             )
             params = optax.apply_updates(state.params, updates)
-        measurements = {"loss": loss, "learning_rate": rate}
+        measurements = {"loss": loss, "learning_rate": rate, **clipped}
         bad = ~jnp.isfinite(loss) | (loss > state.loss_limit)
+        if measure_norms or clipped:
+            measurements["gradient_norm"] = norm_of(grads) if clipped else optax.tree.norm(grads)
+            bad |= ~jnp.isfinite(measurements["gradient_norm"])
         if measure_norms:
             measurements |= {
-                "gradient_norm": optax.tree.norm(grads),
                 "update_norm": optax.tree.norm(updates),
                 "parameter_norm": optax.tree.norm(params),
             }
-            bad |= ~jnp.isfinite(measurements["gradient_norm"])
         new = state._replace(
             params=params,
             model_state=model_state,
             opt_state=opt_state,
             step=state.step + 1,
             diverged_at=first_divergence(state.diverged_at, bad, state.step + 1),
+            clips=clips,
         )
         return new, measurements
 
@@ -158,6 +171,18 @@ def _gradient(
     return total(loss), jax.tree.map(total, grads), model_state
 
 
+def _clip(
+    config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters, grads: Any
+) -> tuple[Any, Clips | tuple[()], Measurements]:
+    """(gradient to use, new ``state.clips``, ``{"clipped": 0 or 1}`` where there is a clipping)."""
+    if not isinstance(state.clips, Clips):
+        return grads, (), {}
+    rule = CLIPPINGS[config.clipping].transformation(hyperparameters)
+    used, new = rule.update(grads, state.clips.state, state.params)
+    steps = state.clips.steps + (new.clipped & (state.diverged_at == 0)).astype(jnp.int32)
+    return used, Clips(new, steps), {"clipped": new.clipped.astype(jnp.float32)}
+
+
 def first_divergence(before: jax.Array, bad: jax.Array, step: jax.Array) -> jax.Array:
     """``step`` where this is the first divergence, else what was there."""
     return jnp.where((before == 0) & bad, step, before)
@@ -184,6 +209,10 @@ def init_state(
     params, model_state = task.model.init(key, prepared)
     rule = OPTIMIZERS[config.optimizer].transformation(hyperparameters)
     zero = jnp.zeros([], jnp.int32)
+    clips: Clips | tuple[()] = ()
+    if config.clipping != "none":
+        clipping = CLIPPINGS[config.clipping].transformation(hyperparameters)
+        clips = Clips(clipping.init(params), zero)
     return TrainState(
         params=params,
         model_state=model_state,
@@ -193,4 +222,5 @@ def init_state(
         key=keys[1],
         loss_limit=jnp.asarray(np.inf, jnp.float32),
         diverged_at=zero,
+        clips=clips,
     )
