@@ -28,7 +28,7 @@ def annealed(
 
     ``mu_0 = initial_momentum``, ``mu = momentum``, ``A = anneal_steps_factor * train_steps``.
     """
-    passed = jnp.asarray(step, jnp.float32) / (anneal_steps_factor * train_steps)
+    passed = jnp.asarray(step, jnp.float32) / (anneal_steps_factor * jnp.float32(train_steps))
     return initial_momentum + (momentum - initial_momentum) * jnp.clip(passed, 0.0, 1.0)
 
 
