@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from experiments.study import evaluation_steps
-from experiments.training.program import NORMS, Program, chunk_steps
+from experiments.training.program import Program, chunk_steps
 from experiments.training.randomness import ExampleOrder, trial_keys
 from experiments.trial import Status, Trial, TrialResult
 
@@ -216,7 +216,7 @@ class Population:
             for name, value in found.items():
                 empty = np.zeros((chunk.segments, *value.shape), value.dtype)
                 evaluations.setdefault(name, empty)[j] = value
-        recorded = NORMS if program.config.record_norms == "every" else ()
+        recorded = program.norms if program.config.record_norms == "every" else ()
         return evaluations, {k: np.stack([m[k] for m in measured]) for k in recorded}, diverged
 
     def _finished(self) -> Iterator[TrialResult]:

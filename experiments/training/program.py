@@ -162,7 +162,7 @@ class Program:
 
             def norms(state: TrainState, values: Any, index: Any, train: Any) -> Any:
                 _, found = measured(state, values, gather(train, index))
-                return {name: found[name] for name in NORMS}
+                return {name: found[name] for name in self.norms}
 
             mapped = across_slots(norms, lone, (0, 0, 0, None))
             found = mapped(states, hyperparameters, indices, train)
@@ -225,7 +225,7 @@ class Program:
             return states, evaluations, norms
 
         evaluations = {k: jnp.zeros((steps, *v.shape), v.dtype) for k, v in shapes.items()}
-        recorded = NORMS if self.config.record_norms == "every" else ()
+        recorded = self.norms if self.config.record_norms == "every" else ()
         norms = {name: jnp.zeros(stream.shape[:-1], jnp.float32)[:-1] for name in recorded}
         states, evaluations, norms = jax.lax.fori_loop(
             0, segments, segment, (states, evaluations, norms)
