@@ -178,7 +178,7 @@ def report_command(options: argparse.Namespace) -> int:
 
 def _summarise(folder: Path) -> int:
     from experiments.records.store import read
-    from experiments.report.page import write_report
+    from experiments.report.write import write_report
     from experiments.report.terminal import print_summary
 
     record = read(folder)

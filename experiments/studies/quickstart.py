@@ -15,8 +15,8 @@ STUDY = Study(
     workload=WORKLOAD,
     optimizer="nesterov",
     batch_sizes=tuple(2**k for k in range(11)),
-    step_budget=600,
-    example_budget=8 * 1024,
+    step_budget=1000,
+    example_budget=20 * 1024,
     trials=20,
 )
 
