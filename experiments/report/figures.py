@@ -30,9 +30,16 @@ def render(figure: Figure) -> dict[str, bytes]:
     """The figure as ``{"png": ..., "pdf": ...}``, light theme, title included."""
     import vl_convert
 
+    svg = as_svg(figure)
+    return {"png": vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf(svg)}
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an SVG document, light theme, title included."""
+    import vl_convert
+
     specification: dict[str, Any] = figure.specification()
     specification["config"] = {**style.theme(), "background": "white"}
     specification["title"] = {"text": figure.title, "fontSize": 15, "offset": 14}
     specification["padding"] = 14
-    svg = vl_convert.vegalite_to_svg(specification)
-    return {"png": vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf(svg)}
+    return str(vl_convert.vegalite_to_svg(specification))

@@ -49,15 +49,18 @@ _CRITICAL = (
 
 
 def page(summary: Summary, figures: Sequence[Figure]) -> str:
-    """The whole document."""
+    """The whole document of a study."""
+    body = [_header(summary), _verdict(summary), *(_section(summary, f) for f in figures)]
     title = f"{summary.question.name}: a batch-size study"
+    return document(title, "\n".join([*body, _footer()]), figures)
+
+
+def document(title: str, body: str, figures: Sequence[Figure]) -> str:
+    """A page around ``body`` (HTML), which holds a `figure_section` for each of ``figures``."""
     embedded = {
         "figures": {figure.name: figure.specification() for figure in figures},
         "themes": {"light": style.theme(), "dark": style.theme(dark=True)},
     }
-    body = "\n".join(
-        [_header(summary), _verdict(summary), *(_section(summary, f) for f in figures), _footer()]
-    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -142,6 +145,16 @@ def _study_file(step: NextStep) -> str:
 
 
 def _section(summary: Summary, figure: Figure) -> str:
+    parts = []
+    if figure.name == "steps_to_result":
+        parts.append(_critical(summary))
+    if figure.name in _AFTER:
+        parts.append(table_html(_AFTER[figure.name](summary)))
+    return figure_section(figure, *parts)
+
+
+def figure_section(figure: Figure, *after: str) -> str:
+    """Title, caption, place and files of a figure, then ``after`` (HTML)."""
     name = html.escape(figure.name, quote=True)
     parts = [
         f'<h2 id="{name}">{html.escape(figure.title)}</h2>',
@@ -151,11 +164,8 @@ def _section(summary: Summary, figure: Figure) -> str:
             f'<p class="files"><a href="figures/{name}.png">PNG</a>'
             f'<a href="figures/{name}.pdf">PDF</a><a href="data/{name}.csv">CSV</a></p>'
         ),
+        *after,
     ]
-    if figure.name == "steps_to_result":
-        parts.append(_critical(summary))
-    if figure.name in _AFTER:
-        parts.append(_table(_AFTER[figure.name](summary)))
     return f"<section>{chr(10).join(parts)}</section>"
 
 
@@ -173,7 +183,8 @@ def _critical(summary: Summary) -> str:
     return "".join(rows)
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """A table of text cells."""
     kinds = [' class="n"' if numeric else "" for numeric in table.numeric]
     head = "".join(
         f"<th{kind}>{html.escape(name)}</th>"

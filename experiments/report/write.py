@@ -6,9 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.analysis.question import Record
 from experiments.analysis.summary import summarise
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from experiments.report.figure import Figure
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(what is being done, parts done, parts in all)."""
@@ -35,11 +41,17 @@ def write_report(folder: Path | str, progress: Progress | None = None) -> Path:
 
 def write_report_of(record: Record, folder: Path | str, progress: Progress | None = None) -> Path:
     """`write_report` of a record that is already in memory."""
+    return replace_report(folder, lambda target: _build(record, target, progress or _silent))
+
+
+def replace_report(folder: Path | str, build: Callable[[Path], None]) -> Path:
+    """``folder/report/`` as ``build(empty folder)`` fills it; returns its ``index.html``."""
     folder = Path(folder)
     building = folder / f".{REPORT_FOLDER}-{os.getpid()}"
     shutil.rmtree(building, ignore_errors=True)
     try:
-        _build(record, building, progress or _silent)
+        building.mkdir(parents=True)
+        build(building)
         _swap(building, folder / REPORT_FOLDER)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -47,7 +59,7 @@ def write_report_of(record: Record, folder: Path | str, progress: Progress | Non
 
 
 def _build(record: Record, target: Path, progress: Progress) -> None:
-    from experiments.report.figures import FIGURES, render
+    from experiments.report.figures import FIGURES
     from experiments.report.page import page
     from experiments.report.tables import csv_table
 
@@ -55,17 +67,24 @@ def _build(record: Record, target: Path, progress: Progress) -> None:
     progress("numbers", 0, total)
     summary = summarise(record)
     figures = [draw(summary) for draw in FIGURES]
-    (target / "figures").mkdir(parents=True)
-    (target / "data").mkdir()
     for done, figure in enumerate(figures, start=1):
         progress(figure.name, done, total)
-        for ending, content in render(figure).items():
-            (target / "figures" / f"{figure.name}.{ending}").write_bytes(content)
-        table = csv_table(summary) if figure.name == "steps_to_result" else figure.table
-        table.write_csv(target / "data" / f"{figure.name}.csv")
+        steps = figure.name == "steps_to_result"
+        write_figure(figure, target, csv_table(summary) if steps else figure.table)
     progress("page", total - 1, total)
     (target / "index.html").write_text(page(summary, figures), encoding="utf-8")
     progress("done", total, total)
+
+
+def write_figure(figure: Figure, target: Path, table: pl.DataFrame | None = None) -> None:
+    """``figures/NAME.png|pdf`` and ``data/NAME.csv`` under ``target``."""
+    from experiments.report.figures import render
+
+    for folder in ("figures", "data"):
+        (target / folder).mkdir(exist_ok=True)
+    for ending, content in render(figure).items():
+        (target / "figures" / f"{figure.name}.{ending}").write_bytes(content)
+    (figure.table if table is None else table).write_csv(target / "data" / f"{figure.name}.csv")
 
 
 def _swap(new: Path, place: Path) -> None:
