@@ -341,7 +341,8 @@ class _Coordinator:
         return None
 
     def _remaining_seconds(self, search: Search) -> float:
-        return search.remaining_steps * self._plan.seconds_per_step[search.batch_size]
+        # The plan covers the batch sizes that had work left when it was made.
+        return search.remaining_steps * self._plan.seconds_per_step.get(search.batch_size, 0.0)
 
     def _next(self, search: Search) -> Trial | None:
         with self._changed:

@@ -25,6 +25,7 @@ from experiments.trial import Trial, TrialResult
 
 PROBE_SHARE = 0.05
 PROBE_SECONDS = 0.15
+FIRST_MEASUREMENT_SECONDS = 1.0  # mostly compilation
 DEFAULT_PACK = 8
 NORMS_MAY_COST = 1.05
 
@@ -168,7 +169,7 @@ class _Probe:
 
     work: Workplan
     workers: int
-    began: float = dataclasses.field(default_factory=time.perf_counter)
+    began: float = dataclasses.field(default_factory=lambda: time.perf_counter())
     found: dict[tuple[int, Execution], float] = dataclasses.field(default_factory=dict)
 
     @property
@@ -177,8 +178,9 @@ class _Probe:
 
     @property
     def affordable(self) -> bool:
-        """Whether the probe is still within its share of the time planned so far."""
-        return self.spent < PROBE_SHARE * self.planned()
+        """Whether one more measurement stays within the probe's share of the planned time."""
+        one = self.spent / len(self.found) if self.found else FIRST_MEASUREMENT_SECONDS
+        return self.spent + one <= PROBE_SHARE * self.planned()
 
     @property
     def candidates(self) -> list[Execution]:
