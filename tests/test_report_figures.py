@@ -14,6 +14,7 @@ from experiments.analysis.summary import summarise
 from experiments.records.store import Writer
 from experiments.report import figures
 from experiments.report.answer import answer
+from experiments.report.facts import facts
 from experiments.report.figures import FIGURES
 from experiments.report.write import write_report, write_report_of
 from experiments.space import Choice, Real
@@ -200,6 +201,30 @@ def test_a_record_read_back_gives_the_same_numbers(stored):
                 np.testing.assert_array_equal(here[column].to_numpy(), there[column].to_numpy())
             else:
                 assert here[column].to_list() == there[column].to_list()
+
+
+def test_plans_are_told_in_one_line_however_many_batch_sizes_they_cover():
+    scan = {"mode": "scan", "slots": 1}
+    plan = {"executions": {"1": {"mode": "scan", "slots": 8}, "2": scan, "64": scan},
+            "seconds_per_step": {"1": 0.1}, "workers": 2, "record_norms": "off",
+            "probe": [{"batch_size": 1}]}  # fmt: skip
+    record = make_record(make_study((4, 64), trials=1))
+    summary = summarise(dataclasses.replace(record, study={**record.study, "plans": [plan]}))
+    assert dict(facts(summary))["Plan"] == (
+        "mode scan, slots 8 at batch size 1; mode scan, slots 1 at batch size 2, 64; "
+        "workers 2, record norms off"
+    )
+
+
+def test_the_head_of_the_page_names_what_a_result_cannot_be_read_without():
+    shown = dict(facts(summarise(make_record(make_study((4, 64), trials=2)))))
+    assert "sha256 0123456789ab" in shown["Dataset"] and shown["Commit"] == "0123456789ab"
+    assert shown["Goal"] == "validation classification error < 0.1"
+    assert shown["Step budget"] == "at most 200 steps"
+    assert shown["Epoch budget"] == "10 epochs (10,240 examples)"
+    assert shown["Device"] == "simulated CPU" and "jax 0.10.2" in shown["Versions"]
+    assert shown["Trials"].startswith("4 COMPLETE (2 planned per batch size), ")
+    assert shown["Seeds"] == "0"
 
 
 def test_report_and_analysis_import_no_jax():

@@ -102,6 +102,7 @@ def test_hovering_a_point_shows_the_trials_hyperparameters(opened):
         tooltip.wait_for(timeout=5_000)
         shown = tooltip.inner_text()
         assert "learning rate" in shown and "momentum" in shown and "trial" in shown
+        assert "1,024" in shown and "e+" not in shown  # a batch size is written in full
         tab.mouse.move(0, 0)
 
 

@@ -151,7 +151,11 @@ def perfect_scaling_end(
 def bootstrap_curves(
     steps_per_trial: Mapping[int, np.ndarray], bootstrap: Bootstrap
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(batch sizes [n] ascending, resampled steps to result [replicates, n], inf for never)."""
+    """(batch sizes [n] ascending, resampled steps to result [replicates, n], inf for never).
+
+    Batch sizes are resampled independently, although quasi-random searches share their points:
+    luck common to all batch sizes moves the curve as a whole and neither critical batch size.
+    """
     batch_sizes = np.array(sorted(steps_per_trial), float)
     columns = [
         resampled_minima(

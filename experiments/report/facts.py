@@ -35,7 +35,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     shown += _environment(study.get("environment", {}))
     plans = study.get("plans", [])
     if plans:
-        shown.append(("Plan" if len(plans) == 1 else "Plans", "; ".join(map(_words, plans))))
+        shown.append(("Plan" if len(plans) == 1 else "Plans", "; ".join(map(_plan, plans))))
     shown.append(("Bootstrap", _bootstrap(summary)))
     return [(name, value) for name, value in shown if value]
 
@@ -67,6 +67,21 @@ def _trials(summary: Summary) -> str:
 
 def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(label(name).capitalize(), _words(value)) for name, value in environment.items()]
+
+
+def _plan(plan: Mapping[str, Any]) -> str:
+    """How trials were executed, like batch sizes together; its measurements stay in the record."""
+    alike: dict[str, list[str]] = {}
+    executions = plan.get("executions")
+    if isinstance(executions, Mapping):
+        for batch_size, execution in executions.items():
+            alike.setdefault(_words(execution), []).append(str(batch_size))
+    parts = [
+        words if len(alike) == 1 else f"{words} at batch size {', '.join(sizes)}"
+        for words, sizes in alike.items()
+    ]
+    plain = {k: v for k, v in plan.items() if not isinstance(v, (Mapping, list, tuple))}
+    return "; ".join([*parts, *([_words(plain)] if plain else [])])
 
 
 def _words(value: Any) -> str:

@@ -19,6 +19,12 @@ from experiments.report.words import label, metric_title
 from experiments.space import Choice, Distribution
 
 
+_COUNTS = frozenset(
+    "batch_size seed trial step steps_to_result steps_to_goal evaluated_before censored_at "
+    "bootstrap_low bootstrap_high examples complete infeasible k".split()
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Figure:
     """A chart with its words and its numbers.
@@ -74,7 +80,13 @@ def batch_axis(batch_sizes: Sequence[int], title: str = "batch size") -> alt.X:
         "batch_size:Q",
         title=title,
         scale=alt.Scale(type="log", base=2, domain=batch_domain(batch_sizes), nice=False),
-        axis=alt.Axis(values=list(batch_sizes), format="d", grid=False, labelSeparation=3),
+        axis=alt.Axis(
+            values=list(batch_sizes),
+            format="d",
+            grid=False,
+            labelSeparation=3,
+            labelOverlap="parity",
+        ),
     )
 
 
@@ -183,9 +195,13 @@ def padded(low: float, high: float, logarithmic: bool, share: float = 0.04) -> l
 
 
 def tooltips(names: Iterable[str], **titles: str) -> list[alt.Tooltip]:
-    """Hover text of numeric columns, four digits, titled in prose."""
+    """Hover text of numeric columns, titled in prose: counts in full, the rest to four digits."""
     return [
-        alt.Tooltip(f"{name}:Q", title=titles.get(name, label(name)), format=",.4~g")
+        alt.Tooltip(
+            f"{name}:Q",
+            title=titles.get(name, label(name)),
+            format=",d" if name in _COUNTS else ",.4~r",
+        )
         for name in names
     ]
 

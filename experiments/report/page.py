@@ -153,19 +153,20 @@ def _section(summary: Summary, figure: Figure) -> str:
     return figure_section(figure, *parts)
 
 
-def figure_section(figure: Figure, *after: str) -> str:
-    """Title, caption, place and files of a figure, then ``after`` (HTML)."""
+def figure_section(figure: Figure, *after: str, files: bool = True) -> str:
+    """Title, caption, place and, where there are, files of a figure, then ``after`` (HTML)."""
     name = html.escape(figure.name, quote=True)
     parts = [
         f'<h2 id="{name}">{html.escape(figure.title)}</h2>',
         f'<p class="caption">{html.escape(figure.caption)}</p>',
         f'<div class="wide"><div class="chart" id="chart-{name}"></div></div>',
-        (
+    ]
+    if files:
+        parts.append(
             f'<p class="files"><a href="figures/{name}.png">PNG</a>'
             f'<a href="figures/{name}.pdf">PDF</a><a href="data/{name}.csv">CSV</a></p>'
-        ),
-        *after,
-    ]
+        )
+    parts += after
     return f"<section>{chr(10).join(parts)}</section>"
 
 

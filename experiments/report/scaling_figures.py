@@ -148,13 +148,14 @@ def _regime_bands(own: pl.DataFrame) -> list[alt.Chart]:
 
 
 def _perfect_line(own: pl.DataFrame, y: alt.Scale) -> alt.LayerChart:
-    """The perfect-scaling line, named at its last point inside the axis."""
+    """The perfect-scaling line, named at the middle of what is inside the axis."""
     rows = own.filter(pl.col("perfect_scaling_steps").is_not_null())
     rows = rows.select("batch_size", "perfect_scaling_steps")
     at = alt.Y("perfect_scaling_steps:Q", scale=y)
     line = alt.Chart(values(rows)).encode(x="batch_size:Q", y=at)
-    last = rows.filter(pl.col("perfect_scaling_steps") > 1.3 * y["domain"][0]).tail(1)
-    named = alt.Chart(values(last)).encode(x="batch_size:Q", y=at)
+    inside = rows.filter(pl.col("perfect_scaling_steps") > 1.3 * y["domain"][0])
+    middle = inside.slice(len(inside) // 2, 1)
+    named = alt.Chart(values(middle)).encode(x="batch_size:Q", y=at)
     return alt.layer(
         line.mark_line(strokeDash=[6, 4], color=style.GREY, strokeWidth=1.5, clip=True),
         named.mark_text(align="right", dx=-12, text="perfect-scaling line"),
@@ -218,19 +219,22 @@ def _critical_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -
     low, high = batch_domain(summary.question.batch_sizes)
     names = ("end of perfect scaling", "noise critical batch size")
     rows = []
-    for row, (estimate, words) in enumerate(
+    for line, (estimate, words) in enumerate(
         zip(summary.critical[summary.seed], names, strict=True)
     ):
         value = estimate.value
         if value is not None and estimate.relation == "=" and low < value < high:
-            height = bottom * (top / bottom) ** (0.97 - 0.06 * row)
+            height = bottom * (top / bottom) ** (0.97 - 0.06 * line)
             rows.append({"batch_size": value, "text": f"{words} {value:,.3g}", "at": height})
-    data = alt.Data(values=rows)
-    right = bool(rows) and rows[0]["batch_size"] > np.sqrt(low * high)
-    rule = alt.Chart(data).mark_rule(strokeDash=[2, 3], opacity=0.9).encode(x="batch_size:Q")
-    text = (
-        alt.Chart(data)
-        .mark_text(align="right" if right else "left", dx=-5 if right else 5)
-        .encode(x="batch_size:Q", y=alt.Y("at:Q", scale=y), text="text:N")
-    )
-    return [rule, text]
+    if len(rows) == 2:  # the smaller's name to its left, the larger's to its right
+        rows.sort(key=lambda row: row["batch_size"])
+    rule = alt.Chart(alt.Data(values=rows)).mark_rule(strokeDash=[2, 3], opacity=0.9)
+    layers = [rule.encode(x="batch_size:Q")]
+    for place, row in enumerate(rows):
+        share = np.log(row["batch_size"] / low) / np.log(high / low)
+        left = share > 0.7 or (share > 0.3 and len(rows) == 2 and place == 0)
+        named = alt.Chart(alt.Data(values=[row])).encode(
+            x="batch_size:Q", y=alt.Y("at:Q", scale=y), text="text:N"
+        )
+        layers.append(named.mark_text(align="right" if left else "left", dx=-5 if left else 5))
+    return layers

@@ -16,7 +16,7 @@ from experiments.analysis.question import Record
 from experiments.analysis.summary import Summary, summarise
 from experiments.report.answer import answer, estimated
 from experiments.report.tables import csv_table, hyperparameter_table
-from experiments.report.words import budget_words, goal_words
+from experiments.report.words import budget_words, goal_words, metric_title
 from workloads.base import Goal
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ def print_summary(record: Record, console: Console | None = None) -> None:
     _print_steps(summary, console)
     console.print()
     console.print(_budget_table(summary))
+    limits = (
+        f"{name} budget: {budget_words(summary.question, name)}" for name in ("step", "epoch")
+    )
+    console.print(f"[dim]{'; '.join(limits)}[/]")
     console.print()
     console.print(_hyperparameter_table(summary))
     _print_verdict(summary, console)
@@ -67,13 +71,13 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
-def _table(title: str, caption: str | None = None) -> Table:
+def _table(title: str) -> Table:
     from rich import box
     from rich.table import Table
 
     return Table(
-        title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left",
-        title_style="bold", caption_justify="left", caption_style="dim", padding=(0, 1),
+        title=title, box=box.SIMPLE_HEAD, title_justify="left",
+        title_style="bold", padding=(0, 1),
         pad_edge=False,
         collapse_padding=True,
     )  # fmt: skip
@@ -127,11 +131,7 @@ def _upper_end(row: dict) -> str:
 def _budget_table(summary: Summary) -> Table:
     question = summary.question
     own = summary.of_seed(summary.budgets)
-    table = _table(
-        f"Best {question.goal.split} {question.goal.metric.replace('_', ' ')} under each budget",
-        f"step budget: {budget_words(question, 'step')}; epoch budget: "
-        f"{budget_words(question, 'epoch')}",
-    )
+    table = _table(f"Best {metric_title(question)} under each budget")
     for head in ("batch", "step budget", "bootstrap", "epoch budget", "bootstrap"):
         table.add_column(head, justify="right", no_wrap=True)
     lowest = question.goal.direction == "min"
