@@ -18,10 +18,23 @@ from experiments.report import style
 from experiments.report.words import label, metric_title
 from experiments.space import Choice, Distribution
 
-
 _COUNTS = frozenset(
-    "batch_size seed trial step steps_to_result steps_to_goal evaluated_before censored_at "
-    "bootstrap_low bootstrap_high examples complete infeasible k".split()
+    [
+        "batch_size",
+        "seed",
+        "trial",
+        "step",
+        "steps_to_result",
+        "steps_to_goal",
+        "evaluated_before",
+        "censored_at",
+        "bootstrap_low",
+        "bootstrap_high",
+        "examples",
+        "complete",
+        "infeasible",
+        "k",
+    ]
 )
 
 
