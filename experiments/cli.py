@@ -79,6 +79,20 @@ def build_parser() -> argparse.ArgumentParser:
     steps.add_argument("--goal", type=float, metavar="X", help="default: the study's")
     steps.add_argument("--csv", type=Path, metavar="FILE", help="write the table here too")
     steps.set_defaults(function=steps_command)
+
+    plot = commands.add_parser("plot-schedule", help="draw rate, momentum and batch size")
+    plot.add_argument(
+        "names", nargs="+", metavar="NAME", help="a schedule; of another kind too (cosine smith)"
+    )
+    plot.add_argument("--steps", type=whole_number(1), default=1000, metavar="N")
+    plot.add_argument("--batch-size", type=whole_number(1), default=64, metavar="B")
+    plot.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="its settings"
+    )
+    plot.add_argument(
+        "--out", type=Path, metavar="FILE", help="a .png, .svg, .pdf or .html (NAME.png)"
+    )
+    plot.set_defaults(function=plot_command)
     return parser
 
 
@@ -197,6 +211,21 @@ def steps_command(options: argparse.Namespace) -> int:
     if options.csv:
         write_steps_to_result_csv(record, options.goal, options.csv)
         print(f"written: {options.csv}")
+    return 0
+
+
+def plot_command(options: argparse.Namespace) -> int:
+    """Draw schedules into a file."""
+    from experiments.schedule_plot import write_schedule
+
+    pairs = [text.partition("=") for text in options.set]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ValueError(f"--set takes KEY=VALUE, got {name + equals + value!r}")
+    out = options.out or Path("-".join(options.names) + ".png")
+    settings = {name: value for name, _, value in pairs}
+    write_schedule(options.names, out, options.steps, options.batch_size, settings)
+    print(f"written: {out}")
     return 0
 
 

@@ -1,0 +1,254 @@
+"""Draws schedules: rate, momentum and batch size against the step and against the examples.
+
+    table = schedule_table(("cosine", "sutskever"), 1000, 64, {"warmup_steps": "100"})
+
+What is drawn is what the engine uses: the registered functions themselves are evaluated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schedules import BATCH_SIZE_SCHEDULES, MOMENTUM_SCHEDULES, SCHEDULES
+from schedules.base import MomentumSchedule, Schedule, Setting
+from schedules.batch_size import Phase, cuts_of, phase_at, updates
+from workloads.base import unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from experiments.report.figure import Figure
+
+ENDINGS = (".png", ".svg", ".pdf", ".html")
+MOST_POINTS = 2000
+PEAKS = (
+    Setting("learning_rate", 1.0, 0.0, 1e6, None, "peak rate"),
+    Setting("momentum", 0.9, 0.0, 1.0, None, "final momentum"),
+)
+GROWTH = (
+    Setting("factor", 2.0, 1.0, 1e6, None, "by which the batch grows, or the rate falls, at a cut"),
+    Setting("max_batch_size", math.inf, 1.0, math.inf, None, "the rate takes what is above"),
+)
+"""Settings of a batch-size schedule; its cuts are where the rate's shape falls by ``factor``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """What is drawn: one schedule of each kind, and every number they read."""
+
+    rate: Schedule
+    momentum: MomentumSchedule
+    batch_size: str
+    values: Mapping[str, float]
+
+
+def chosen(names: Sequence[str], settings: Mapping[str, str]) -> Drawn:
+    """The schedules called ``names``, at most one of each kind, with ``settings`` as typed.
+
+    A kind that is not named is constant, except the rate of a batch-size schedule: it replaces a
+    ``step_decay``. "constant" is the constant rate.
+
+    Raises:
+      ValueError: an unknown name, two of one kind, an unknown setting or an illegal value.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        kind = _kind(name)
+        if kind in found:
+            raise ValueError(f"one {kind} schedule can be drawn at a time, got {', '.join(names)}")
+        found[kind] = name
+    batch_size = found.get("batch-size", "constant")
+    default = "constant" if batch_size == "constant" else "step_decay"
+    rate = SCHEDULES[found.get("rate", default)]
+    momentum = MOMENTUM_SCHEDULES[found.get("momentum", "constant")]
+    rows = [*PEAKS, *rate.hyperparameters, *momentum.hyperparameters]
+    rows += GROWTH if batch_size != "constant" else ()
+    known = {row.name: row for row in rows}
+    values = {row.name: row.default for row in rows}
+    if (
+        batch_size != "constant" and "decay_factor" in values
+    ):  # a rate that falls in jumps is cut at its jumps
+        values["factor"] = 1 / values["decay_factor"]
+    for name, text in settings.items():
+        if name not in known:
+            raise unknown_name("setting", name, known)
+        values[name] = _number(name, text)
+        known[name].check(values[name])
+    return Drawn(rate, momentum, batch_size, values)
+
+
+def _kind(name: str) -> str:
+    for kind, table in (
+        ("rate", SCHEDULES),
+        ("momentum", MOMENTUM_SCHEDULES),
+        ("batch-size", BATCH_SIZE_SCHEDULES),
+    ):
+        if name in table:
+            return kind
+    known = dict.fromkeys((*SCHEDULES, *MOMENTUM_SCHEDULES, *BATCH_SIZE_SCHEDULES))
+    raise unknown_name("schedule", name, known)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"setting {name} must be a number, got {text!r}") from None
+
+
+def schedule_table(
+    names: Sequence[str], steps: int, batch_size: int, settings: Mapping[str, str]
+) -> pl.DataFrame:
+    """The schedules at every step (at `MOST_POINTS` of them where there are more).
+
+    A batch that grows consumes the ``steps * batch_size`` examples in fewer steps; its phases
+    take the place of the rate's shape, warmup excluded.
+
+    Columns: ``step`` (0 at the first update), ``examples`` consumed before it,
+    ``learning_rate, momentum, batch_size``.
+    """
+    import numpy as np
+    import polars as pl
+
+    drawn = chosen(names, settings)
+    total = steps * batch_size
+    phases = _phases(drawn, steps, batch_size)
+    made = updates(phases, total)
+    at = np.unique(np.linspace(0, made - 1, min(made, MOST_POINTS)).round().astype(int))
+    examples = _examples_before(phases, total)[at]
+    phase = [phase_at(phases, consumed) for consumed in examples]
+    multiplier = drawn.rate.multiplier(at, steps, drawn.values)
+    if drawn.batch_size != "constant":
+        multiplier = np.array([p.rate_multiplier for p in phase])
+    momentum = drawn.momentum.momentum(at, made, drawn.values["momentum"], drawn.values)
+    return pl.DataFrame(
+        {
+            "step": at,
+            "examples": examples,
+            "learning_rate": drawn.values["learning_rate"] * np.asarray(multiplier, float),
+            "momentum": np.broadcast_to(np.asarray(momentum, float), at.shape),
+            "batch_size": [p.batch_size for p in phase],
+        }
+    )
+
+
+def _phases(drawn: Drawn, steps: int, batch_size: int) -> tuple[Phase, ...]:
+    """The phases of the batch size; its cuts are taken from the rate's shape."""
+    rule = BATCH_SIZE_SCHEDULES[drawn.batch_size]
+    if drawn.batch_size == "constant":
+        return rule(batch_size)
+    factor, most = drawn.values["factor"], drawn.values["max_batch_size"]
+    still = {**drawn.values, "warmup_steps": 0.0}
+
+    def shape(progress: float) -> float:
+        # Six digits: in float32 0.1^3 lies above a thousandth, and its cut would be missed.
+        return float(f"{float(drawn.rate.multiplier(progress * steps, steps, still)):.6g}")
+
+    cuts = cuts_of(shape, steps * batch_size, factor)
+    return rule(batch_size, cuts, factor, None if math.isinf(most) else int(most))
+
+
+def _examples_before(phases: Sequence[Phase], total: int) -> np.ndarray:
+    """Examples consumed before each step, int64 [steps]."""
+    import numpy as np
+
+    borders = [phase.start_examples for phase in phases[1:]] + [total]
+    consumed, before = 0, []
+    for phase, border in zip(phases, borders, strict=True):
+        starts = np.arange(consumed, min(border, total), phase.batch_size)
+        before.append(starts)
+        consumed += len(starts) * phase.batch_size
+    return np.concatenate(before)
+
+
+def schedule_figure(
+    names: Sequence[str], steps: int, batch_size: int, settings: Mapping[str, str]
+) -> Figure:
+    """Three rows (rate, momentum, batch size), against step on the left, examples on the right."""
+    import altair as alt
+
+    from experiments.report.figure import Figure
+
+    table = schedule_table(names, steps, batch_size, settings)
+    rows = []
+    for column in ("learning_rate", "momentum", "batch_size"):
+        panels = [_panel(table, x, column) for x in ("step", "examples")]
+        rows.append(alt.hconcat(*panels, spacing=36))
+    title = ", ".join(names)
+    return Figure(
+        "schedule",
+        f"Schedule: {title}",
+        f"Over {table['step'][-1] + 1:,} steps and {steps * batch_size:,} examples.",
+        alt.vconcat(*rows, spacing=22),
+        table,
+    )
+
+
+def _panel(table: pl.DataFrame, x: str, y: str) -> Any:
+    """One curve, flat between its points where it is a staircase by nature."""
+    import altair as alt
+
+    from experiments.report import style
+    from experiments.report.figure import values
+    from experiments.report.words import label
+
+    shown = "format(datum.value, '~s')" if x == "examples" else "format(datum.value, ',d')"
+    ticks: dict[str, Any] = {"format": ",.4~g", "tickCount": 5}
+    if y == "batch_size":
+        ticks = {"format": ",d", "values": table[y].unique().sort().to_list()}
+    colour = {"learning_rate": style.BLUE, "momentum": style.ORANGE, "batch_size": style.GREEN}[y]
+    return (
+        alt.Chart(values(table), width=370, height=140)
+        .mark_line(color=colour, strokeWidth=2, interpolate="step-after")
+        .encode(
+            x=alt.X(f"{x}:Q", title=label(x), scale=alt.Scale(nice=False),
+                    axis=alt.Axis(labelExpr=shown, tickCount=6)),
+            y=alt.Y(f"{y}:Q", title=label(y), scale=_scale(table[y], y == "batch_size"),
+                    axis=alt.Axis(minExtent=42, **ticks)),
+        )
+    )  # fmt: skip
+
+
+def _scale(drawn: pl.Series, logarithmic: bool) -> Any:
+    """From zero with a margin above; for batch sizes a log scale with a margin on both sides."""
+    import altair as alt
+
+    high = float(drawn.max())  # type: ignore[arg-type]
+    if logarithmic:
+        low = float(drawn.min())  # type: ignore[arg-type]
+        return alt.Scale(type="log", base=2, domain=[low / 1.5, high * 1.5], nice=False)
+    return alt.Scale(domain=[0.0, 1.08 * high or 1.0], nice=False)
+
+
+def write_schedule(
+    names: Sequence[str],
+    out: Path,
+    steps: int = 1000,
+    batch_size: int = 64,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Draws the schedules into ``out``; its ending chooses the format.
+
+    Raises:
+      ValueError: as `chosen`, or an ending that is not one of `ENDINGS`.
+      OSError: the file cannot be written.
+    """
+    if out.suffix not in ENDINGS:
+        raise ValueError(f"out must end in {', '.join(ENDINGS)}, got {str(out)!r}")
+    figure = schedule_figure(names, steps, batch_size, settings or {})
+    from experiments.report.figures import as_svg, render
+
+    if out.suffix == ".html":
+        from experiments.report.page import document, figure_section
+
+        body = figure_section(figure, files=False)
+        out.write_text(document(figure.title, body, [figure]), encoding="utf-8")
+    elif out.suffix == ".svg":
+        out.write_text(as_svg(figure), encoding="utf-8")
+    else:
+        out.write_bytes(render(figure)[out.suffix[1:]])
