@@ -17,7 +17,7 @@ STUDY = Study(
     batch_sizes=tuple(2**k for k in range(11)),
     step_budget=1000,
     example_budget=20 * 1024,
-    trials=20,
+    trials=24,
 )
 
 SMOKE = dataclasses.replace(

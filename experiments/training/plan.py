@@ -265,7 +265,9 @@ def _seconds_per_step(
 
         population.run(lambda: pending.pop() if pending else None, _ignore, advanced)
 
-    threads = [threading.Thread(target=train, args=(worker,)) for worker in range(workers)]
+    threads = [
+        threading.Thread(target=train, args=(worker,), daemon=True) for worker in range(workers)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
