@@ -85,7 +85,7 @@ def test_tfds_prepared_from_the_files_without_tensorflow_gives_the_same_arrays(f
 
     tfds_images.prepare(FASHION_MNIST, files, tmp_path / "tfds")
     assert "tensorflow" not in sys.modules
-    assert tfds_images.is_prepared(FASHION_MNIST, tmp_path / "tfds")
+    assert tfds_images.is_prepared("fashion_mnist", tmp_path / "tfds")
     prepared = tfds_images.read(FASHION_MNIST, tmp_path / "tfds")
     for role, array in read_files(FASHION_MNIST, files).items():
         assert np.array_equal(prepared[role], array), role

@@ -7,10 +7,24 @@ from workloads.base import Goal, Losses, Model, Workload, resolve, unknown_name
 __all__ = ["WORKLOADS", "Goal", "Losses", "Model", "Workload", "get"]
 
 WORKLOADS: dict[str, str] = {
+    "cifar100_wide_resnet": "workloads.cifar100_wide_resnet:WORKLOAD",
+    "cifar10_keskar_c1": "workloads.cifar10_keskar_c1:WORKLOAD",
+    "cifar10_resnet8": "workloads.cifar10_resnet8:WORKLOAD",
+    "cifar10_wide_resnet": "workloads.cifar10_wide_resnet:WORKLOAD",
+    "cifar10_wide_resnet_unit_stride": "workloads.cifar10_wide_resnet:UNIT_STRIDE",
     "digits_fc": "workloads.digits_fc:WORKLOAD",
     "fashion_mnist_cnn": "workloads.fashion_mnist_cnn:WORKLOAD",
     "fashion_mnist_fc": "workloads.fashion_mnist_fc:WORKLOAD",
+    "mnist_cnn": "workloads.mnist_cnn:WORKLOAD",
+    "mnist_cnn_13750": "workloads.mnist_cnn:SUBSET_13750",
+    "mnist_cnn_27500": "workloads.mnist_cnn:SUBSET_27500",
+    "mnist_cnn_6875": "workloads.mnist_cnn:SUBSET_6875",
+    "mnist_fc": "workloads.mnist_fc:WORKLOAD",
     "noisy_quadratic": "workloads.noisy_quadratic:WORKLOAD",
+    "synthetic_images": "workloads.synthetic_images:WORKLOAD",
+    "synthetic_tokens": "workloads.synthetic_tokens:WORKLOAD",
+    "text_lstm": "workloads.text_lstm:WORKLOAD",
+    "text_transformer": "workloads.text_transformer:WORKLOAD",
 }
 
 

@@ -11,6 +11,16 @@ from workloads.datasets.splits import with_train_examples
 __all__ = ["DATASETS", "DataError", "Dataset", "DatasetSpec", "load"]
 
 DATASETS: dict[str, DatasetSpec] = {
+    "cifar10": DatasetSpec(
+        "workloads.datasets.cifar:load_cifar10",
+        {"train": 45_000, "validation": 5_000, "test": 10_000},
+        "32x32 colour images, 10 classes, through TFDS",
+    ),
+    "cifar100": DatasetSpec(
+        "workloads.datasets.cifar:load_cifar100",
+        {"train": 45_000, "validation": 5_000, "test": 10_000},
+        "32x32 colour images, 100 classes, through TFDS",
+    ),
     "digits": DatasetSpec(
         "workloads.datasets.digits:load",
         {"train": 1024, "validation": 384, "test": 389},
@@ -21,10 +31,31 @@ DATASETS: dict[str, DatasetSpec] = {
         {"train": 55_000, "validation": 5_000, "test": 10_000},
         "28x28 clothing, 10 classes (Zalando)",
     ),
+    "mnist": DatasetSpec(
+        "workloads.datasets.mnist:load",
+        {"train": 55_000, "validation": 5_000, "test": 10_000},
+        "28x28 handwritten digits, 10 classes",
+    ),
     "noisy_quadratic": DatasetSpec(
         "workloads.datasets.noisy_quadratic:load",
         {"train": 65_536, "validation": 16, "test": 16},
         "places without content: the noisy quadratic model draws its own noise",
+    ),
+    "synthetic_images": DatasetSpec(
+        "workloads.datasets.synthetic:load_images",
+        {"train": 2048, "validation": 256, "test": 256},
+        "random patterns under noise, images of any shape",
+    ),
+    "synthetic_tokens": DatasetSpec(
+        "workloads.datasets.synthetic:load_tokens",
+        {"train": 2048, "validation": 256, "test": 256},
+        "sequences of a random Markov chain",
+    ),
+    # Sizes of the default text and window; another text or window gives train_examples.
+    "text": DatasetSpec(
+        "workloads.datasets.text:load",
+        {"train": 61_936, "validation": 3_441, "test": 3_441},
+        "windows of 64 characters or bytes of a text (default: the King James Bible)",
     ),
 }
 

@@ -92,7 +92,7 @@ def _from_given_folder(spec: IdxImages, folder: Path) -> tuple[Arrays, str]:
 
     if files := find_files(spec, folder):
         return read_files(spec, files), f"IDX files in {folder}"
-    if tfds_images.is_prepared(spec, folder):
+    if tfds_images.is_prepared(spec.name, folder):
         return tfds_images.read(spec, folder), f"TFDS {spec.name} in {folder}"
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, expected the IDX files of {spec.name}")
@@ -110,7 +110,7 @@ def _from_known_places(spec: IdxImages) -> Arrays:
     for folder in (*map(Path, spec.folders), cache_folder() / spec.name):
         if files := find_files(spec, folder):
             return read_files(spec, files)
-    if tfds_images.is_prepared(spec, None):
+    if tfds_images.is_prepared(spec.name, None):
         return tfds_images.read(spec, None)
     if files := tfds_images.download(spec):
         return read_files(spec, files)

@@ -37,9 +37,9 @@ def tfds_folder(data_dir: Path | None) -> Path:
     return data_dir if data_dir is not None else Path(default).expanduser()
 
 
-def is_prepared(spec: IdxImages, data_dir: Path | None) -> bool:
+def is_prepared(name: str, data_dir: Path | None) -> bool:
     """Whether TFDS prepared the dataset there; cheap, without importing TFDS."""
-    return any((tfds_folder(data_dir) / spec.name).glob("*/dataset_info.json"))
+    return any((tfds_folder(data_dir) / name).glob("*/dataset_info.json"))
 
 
 def stored_order(split: str, examples: int) -> np.ndarray:
