@@ -36,7 +36,7 @@ data: install
 	@$(BIN)/python -m workloads.datasets.fetch
 
 bench: install
-	@$(BIN)/python benchmarks/study_speed.py
+	@$(BIN)/python -m benchmarks.study_speed
 
 clean:
 	@rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache .hypothesis \

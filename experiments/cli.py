@@ -192,8 +192,8 @@ def report_command(options: argparse.Namespace) -> int:
 
 def _summarise(folder: Path) -> int:
     from experiments.records.store import read
-    from experiments.report.write import write_report
     from experiments.report.terminal import print_summary
+    from experiments.report.write import write_report
 
     record = read(folder)
     print_summary(record)

@@ -81,7 +81,9 @@ class Integer:
         for field in ("low", "high"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool):
-                raise ValueError(f"range {field} must be a whole number, got {value!r}")
+                raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
+                    f"range {field} must be a whole number, got {value!r}"
+                )
         if self.scale not in ("linear", "log"):
             raise ValueError(f"an integer's scale must be linear or log, got {self.scale!r}")
         if not self.low < self.high:

@@ -32,7 +32,9 @@ def get(name: str, smoke: bool = False) -> Study:
     module = _from_file(Path(name)) if name.endswith(".py") else _from_registry(name)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, Study):
-        raise ValueError(f"study file {name} must define STUDY, an experiments.study.Study")
+        raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
+            f"study file {name} must define STUDY, an experiments.study.Study"
+        )
     return getattr(module, "SMOKE", None) or shrunk(study) if smoke else study
 
 

@@ -69,8 +69,9 @@ def enable_compilation_cache() -> Path | None:
     Returns the folder, or None where it cannot be made (everything works, only slower). A cache
     is trusted code: it belongs to the user alone.
     """
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    configured = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if configured:
+        return Path(configured)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "batchscale" / "xla"
     try:

@@ -45,7 +45,7 @@ class _Chunk(NamedTuple):
     ends: np.ndarray  # int32 [steps]
     due: np.ndarray  # bool [steps, N]
     segments: int
-    count: int  # steps made
+    steps: int  # made by the call
 
 
 _Table = Mapping[str, np.ndarray]
@@ -170,14 +170,14 @@ class Population:
         evaluations, norms, diverged = advance(chunk)
         seconds = time.perf_counter() - began
         # The first chunk compiles; a guess from it would make chunks too short for ever.
-        rate, known = seconds / chunk.count, self._seconds_per_step
+        rate, known = seconds / chunk.steps, self._seconds_per_step
         self._seconds_per_step = rate if known is None else min(rate, 2 * known)
         running = [slot for slot in self._slots if slot is not None]
         for i, slot in enumerate(self._slots):
             if slot is not None:
                 _collect(slot, i, chunk, evaluations, norms, int(diverged[i]))
                 slot.seconds += seconds / len(running)
-        return chunk.count * len(running)
+        return chunk.steps * len(running)
 
     def _scan(self, chunk: _Chunk) -> tuple[_Table, _Table, np.ndarray]:
         program = self._program
@@ -261,9 +261,9 @@ def _collect(
             kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
         slot.evaluations.append(kept)
     if norms:
-        steps = np.arange(slot.step + 1, slot.step + chunk.count + 1)
-        slot.norms.append({"step": steps, **{k: v[: chunk.count, i] for k, v in norms.items()}})
-    slot.step = diverged_at or slot.step + chunk.count
+        steps = np.arange(slot.step + 1, slot.step + chunk.steps + 1)
+        slot.norms.append({"step": steps, **{k: v[: chunk.steps, i] for k, v in norms.items()}})
+    slot.step = diverged_at or slot.step + chunk.steps
 
 
 def _joined(

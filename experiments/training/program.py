@@ -242,18 +242,19 @@ class Program:
         self.traces["loop", batch_size, slots] += 1
         if slots > 1:
             return self._pack_step(states, hyperparameters, indices, train, False)
-        lone = without_axis((states, hyperparameters, indices))
-        return with_axis(self._pack_step(*lone, train, True))
+        states, hyperparameters, indices = without_axis((states, hyperparameters, indices))
+        return with_axis(self._pack_step(states, hyperparameters, indices, train, True))
 
     def _single_evaluation(
         self, states: TrainState, hyperparameters: Any, indices: Any, train: Any, evaluation: Any
     ) -> dict[str, jax.Array]:
         """One evaluation outside a loop (execution ``loop``)."""
         if len(indices) > 1:
-            arguments = (states, hyperparameters, indices, train, evaluation)
-            return self._pack_evaluation(*arguments, False)
-        lone = without_axis((states, hyperparameters, indices))
-        return with_axis(self._pack_evaluation(*lone, train, evaluation, True))
+            return self._pack_evaluation(states, hyperparameters, indices, train, evaluation, False)
+        states, hyperparameters, indices = without_axis((states, hyperparameters, indices))
+        return with_axis(
+            self._pack_evaluation(states, hyperparameters, indices, train, evaluation, True)
+        )
 
 
 def _mark_unfinite(states: TrainState, due: Any, finite: Any) -> TrainState:
