@@ -137,15 +137,29 @@ def _sign(direction: str) -> str:
 
 
 def chosen_study(options: argparse.Namespace) -> Any:
-    """The study that ``run`` was asked for, with the options' changes."""
+    """The study or comparison that ``run`` was asked for, with the options' changes."""
     import dataclasses
 
     from experiments import studies
+    from experiments.comparison import Comparison
     from optimizers import OPTIMIZERS
     from workloads.base import unknown_name
 
     study = studies.get(options.study, smoke=options.smoke)
     changes: dict[str, Any] = {}
+    if options.seed is not None:
+        changes["seeds"] = (options.seed,)
+    if options.trials is not None:
+        changes["trials"] = options.trials
+    if options.batch_sizes is not None:
+        changes["batch_sizes"] = tuple(options.batch_sizes)
+    if isinstance(study, Comparison):
+        if options.optimizer is not None:
+            raise ValueError(
+                f"--optimizer has no place in the comparison {study.name}, which runs "
+                f"{', '.join(study.studies)}"
+            )
+        return study.changed(**changes)
     if options.optimizer is not None and options.optimizer != study.optimizer:
         if options.optimizer not in OPTIMIZERS:
             raise unknown_name("optimizer", options.optimizer, OPTIMIZERS)
@@ -156,32 +170,30 @@ def chosen_study(options: argparse.Namespace) -> Any:
             "space": None,
             "fixed": {name: value for name, value in study.fixed.items() if name not in own},
         }
-    if options.seed is not None:
-        changes["seeds"] = (options.seed,)
-    if options.trials is not None:
-        changes["trials"] = options.trials
-    if options.batch_sizes is not None:
-        changes["batch_sizes"] = tuple(options.batch_sizes)
     return dataclasses.replace(study, **changes)
 
 
 def run_command(options: argparse.Namespace) -> int:
     """Run, report, summarise."""
+    from experiments.comparison import Comparison
+
     study = chosen_study(options)
     folder = options.out or Path("runs") / study.name
+    from experiments.comparison_run import run_comparison
     from experiments.progress import shown_progress
     from experiments.run import run_study
 
-    with shown_progress(study) as observe:
-        run_study(
-            study,
-            folder,
-            execution=options.execution,
-            data_dir=options.data_dir,
-            resume=not options.no_resume,
-            keep_going=options.keep_going,
-            observe=observe,
-        )
+    settings = {
+        "execution": options.execution,
+        "data_dir": options.data_dir,
+        "resume": not options.no_resume,
+        "keep_going": options.keep_going,
+    }
+    if isinstance(study, Comparison):
+        run_comparison(study, folder, shown=shown_progress, **settings)
+    else:
+        with shown_progress(study) as observe:
+            run_study(study, folder, observe=observe, **settings)
     return _summarise(folder)
 
 
@@ -191,6 +203,15 @@ def report_command(options: argparse.Namespace) -> int:
 
 
 def _summarise(folder: Path) -> int:
+    from experiments.records.comparisons import is_comparison
+
+    if is_comparison(folder):
+        from experiments.analysis.compare import read_compared
+        from experiments.report.comparison import print_comparison, write_comparison_report
+
+        print_comparison(read_compared(folder))
+        print(f"report: {write_comparison_report(folder)}")
+        return 0
     from experiments.records.store import read
     from experiments.report.terminal import print_summary
     from experiments.report.write import write_report

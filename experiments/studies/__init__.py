@@ -1,6 +1,6 @@
 """One file a scientific question: its docstring holds question, command, time, expected result.
 
-A file defines ``STUDY`` and may define ``SMOKE``, the same question shrunk to a minute or so.
+A file defines ``STUDY`` (a `Study` or a `Comparison` of several) and may define ``SMOKE``, the same question shrunk to a minute or so.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from experiments.comparison import Comparison
 from experiments.study import Study
 from workloads.base import unknown_name
 
@@ -19,10 +20,11 @@ STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
     "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
     "fashion_mnist_fc": "experiments.studies.fashion_mnist_fc",
+    "optimizers_digits": "experiments.studies.optimizers_digits",
 }
 
 
-def get(name: str, smoke: bool = False) -> Study:
+def get(name: str, smoke: bool = False) -> Study | Comparison:
     """The study called ``name``, or in the Python file of that path; its smoke variant if asked.
 
     Raises:
@@ -31,7 +33,7 @@ def get(name: str, smoke: bool = False) -> Study:
     """
     module = _from_file(Path(name)) if name.endswith(".py") else _from_registry(name)
     study = getattr(module, "STUDY", None)
-    if not isinstance(study, Study):
+    if not isinstance(study, (Study, Comparison)):
         raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
             f"study file {name} must define STUDY, an experiments.study.Study"
         )
@@ -60,8 +62,15 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def shrunk(study: Study) -> Study:
+def shrunk(study: Study | Comparison) -> Study | Comparison:
     """A smoke variant: three batch sizes, four trials, a tenth of the budgets."""
+    if isinstance(study, Comparison):
+        studies = {label: _shrunk(member) for label, member in study.studies.items()}
+        return dataclasses.replace(study, name=f"{study.name}-smoke", studies=studies)
+    return _shrunk(study)
+
+
+def _shrunk(study: Study) -> Study:
     sizes = study.batch_sizes
     return dataclasses.replace(
         study,

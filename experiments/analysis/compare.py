@@ -1,0 +1,159 @@
+"""A comparison's numbers: the studies' searches side by side, and who cannot be told apart.
+
+All members have the same number N of COMPLETE trials in every search, so that best-of-N is a fair
+statistic between them; where one has fewer, its row says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from experiments.analysis.findings import EdgeOptimum, MostlyInfeasible, Shortfall
+from experiments.analysis.question import Question
+from experiments.analysis.summary import Summary, summarise
+from experiments.analysis.uncertainty import STANDARD, bootstrap_best
+from experiments.records.comparisons import read_comparison
+from experiments.records.schema import STUDY_FILE
+from experiments.records.store import read
+
+FAIRNESS = (EdgeOptimum, Shortfall, MostlyInfeasible)
+"""Findings that weaken a comparison: a member's search space, or its budget, was not enough."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A comparison read back.
+
+    Attributes:
+      name, question, expected: as in comparison.json.
+      members: label -> summary, in order; only those whose record has begun.
+      missing: labels whose record has not begun.
+      table: one row a label and batch size (the first seed's search): ``label, batch_size,
+        steps_to_result, evaluated_before, bootstrap_low, bootstrap_high, censored_at,
+        best_value, best_low, best_high, complete, infeasible, missing``; null where unknown.
+    """
+
+    name: str
+    question: str
+    expected: str
+    members: Mapping[str, Summary]
+    missing: tuple[str, ...]
+    table: pl.DataFrame
+
+    @property
+    def shared(self) -> Question:
+        """Goal, batch sizes and budgets, which all members share."""
+        return next(iter(self.members.values())).question
+
+    def findings(self) -> list[tuple[str, str]]:
+        """(label, sentence) of what weakens the comparison."""
+        return [
+            (label, found.sentence)
+            for label, summary in self.members.items()
+            for found in summary.verdict.findings
+            if isinstance(found, FAIRNESS)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Winner:
+    """The best member at a batch size by one measure, and those its search cannot exclude.
+
+    ``near``: others whose value lies within the winner's bootstrap interval: without its luckiest
+    trials the winner would not have beaten them.
+    """
+
+    label: str
+    value: float
+    high: float
+    near: tuple[str, ...]
+
+
+def read_compared(folder: Path | str) -> Compared:
+    """The comparison in ``folder``, from its records alone.
+
+    Raises:
+      RecordError: it, or the record of a study in it, cannot be read, or none has begun.
+    """
+    from experiments.records.files import RecordError
+
+    folder, found = Path(folder), read_comparison(folder)
+    labels = found["studies"]
+    begun = [label for label in labels if (folder / label / STUDY_FILE).is_file()]
+    if not begun:
+        raise RecordError(f"no study of the comparison in {folder} has begun")
+    members = {label: summarise(read(folder / label)) for label in begun}
+    return Compared(
+        found["name"],
+        found["question"],
+        found["expected"],
+        members,
+        tuple(label for label in labels if label not in members),
+        pl.concat([_rows(label, summary) for label, summary in members.items()]),
+    )
+
+
+def _rows(label: str, summary: Summary) -> pl.DataFrame:
+    """The rows of one member."""
+    best = []
+    direction = summary.question.goal.direction
+    values = summary.of_seed(summary.values)
+    for (batch_size,), rows in values.partition_by("batch_size", as_dict=True).items():
+        found = rows["best_value"].to_numpy()
+        ends = bootstrap_best(found, direction, STANDARD, int(batch_size), summary.seed)
+        best.append((batch_size, *ends))
+    schema = {"batch_size": pl.Int64, "best_low": pl.Float64, "best_high": pl.Float64}
+    intervals = pl.DataFrame(best, schema=schema, orient="row")
+    return (
+        summary.of_seed(summary.steps)
+        .join(intervals, on="batch_size", how="left")
+        .with_columns(label=pl.lit(label))
+        .select(
+            "label", "batch_size", "steps_to_result", "evaluated_before",
+            "bootstrap_low", "bootstrap_high", "censored_at", "best_value", "best_low",
+            "best_high", "complete", "infeasible", "missing",
+        )
+        .sort("batch_size")
+    )  # fmt: skip
+
+
+def fewest_steps(compared: Compared, batch_size: int) -> Winner | None:
+    """Who needs the fewest steps to the goal; None where nobody reaches it."""
+    rows = compared.table.filter(
+        (pl.col("batch_size") == batch_size) & pl.col("steps_to_result").is_not_null()
+    )
+    return _winner(rows, "steps_to_result", "bootstrap_high", 1.0)
+
+
+def best_value(compared: Compared, batch_size: int) -> Winner | None:
+    """Who has the best value of the goal's metric; None where nothing was measured."""
+    rows = compared.table.filter(
+        (pl.col("batch_size") == batch_size) & pl.col("best_value").is_not_null()
+    )
+    if compared.shared.goal.direction == "max":
+        return _winner(rows, "best_value", "best_low", -1.0)
+    return _winner(rows, "best_value", "best_high", 1.0)
+
+
+def _winner(rows: pl.DataFrame, column: str, worst: str, sign: float) -> Winner | None:
+    if rows.is_empty():
+        return None
+    order = rows.with_columns(key=sign * pl.col(column)).sort("key", maintain_order=True)
+    first = order.row(0, named=True)
+    high = first[worst] if first[worst] is not None else first[column]
+    near = [
+        row["label"]
+        for row in order.iter_rows(named=True)
+        if row["label"] != first["label"] and row["key"] <= sign * high
+    ]
+    return Winner(first["label"], float(first[column]), float(high), tuple(near))
+
+
+def worst_end(winner: Winner) -> str:
+    """The unlucky end of the winner's interval as text."""
+    return "never" if math.isinf(winner.high) else f"{winner.high:,.4g}"
