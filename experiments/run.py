@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
+
 from experiments.records.store import Writer
 from experiments.search.samplers import point
 from experiments.study import Study, StudyError, evaluation_steps
@@ -147,6 +149,8 @@ def run_study(
     folder = Path(folder)
     observe(Progress("loading data"))
     enable_compilation_cache()
+    if "float64" in (study.precision.parameters, study.precision.compute):
+        jax.config.update("jax_enable_x64", True)
     dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
     described = dataset.describe()
     checksum = described["checksum"]

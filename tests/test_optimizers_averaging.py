@@ -19,13 +19,13 @@ DEFAULTS = {"average_decay": 0.9, "average_start": 4.0}
 def averaged(name, dtype=jnp.float32, hp=DEFAULTS):
     """Values after every step, [steps, 3]."""
     rule = AVERAGINGS[name].functions(hp)
-    path = [{"w": jnp.asarray(theta, dtype)} for theta in PATH]
-    state = rule.init({"w": jnp.full(3, 7.0, dtype)})
-    values = []
-    for theta in path:
-        state = rule.update(state, theta)
-        values.append(rule.value(state, theta)["w"])
-    return jnp.stack(values)
+
+    def step(state, theta):
+        state = rule.update(state, {"w": theta})
+        return state, rule.value(state, {"w": theta})["w"]
+
+    start = rule.init({"w": jnp.full(3, 7.0, dtype)})
+    return jax.lax.scan(step, start, jnp.asarray(PATH, dtype))[1]
 
 
 def exponential_weights(t):
@@ -104,14 +104,16 @@ def test_accumulated_equals_full_batch_with_clipping_and_momentum(micro_batches)
         rule, clip = OPTIMIZERS["momentum"], CLIPPINGS["global_norm"]
         rule, clip = rule.transformation(hp), clip.transformation(hp)
         theta, state, clip_state = params, rule.init(params), clip.init(params)
-        clipped = 0
-        for _ in range(5):
+
+        def step(carry, _):
+            theta, state, clip_state = carry
             _, gradient = accumulated_gradient(weighted_sum, theta, split(batch, parts))
             gradient, clip_state = clip.update(gradient, clip_state, theta)
             updates, state = rule.update(gradient, state, theta)
-            theta = optax.apply_updates(theta, updates)
-            clipped += int(clip_state.clipped)
-        return theta, clipped
+            return (optax.apply_updates(theta, updates), state, clip_state), clip_state.clipped
+
+        (theta, *_), clipped = jax.lax.scan(step, (theta, state, clip_state), length=5)
+        return theta, jnp.sum(clipped)
 
     def direct(theta):
         total, weight = weighted_sum(theta, batch)
@@ -122,7 +124,10 @@ def test_accumulated_equals_full_batch_with_clipping_and_momentum(micro_batches)
     np.testing.assert_allclose(loss, wanted_loss, rtol=1e-6)
     for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
-    (theta, clipped), (whole, clipped_whole) = train(micro_batches), train(1)
+    (theta, clipped), (whole, clipped_whole) = (
+        jax.jit(train, static_argnums=0)(micro_batches),
+        jax.jit(train, static_argnums=0)(1),
+    )
     assert clipped == clipped_whole > 0
     for one, other in zip(jax.tree.leaves(theta), jax.tree.leaves(whole), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)

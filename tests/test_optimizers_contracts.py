@@ -118,44 +118,35 @@ def as_dtype(tree, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_its_float64_twin(name):
-    assert_equals_twin(name, jnp.float64, TOLERANCE_FLOAT64)
-
-
-def assert_equals_twin(name, dtype, tolerance):
-    with jax.enable_x64(dtype == jnp.float64):
-        compiled = jax.jit(functools.partial(run, name))
-        for which in (0, 1):
-            hp = hyperparameters(name, which)
-            got = compiled(*as_dtype((*problem(), hp), dtype))
-            error = relative_error(name, got, twin_displacements(name, hp))
-            assert error < tolerance, f"hyperparameters {hp}: {error:.1e}"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_float32_vmapped_without_recompilation(name):
-    """float32 stays near the twin, traces once for all values, and packs as it runs alone."""
+def test_equals_its_float64_twin_without_recompilation(name):
+    """In float64, one after the other; a change of any hyperparameter traces nothing anew."""
     traces = []
 
     def counted(*arguments):
         traces.append(1)
         return run(name, *arguments)
 
-    single = jax.jit(counted)
-    arguments = as_dtype(problem(), jnp.float32)
-    choices = [hyperparameters(name, which) for which in (0, 1)]
-    alone = [single(*arguments, as_dtype(hp, jnp.float32)) for hp in choices]
+    with jax.enable_x64(True):
+        single = jax.jit(counted)
+        for which in (0, 1):
+            hp = hyperparameters(name, which)
+            got = single(*as_dtype((*problem(), hp), jnp.float64))
+            error = relative_error(name, got, twin_displacements(name, hp))
+            assert error < TOLERANCE_FLOAT64, f"hyperparameters {hp}: {error:.1e}"
     assert len(traces) == 1
-    for hp, got in zip(choices, alone, strict=True):
-        error = relative_error(name, got, twin_displacements(name, hp))
-        assert error < TOLERANCE_FLOAT32, f"hyperparameters {hp}: {error:.1e}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_in_float32_each_slot_equals_its_twin(name):
+    """Under vmap every hyperparameter differs between the slots."""
+    choices = [hyperparameters(name, which) for which in (0, 1)]
     stacked = jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *choices)
     packed = jax.jit(jax.vmap(functools.partial(run, name), (None, None, None, 0)))
-    together = packed(*arguments, stacked)
-    for slot, got in enumerate(alone):
-        wanted = jax.tree.map(np.asarray, got)
+    together = packed(*as_dtype(problem(), jnp.float32), stacked)
+    for slot, hp in enumerate(choices):
         in_slot = {leaf: path[slot] for leaf, path in together.items()}
-        assert relative_error(name, in_slot, wanted) < TOLERANCE_FLOAT32
+        error = relative_error(name, in_slot, twin_displacements(name, hp))
+        assert error < TOLERANCE_FLOAT32, f"hyperparameters {hp}: {error:.1e}"
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])

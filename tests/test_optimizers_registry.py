@@ -104,7 +104,10 @@ def test_a_study_takes_the_space_for_its_trials():
     ("changes", "message"),
     [
         ({"optimizer": "adm"}, "optimizer 'adm' is unknown; did you mean 'adam'"),
-        ({"fixed": {"epsilom": 0.9}}, "hyperparameter 'epsilom' is unknown; did you mean 'epsilon'"),
+        (
+            {"fixed": {"epsilom": 0.9}},
+            "hyperparameter 'epsilom' is unknown; did you mean 'epsilon'",
+        ),
         ({"fixed": {"beta1": 1.0}}, r"beta1 must lie in \[0, 1\), got 1.0"),
         ({"fixed": {"learning_rate": 0.0}}, r"learning_rate must lie in \(0, 1e\+06\], got 0.0"),
         ({"fixed": {"warmup_steps": -1.0}}, "warmup_steps must lie in"),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 import random
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from run_child import killed_study, run_killed_study
 
 from experiments.records.store import RecordError, read
 from experiments.run import Search, run_study
-from experiments.study import StudyError
+from experiments.study import Precision, StudyError
 from experiments.training.plan import Plan
 from experiments.trial import Status, TrialResult
 from workloads.models.fully_connected import fully_connected
@@ -214,3 +218,52 @@ def _wait_for_a_write(child, folder):
         if records.exists() and set(records.iterdir()) != names:
             return
         time.sleep(0.002)
+
+
+FLOAT64 = """
+import sys
+import numpy as np
+from engine_factory import resident_digits, tiny_study
+from experiments.records.store import read
+from experiments.run import run_study
+from experiments.study import Precision
+from experiments.training.program import Program
+from experiments.trial import Trial
+from test_training_engine import hand_written_errors
+
+study = tiny_study(precision=Precision("float64", "float64"), batch_sizes=(64,), trials=1,
+                   record_norms="every")
+record = read(run_study(study, sys.argv[1]))
+row = record.trials.row(0, named=True)
+values = {name: row[name] for name in record.study["hyperparameters"]}
+trial = Trial(64, 0, 0, row["train_steps"], values, "")
+program = Program(study.config("off"), resident_digits(), 1e4)
+grid = record.evaluations["step"].to_list()
+_, entropies = hand_written_errors(trial, set(grid), program)
+found = record.evaluations["validation/cross_entropy"].to_numpy()
+np.testing.assert_allclose(found, [entropies[step] for step in grid], rtol=1e-12)
+"""
+
+
+def test_in_float64_the_engine_equals_numpy_to_twelve_digits(tmp_path):
+    """In a process of its own: 64-bit numbers are a switch of the whole of jax."""
+    command = [sys.executable, "-W", "error", "-c", FLOAT64, str(tmp_path / "double")]
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": here}
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_bfloat16_trains(tmp_path):
+    study = tiny_study(
+        precision=Precision("bfloat16", "bfloat16"),
+        batch_sizes=(64,),
+        trials=1,
+        space={"learning_rate": {"low": 0.05, "high": 0.1, "scale": "log"}},
+        fixed={"momentum": 0.9},
+    )
+    record = read(run_study(study, tmp_path / "half"))
+    assert record.study["study"]["precision"]["compute"] == "bfloat16"
+    errors = record.evaluations["validation/classification_error"]
+    assert errors.min() < 0.6 < errors.max()

@@ -31,7 +31,7 @@ from workloads.datasets import load
 MODES_AGREE = 2e-4
 
 
-def hand_written_errors(trial, grid):
+def hand_written_errors(trial, grid, program):
     """(step -> validation error, step -> cross entropy) by a loop in float64, as a paper says it.
 
     v = gamma v + g; theta -= eta (gamma v + g), one epoch's permutation after the other.
@@ -39,10 +39,9 @@ def hand_written_errors(trial, grid):
     splits = load("digits").splits
     x, y = splits["train"]["inputs"].astype(np.float64), splits["train"]["targets"]
     xv, yv = splits["validation"]["inputs"].astype(np.float64), splits["validation"]["targets"]
-    program = tiny_program()
     state = program._init(
         trial_keys(trial.seed, trial.index),
-        {k: np.float32(v) for k, v in trial.hyperparameters.items()},
+        program.numbers(trial.hyperparameters),
         np.int32(1),
         program.train,
         program.evaluation,
@@ -93,7 +92,7 @@ def _gradient(theta, names, x, y):
 def test_engine_equals_a_hand_written_float64_loop():
     trial = tiny_trial(1, batch_size=48, train_steps=60)  # 48 straddles the epochs' ends
     grid = evaluation_steps(60)
-    errors, entropies = hand_written_errors(trial, set(grid))
+    errors, entropies = hand_written_errors(trial, set(grid), tiny_program())
     found = train([trial])[1].evaluations
     assert found["step"].tolist() == grid
     expected = [entropies[step] for step in grid]

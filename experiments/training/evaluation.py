@@ -84,7 +84,8 @@ def make_evaluation(
                     # A share of zero must silence a padded example whatever its loss.
                     kept = jnp.where(share > 0, share * sums, 0.0)
                     total = jnp.stack([jnp.sum(kept), jnp.sum(share * counts)])
-                    results[f"{name}/{metric}"] = total.astype(jnp.float32)
+                    wide = jnp.promote_types(total.dtype, jnp.float32)
+                    results[f"{name}/{metric}"] = total.astype(wide)
             return results
 
         weights = data["weights"]

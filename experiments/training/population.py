@@ -126,7 +126,7 @@ class Population:
             self._pack,
             slot,
             trial_keys(trial.seed, trial.index),
-            {name: np.float32(value) for name, value in trial.hyperparameters.items()},
+            program.numbers(trial.hyperparameters),
             np.int32(trial.train_steps),
             program.train,
             program.evaluation,

@@ -73,6 +73,7 @@ class Program:
       config: the static configuration.
       train, evaluation: device-resident data.
       examples: size of the training set.
+      number: dtype of hyperparameters and of what is measured, float32 or wider.
       norms: the columns measured where norms are recorded.
       traces: how often a training program was traced, by (mode, batch size, slots): one each.
     """
@@ -81,6 +82,7 @@ class Program:
         self.config = config
         self.train, self.evaluation = data
         self.examples = len(self.train["inputs"])
+        self.number = np.float64 if config.precision.parameters == "float64" else np.float32
         self.traces: collections.Counter[tuple[str, int, int]] = collections.Counter()
         self.norms = NORMS if config.clipping == "none" else (*NORMS, "clipped")
         self._divergence_factor = divergence_factor
@@ -92,9 +94,13 @@ class Program:
         self.evaluate = jax.jit(self._single_evaluation)
         self.mark = jax.jit(_mark_unfinite, donate_argnums=0)
 
+    def numbers(self, hyperparameters: Mapping[str, float]) -> dict[str, Any]:
+        """Hyperparameters as the programs take them."""
+        return {name: self.number(value) for name, value in hyperparameters.items()}
+
     def empty(self, slots: int, hyperparameters: Mapping[str, float]) -> tuple[Any, Any]:
         """(states, hyperparameters) of a pack of idle slots: zeros of the right shapes."""
-        one = {name: np.float32(value) for name, value in hyperparameters.items()}
+        one = self.numbers(hyperparameters)
         keys = np.zeros((2, 2), np.uint32)
         state = jax.eval_shape(self._init, keys, one, np.int32(1), self.train, self.evaluation)
         return jax.tree.map(
@@ -226,7 +232,7 @@ class Program:
 
         evaluations = {k: jnp.zeros((steps, *v.shape), v.dtype) for k, v in shapes.items()}
         recorded = self.norms if self.config.record_norms == "every" else ()
-        norms = {name: jnp.zeros(stream.shape[:-1], jnp.float32)[:-1] for name in recorded}
+        norms = {name: jnp.zeros(stream.shape[:-1], self.number)[:-1] for name in recorded}
         states, evaluations, norms = jax.lax.fori_loop(
             0, segments, segment, (states, evaluations, norms)
         )

@@ -88,9 +88,9 @@ def make_step(
 
     Divergence is data: a loss that is not finite or above ``state.loss_limit``, or a gradient
     norm that is not finite, sets ``diverged_at``; nothing is raised and nothing else changes.
-    Where norms are not measured at every step and nothing is clipped, a gradient that is not finite is found at the next
-    evaluation at the latest: it leaves parameters or optimizer state that are not finite for
-    ever (see `all_finite`).
+    Where norms are not measured at every step and nothing is clipped, a gradient that is not
+    finite is found at the next evaluation at the latest: it leaves parameters or optimizer state
+    that are not finite for ever (see `all_finite`).
     """
     task = make_task(config)
     optimizer, schedule = OPTIMIZERS[config.optimizer], SCHEDULES[config.schedule]
