@@ -60,9 +60,11 @@ class Dataset:
 class DatasetSpec:
     """A row of the registry: how to load a dataset, and what is known without loading it.
 
-    ``load`` is the ``"module:attribute"`` of ``f(*, data_dir=None, **options) -> Dataset``.
+    ``load`` is the ``"module:attribute"`` of ``f(*, data_dir=None, **options) -> Dataset``;
+    ``licence`` is what the data's publisher states.
     """
 
     load: str
     sizes: Mapping[str, int]
     summary: str
+    licence: str = ""
