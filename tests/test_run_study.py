@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from run_child import killed_study, run_killed_study
 
 from experiments.records.store import RecordError, read
-from experiments.run import Search, run_study
+from experiments.run import run_study
+from experiments.search.search import Search
 from experiments.study import Precision, StudyError
+from experiments.training.compilation import discard_torn
 from experiments.training.plan import Plan
 from experiments.trial import Status, TrialResult
 from workloads.models.fully_connected import fully_connected
@@ -267,3 +269,17 @@ def test_bfloat16_trains(tmp_path):
     assert record.study["study"]["precision"]["compute"] == "bfloat16"
     errors = record.evaluations["validation/classification_error"]
     assert errors.min() < 0.6 < errors.max()
+
+
+def test_a_killed_process_leaves_no_torn_program_in_the_cache(tmp_path):
+    old, torn = tmp_path / "a-cache", tmp_path / "b-cache"
+    old.write_bytes(b"whole")
+    os.utime(old, (1, 1))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for pid in (dead.pid, os.getpid()):
+        (tmp_path / f"running-{pid}").touch()
+    torn.write_bytes(b"to")
+    discard_torn(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"a-cache", f"running-{os.getpid()}"}

@@ -1,4 +1,4 @@
-"""Where a record was made: versions, device, processor, commit; and the compilation cache."""
+"""Where a record was made: versions, device, processor, commit."""
 
 from __future__ import annotations
 
@@ -61,24 +61,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return described.stdout.strip() or None
-
-
-def enable_compilation_cache() -> Path | None:
-    """Keep compiled programs in the user's cache folder, unless jax has one configured.
-
-    Returns the folder, or None where it cannot be made (everything works, only slower). A cache
-    is trusted code: it belongs to the user alone.
-    """
-    configured = getattr(jax.config, "jax_compilation_cache_dir", None)
-    if configured:
-        return Path(configured)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "batchscale" / "xla"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    return folder
