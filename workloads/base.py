@@ -84,7 +84,8 @@ class Workload:
       name: the workload's name; one file in ``workloads/`` is one workload.
       dataset: a name in ``workloads.datasets.DATASETS``.
       model: ``"module:attribute"`` (or the callable) of a factory; called with
-        ``**model_options`` it returns a `Model`.
+        ``**model_options`` and the study's ``dtype`` (activations) and ``param_dtype``, by name,
+        it returns a `Model`.
       losses: ``"module:attribute"`` of a `Losses` value.
       goal: metric, direction, value and split.
       model_options, dataset_options: keyword arguments, JSON values only.
