@@ -93,7 +93,29 @@ def build_parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE", help="a .png, .svg, .pdf or .html (NAME.png)"
     )
     plot.set_defaults(function=plot_command)
+    _add_workload_commands(commands)
     return parser
+
+
+def _add_workload_commands(commands: Any) -> None:
+    """What there is to ask of the workloads, without a study."""
+    data = commands.add_parser("data", help="prepare, verify and describe a dataset")
+    data.add_argument("name", metavar="NAME", help="a dataset, e.g. fashion_mnist")
+    data.add_argument("--data-dir", metavar="DIR", help="folder of its files (text: or a file)")
+    data.set_defaults(function=data_command)
+
+    nqm = commands.add_parser("nqm", help="the noisy quadratic model's steps to a goal, exactly")
+    nqm.add_argument("--optimizer", default="sgd", metavar="NAME", help="sgd, momentum or ema")
+    nqm.add_argument(
+        "--power", type=float, default=0.0, metavar="P", help="of the preconditioner H^P (0)"
+    )
+    nqm.add_argument("--goal", type=float, metavar="C", help="expected loss to pass (0.01)")
+    nqm.add_argument(
+        "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="(4 to 2097152)"
+    )
+    nqm.add_argument("--csv", type=Path, metavar="FILE", help="write the table here too")
+    nqm.add_argument("--out", type=Path, metavar="FILE", help="draw it: .png, .svg, .pdf or .html")
+    nqm.set_defaults(function=nqm_command)
 
 
 def list_names(options: argparse.Namespace) -> int:
@@ -142,6 +164,7 @@ def chosen_study(options: argparse.Namespace) -> Any:
 
     from experiments import studies
     from experiments.comparison import Comparison
+    from experiments.paths import Paths
     from optimizers import OPTIMIZERS
     from workloads.base import unknown_name
 
@@ -153,6 +176,13 @@ def chosen_study(options: argparse.Namespace) -> Any:
         changes["trials"] = options.trials
     if options.batch_sizes is not None:
         changes["batch_sizes"] = tuple(options.batch_sizes)
+    if isinstance(study, Paths):
+        given = [name for name in ("seed", "trials", "batch_sizes", "optimizer")
+                 if getattr(options, name) is not None]  # fmt: skip
+        if given:
+            option = given[0].replace("_", "-")
+            raise ValueError(f"--{option} has no place in {study.name}, which trains nothing")
+        return study
     if isinstance(study, Comparison):
         if options.optimizer is not None:
             raise ValueError(
@@ -176,6 +206,7 @@ def chosen_study(options: argparse.Namespace) -> Any:
 def run_command(options: argparse.Namespace) -> int:
     """Run, report, summarise."""
     from experiments.comparison import Comparison
+    from experiments.paths import Paths
 
     study = chosen_study(options)
     folder = options.out or Path("runs") / study.name
@@ -188,8 +219,13 @@ def run_command(options: argparse.Namespace) -> int:
         "data_dir": options.data_dir,
         "resume": not options.no_resume,
         "keep_going": options.keep_going,
+        "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
     }
-    if isinstance(study, Comparison):
+    if isinstance(study, Paths):
+        from experiments.paths_run import run_paths
+
+        run_paths(study, folder)
+    elif isinstance(study, Comparison):
         run_comparison(study, folder, shown=shown_progress, **settings)
     else:
         with shown_progress(study) as observe:
@@ -203,8 +239,14 @@ def report_command(options: argparse.Namespace) -> int:
 
 
 def _summarise(folder: Path) -> int:
+    from experiments.paths import PATHS_FILE
     from experiments.records.comparisons import is_comparison
 
+    if (folder / PATHS_FILE).is_file():
+        from experiments.report.paths import write_paths_report
+
+        print(f"report: {write_paths_report(folder)}")
+        return 0
     if is_comparison(folder):
         from experiments.analysis.compare import read_compared
         from experiments.report.comparison import print_comparison, write_comparison_report
@@ -247,6 +289,25 @@ def plot_command(options: argparse.Namespace) -> int:
     settings = {name: value for name, _, value in pairs}
     write_schedule(options.names, out, options.steps, options.batch_size, settings)
     print(f"written: {out}")
+    return 0
+
+
+def data_command(options: argparse.Namespace) -> int:
+    """Load, which prepares and verifies, and describe."""
+    from workloads.datasets.describe import describe, lines
+
+    print("\n".join(lines(describe(options.name, options.data_dir))))
+    return 0
+
+
+def nqm_command(options: argparse.Namespace) -> int:
+    """The exact table, row by row as it is known; then as CSV and as a figure."""
+    from experiments import nqm_table
+
+    settings = {"goal": options.goal, "batch_sizes": options.batch_sizes}
+    given = {name: value for name, value in settings.items() if value is not None}
+    asked = nqm_table.Asked(options.optimizer, options.power, **given)
+    nqm_table.show(asked, options.csv, options.out)
     return 0
 
 

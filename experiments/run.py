@@ -15,6 +15,7 @@ import dataclasses
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import jax
 
 from experiments.records.store import Writer
 from experiments.search.search import Search
-from experiments.study import Study, StudyError, evaluation_steps
+from experiments.study import RecordNorms, Study, StudyError, evaluation_steps
 from experiments.training.compilation import enable_compilation_cache
 from experiments.training.environment import environment
 from experiments.training.plan import Plan, Workplan, device_name, make_plan
@@ -69,6 +70,7 @@ def run_study(
     keep_going: bool = False,
     workers: int | None = None,
     observe: Observer = lambda progress: None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Path:
     """Train every trial of ``study`` that ``folder`` does not hold yet.
 
@@ -81,6 +83,7 @@ def run_study(
       keep_going: after an exception in a trial, record it INCOMPLETE and go on.
       workers: packs trained at a time; default: one a core on a CPU, else one.
       observe: called often with the `Progress`.
+      warn: takes one line where the record was begun by another commit of this code.
 
     Returns:
       The folder.
@@ -97,7 +100,7 @@ def run_study(
     dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
     described = dataset.describe()
     checksum = described["checksum"]
-    header = {
+    header: dict[str, Any] = {
         "identity": study.identity(checksum),
         "study": study.describe(),
         "dataset": described,
@@ -105,15 +108,18 @@ def run_study(
         "environment": environment(),
     }
     with Writer.open(folder, header, resume=resume) as writer:
+        begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
+        if begun != now:
+            warn(f"the record {folder} was begun by commit {begun}, this is {now}")
         searches = _searches(study, checksum, writer)
         if any(search.startable for search in searches):
             data = ResidentData.put(dataset.splits, study.train_evaluation_examples)
-            plan, index = _plan(study, writer, searches, data, execution, workers, observe)
-            program = Program(
-                study.config(plan.record_norms),  # type: ignore[arg-type]
-                data,
-                study.divergence_factor,
-            )
+
+            def programs(norms: RecordNorms) -> Program:
+                return Program(study.config(norms), data, study.divergence_factor)
+
+            plan, index = _plan(study, writer, searches, programs, execution, workers, observe)
+            program = programs(plan.record_norms)
             _Coordinator(study, writer, searches, program, plan, index, keep_going, observe).run()
     return folder
 
@@ -135,7 +141,7 @@ def _plan(
     study: Study,
     writer: Writer,
     searches: Sequence[Search],
-    data: ResidentData,
+    programs: Callable[[RecordNorms], Program],
     execution: str,
     workers: int | None,
     observe: Observer,
@@ -158,11 +164,7 @@ def _plan(
         evaluations={
             b: len(evaluation_steps(study.length(b), spacing)) / study.length(b) for b in needed
         },
-        make_program=lambda norms: Program(
-            study.config(norms),  # type: ignore[arg-type]
-            data,
-            study.divergence_factor,
-        ),
+        make_program=programs,
         make_trial=lambda batch_size, index: _probe_trial(study, batch_size, index),
     )
     plan = make_plan(work, execution, study.record_norms, workers)
@@ -206,7 +208,7 @@ class _Coordinator:
         self._made_seconds = 0.0
 
     def run(self) -> None:
-        """Train all; on any way out, what has finished is recorded."""
+        """Train all; on any way out but a failing disk, what has finished is recorded."""
         threads = [
             threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True)
             for i in range(self._plan.workers)
@@ -215,39 +217,40 @@ class _Coordinator:
         for thread in threads:
             thread.start()
         try:
-            self._record_while(threads, began)
-        finally:
-            with self._changed:
-                self._stopped = True
-                self._changed.notify_all()
-            for thread in threads:
-                thread.join()
-        self._writer.commit(self._drain())
+            try:
+                self._record_while(threads, began)
+            finally:
+                self._stop(threads)
+        except KeyboardInterrupt:
+            self._commit()
+            raise
+        self._commit()
         self._observe(self._progress(began))
         if self._failure:
             raise StudyError(self._failure)
 
     def _record_while(self, threads: Sequence[threading.Thread], began: float) -> None:
-        committed = time.perf_counter()
-        pending: list[TrialResult] = []
-        try:
-            while any(thread.is_alive() for thread in threads):
-                time.sleep(0.05)
-                pending += self._drain()
-                if pending and time.perf_counter() - committed > COMMIT_SECONDS:
-                    self._writer.commit(pending)
-                    pending, committed = [], time.perf_counter()
-                self._observe(self._progress(began))
-        except KeyboardInterrupt:
-            self._writer.commit(pending)
-            raise
-        self._writer.commit(pending)
+        committed = began
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.05)
+            if time.perf_counter() - committed > COMMIT_SECONDS:
+                self._commit()
+                committed = time.perf_counter()
+            self._observe(self._progress(began))
 
-    def _drain(self) -> list[TrialResult]:
+    def _stop(self, threads: Sequence[threading.Thread]) -> None:
+        """Workers end after the chunk they are at."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in threads:
+            thread.join()
+
+    def _commit(self) -> None:
         found = []
         while not self._results.empty():
             found.append(self._results.get())
-        return found
+        self._writer.commit(found)
 
     # Worker threads.
 
@@ -318,7 +321,7 @@ class _Coordinator:
                 )
                 search.end(result)
                 self._results.put(result)
-            if not self._keep_going and not self._failure:
+            if not (self._keep_going and population.trials) and not self._failure:
                 self._failure = (
                     f"a trial at batch size {search.batch_size} failed ({message}); finished "
                     "trials are recorded, and the same command tries again"

@@ -24,6 +24,9 @@ SCHEMA_VERSION = 1
 """Version of what an identity covers; bump it when a change of code changes results."""
 
 
+RecordNorms = Literal["every", "evaluations", "off"]
+
+
 class StudyError(Exception):
     """A study that cannot go on, in one line; what finished is recorded."""
 
@@ -65,7 +68,7 @@ class TrialConfig:
     optimizer: str
     schedule: str
     precision: Precision
-    record_norms: Literal["every", "evaluations", "off"]
+    record_norms: RecordNorms
     clipping: str = "none"
 
 
@@ -306,7 +309,7 @@ class Study:
         }
         return json.loads(json.dumps(described))
 
-    def config(self, record_norms: Literal["every", "evaluations", "off"]) -> TrialConfig:
+    def config(self, record_norms: RecordNorms) -> TrialConfig:
         """The static configuration of every trial of the study."""
         return TrialConfig(
             self.workload,

@@ -11,7 +11,8 @@ class Search:
     """The trials of one batch size and seed: which may start, which have ended.
 
     Trial i starts once i < N + the number INFEASIBLE so far, at most 4N: the set that is started
-    in the end is the same whatever the timing. Not thread-safe; `_Coordinator` holds its lock.
+    in the end is the same whatever the timing. Not thread-safe: the
+    coordinator holds its lock.
     """
 
     def __init__(self, study: Study, batch_size: int, seed: int, checksum: str):

@@ -14,11 +14,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
+from experiments.study import RecordNorms
 from experiments.training.population import Mode, Population
 from experiments.training.program import Program
 from experiments.trial import Trial, TrialResult
@@ -60,7 +61,7 @@ class Plan:
     executions: Mapping[int, Execution]
     seconds_per_step: Mapping[int, float]
     workers: int
-    record_norms: str
+    record_norms: RecordNorms
     request: str
     reason: str
     probe: Sequence[Mapping[str, Any]] = ()
@@ -118,12 +119,15 @@ class Workplan:
 
     steps: Mapping[int, int]
     evaluations: Mapping[int, float]
-    make_program: Callable[[str], Program]
+    make_program: Callable[[RecordNorms], Program]
     make_trial: Callable[[int, int], Trial]
 
 
 def make_plan(
-    work: Workplan, execution: str = "auto", record_norms: str = "auto", workers: int | None = None
+    work: Workplan,
+    execution: str = "auto",
+    record_norms: RecordNorms | Literal["auto"] = "auto",
+    workers: int | None = None,
 ) -> Plan:
     """Choose how every batch size is executed: as asked, else by a probe, else by default.
 
@@ -134,7 +138,7 @@ def make_plan(
     workers = workers or default_workers()
     probe = _Probe(work, workers)
     rare = max(work.evaluations.values()) <= NORMS_MAY_COST - 1
-    cheap = "evaluations" if rare else "off"
+    cheap: RecordNorms = "evaluations" if rare else "off"
     norms = cheap if record_norms == "auto" else record_norms
     if execution != "auto":
         asked = Execution(execution, DEFAULT_PACK if execution == "packed" else 1)  # type: ignore[arg-type]
@@ -200,7 +204,9 @@ class _Probe:
             self.work, program, batch_size, execution, self.workers
         )
 
-    def plan(self, chosen: Mapping[int, Execution], norms: str, request: str, reason: str) -> Plan:
+    def plan(
+        self, chosen: Mapping[int, Execution], norms: RecordNorms, request: str, reason: str
+    ) -> Plan:
         """The plan of these executions, with what was measured."""
         rows = [
             {"batch_size": b, **dataclasses.asdict(e), "seconds_per_step": seconds}
