@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from experiments.report.figure import Figure
 
-ENDINGS = (".png", ".svg", ".pdf", ".html")
 MOST_POINTS = 2000
 PEAKS = (
     Setting("learning_rate", 1.0, 0.0, 1e6, None, "peak rate"),
@@ -235,20 +234,10 @@ def write_schedule(
     """Draws the schedules into ``out``; its ending chooses the format.
 
     Raises:
-      ValueError: as `chosen`, or an ending that is not one of `ENDINGS`.
+      ValueError: as `chosen`, or an ending that no format has.
       OSError: the file cannot be written.
     """
-    if out.suffix not in ENDINGS:
-        raise ValueError(f"out must end in {', '.join(ENDINGS)}, got {str(out)!r}")
-    figure = schedule_figure(names, steps, batch_size, settings or {})
-    from experiments.report.figures import as_svg, render
+    from experiments.report.one_figure import check_ending, write_figure
 
-    if out.suffix == ".html":
-        from experiments.report.page import document, figure_section
-
-        body = figure_section(figure, files=False)
-        out.write_text(document(figure.title, body, [figure]), encoding="utf-8")
-    elif out.suffix == ".svg":
-        out.write_text(as_svg(figure), encoding="utf-8")
-    else:
-        out.write_bytes(render(figure)[out.suffix[1:]])
+    check_ending(out)
+    write_figure(schedule_figure(names, steps, batch_size, settings or {}), out)
