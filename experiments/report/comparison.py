@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import numpy as np
@@ -21,7 +21,15 @@ from experiments.analysis.compare import (
 )
 from experiments.analysis.uncertainty import best_of_k
 from experiments.report import style
-from experiments.report.figure import Figure, nothing, tooltips, values
+from experiments.report.figure import (
+    Figure,
+    extent,
+    nothing,
+    padded,
+    round_ticks,
+    tooltips,
+    values,
+)
 from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.words import budget_words, goal_words, label, metric_title
@@ -75,10 +83,13 @@ def _near(winner: Winner) -> str:
 
 def steps_figure(compared: Compared) -> Figure:
     """Steps to result of every member, a panel a batch size."""
+    lengths = compared.shared.train_steps
+    reached, high = pl.col("steps_to_result").is_not_null(), pl.col("bootstrap_high")
+    length = pl.col("batch_size").replace_strict(lengths, return_dtype=pl.Float64)
     table = compared.table.with_columns(
         shown=pl.coalesce("steps_to_result", "censored_at"),
-        reached=pl.col("steps_to_result").is_not_null(),
-        high=pl.when(pl.col("bootstrap_high").is_finite()).then(pl.col("bootstrap_high")),
+        reached=reached,
+        high=pl.when(reached).then(pl.min_horizontal(high, length)),
     )
     hover = tooltips(
         ("steps_to_result", "evaluated_before", "bootstrap_high", "censored_at", "complete",
@@ -90,7 +101,7 @@ def steps_figure(compared: Compared) -> Figure:
         "Steps to result",
         f"The fewest steps to {goal_words(compared.shared)} of any of "
         f"{compared.shared.trials} COMPLETE trials; bars: 95% bootstrap interval over trials, "
-        "which never goes below the observed minimum (without a bar where it has no end); "
+        "which never goes below the observed minimum (a bar to the trials' length has no end); "
         "triangles: not reached by that step.",
         _panels(compared, table, "shown", "high", "steps", hover),
         compared.table,
@@ -130,8 +141,7 @@ def _panels(
             axis=alt.Axis(grid=True, labelFontSize=12, labelLimit=200, **({} if first else {
                 "labels": False, "ticks": False})),
         )  # fmt: skip
-        scale = alt.Scale(type="log", nice=False, padding=12)
-        across = alt.X(f"{x}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5, format="~g"))
+        across = _axis(alt.X, x, title, pl.concat([rows[end].cast(pl.Float64) for end in (x, x2)]))
         base = alt.Chart(values(rows)).encode(y=y)
         layers = alt.layer(
             base.transform_filter(f"isValid(datum.{x2})")
@@ -151,31 +161,46 @@ def _panels(
     return alt.concat(*panels, columns=COLUMNS, spacing=16)
 
 
+def _axis(channel: type, column: str, title: str, drawn: pl.Series) -> Any:
+    """Logarithmic where all that is drawn is above zero."""
+    low, high = extent(drawn) or (1.0, 1.0)
+    first, last = domain = padded(low, high, low > 0)
+    kind = {"type": "log"} if low > 0 else {"type": "linear", "zero": False}
+    ticks: dict[str, Any] = {"tickCount": 5}
+    if low > 0 and len(round_ticks(first, last, 5)) > 1:
+        ticks = {"values": round_ticks(first, last, 5)}
+    return channel(
+        f"{column}:Q",
+        title=title,
+        scale=alt.Scale(nice=False, domain=domain, **kind),
+        axis=alt.Axis(format=",.4~g", **ticks),
+    )
+
+
 def trials_figure(compared: Compared) -> Figure:
     """The median best value of a search of k trials: does the order depend on the budget?"""
-    rows = []
+    found: list[pl.DataFrame] = []
     for name, summary in compared.members.items():
         own = summary.of_seed(summary.values)
-        for (batch_size,), found in own.partition_by("batch_size", as_dict=True).items():
-            grid = sorted({round(k) for k in np.geomspace(1, len(found), 10)})
+        for (batch_size,), trials in own.partition_by("batch_size", as_dict=True).items():
+            grid = sorted({round(k) for k in np.geomspace(1, len(trials), 10)})
             direction = summary.question.goal.direction
-            best = best_of_k(found["best_value"].to_numpy(), grid, direction)
-            rows.append(best.select(pl.lit(name).alias("label"),
+            best = best_of_k(trials["best_value"].to_numpy(), grid, direction)
+            found.append(best.select(pl.lit(name).alias("label"),
                                     pl.lit(batch_size).alias("batch_size"), pl.all()))  # fmt: skip
-    if not rows:
+    if not found:
         return Figure("best_of_trials", "Best of k trials", "", nothing(), pl.DataFrame())
-    table = pl.concat(rows)
+    table = pl.concat(found)
     panels = []
     for batch_size in compared.shared.batch_sizes:
+        rows = table.filter(pl.col("batch_size") == batch_size)
         chart = (
-            alt.Chart(values(table.filter(pl.col("batch_size") == batch_size)))
+            alt.Chart(values(rows))
             .mark_line(point=alt.OverlayMarkDef(size=14), strokeWidth=1.5)
             .encode(
                 x=alt.X("k:Q", title="trials in the search",
                         scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="d")),
-                y=alt.Y("median:Q", title=metric_title(compared.shared),
-                        scale=alt.Scale(type="log", nice=False, padding=8),
-                        axis=alt.Axis(format="~g", tickCount=5)),
+                y=_axis(alt.Y, "median", metric_title(compared.shared), rows["median"]),
                 color=alt.Color("label:N", title=None, sort=list(compared.members),
                                 scale=alt.Scale(scheme="tableau20" if len(compared.members) > 10
                                                 else "tableau10")),

@@ -1,6 +1,6 @@
 """One file a scientific question: its docstring holds question, command, time, expected result.
 
-A file defines ``STUDY`` (a `Study` or a `Comparison` of several) and may define ``SMOKE``, the same question shrunk to a minute or so.
+A file defines ``STUDY`` (a `Study`, a `Comparison` of several, or `Paths`) and may define ``SMOKE``, the same question shrunk to a minute or so.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from experiments.comparison import Comparison
+from experiments.paths import Paths
 from experiments.study import Study
 from workloads.base import unknown_name
 
@@ -21,10 +22,11 @@ STUDIES: dict[str, str] = {
     "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
     "fashion_mnist_fc": "experiments.studies.fashion_mnist_fc",
     "optimizers_digits": "experiments.studies.optimizers_digits",
+    "optimizer_paths": "experiments.studies.optimizer_paths",
 }
 
 
-def get(name: str, smoke: bool = False) -> Study | Comparison:
+def get(name: str, smoke: bool = False) -> Study | Comparison | Paths:
     """The study called ``name``, or in the Python file of that path; its smoke variant if asked.
 
     Raises:
@@ -33,7 +35,7 @@ def get(name: str, smoke: bool = False) -> Study | Comparison:
     """
     module = _from_file(Path(name)) if name.endswith(".py") else _from_registry(name)
     study = getattr(module, "STUDY", None)
-    if not isinstance(study, (Study, Comparison)):
+    if not isinstance(study, (Study, Comparison, Paths)):
         raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
             f"study file {name} must define STUDY, an experiments.study.Study"
         )
@@ -62,8 +64,11 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def shrunk(study: Study | Comparison) -> Study | Comparison:
-    """A smoke variant: three batch sizes, four trials, a tenth of the budgets."""
+def shrunk(study: Study | Comparison | Paths) -> Study | Comparison | Paths:
+    """A smoke variant: three batch sizes, four trials, a tenth of the budgets or the steps."""
+    if isinstance(study, Paths):
+        steps = math.ceil(study.steps / 10)
+        return dataclasses.replace(study, name=f"{study.name}-smoke", steps=steps)
     if isinstance(study, Comparison):
         studies = {label: _shrunk(member) for label, member in study.studies.items()}
         return dataclasses.replace(study, name=f"{study.name}-smoke", studies=studies)
