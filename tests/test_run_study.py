@@ -25,6 +25,7 @@ from experiments.search.search import Search
 from experiments.study import Precision, StudyError
 from experiments.training.compilation import discard_torn
 from experiments.training.plan import Plan
+from experiments.training.program import Program
 from experiments.trial import Status, TrialResult
 from workloads.models.fully_connected import fully_connected
 
@@ -122,6 +123,23 @@ def test_a_study_grows_and_keeps_its_first_trials(finished, tmp_path):
     run_study(tiny_study(trials=3, seeds=(5,)), grown)
     assert read(grown).study["study"]["seeds"] == [0, 5]
     assert read(grown).trials.height == 12
+
+
+@pytest.mark.parametrize("batch_sizes", [(8, 64), (32,)])
+def test_a_whole_study_compiles_once_per_batch_size(tmp_path, monkeypatch, batch_sizes):
+    """Whatever the hyperparameters, the replacements and the number of workers."""
+    made = []
+
+    class Counted(Program):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr("experiments.run.Program", Counted)
+    study = tiny_study(batch_sizes=batch_sizes, trials=5, space=killed_study().space)
+    run_study(study, tmp_path / "study", execution="scan", workers=4)
+    traces = [dict(program.traces) for program in made]
+    assert traces == [{("chunk", batch_size, 1): 1 for batch_size in batch_sizes}]
 
 
 @pytest.mark.parametrize("execution", ["loop", "packed"])

@@ -77,6 +77,7 @@ class Population:
         self._program = program
         self._batch_size = batch_size
         self._mode = mode
+        self._shapes = (batch_size, slots)
         self._grid = grid
         self._plan = plan
         self._slots: list[_Slot | None] = [None] * slots
@@ -122,6 +123,7 @@ class Population:
         if self._states is None:
             self._states, self._pack = program.empty(len(self._slots), trial.hyperparameters)
         self._states, self._pack = program.start(
+            len(self._slots),
             self._states,
             self._pack,
             slot,
@@ -182,6 +184,7 @@ class Population:
     def _scan(self, chunk: _Chunk) -> tuple[_Table, _Table, np.ndarray]:
         program = self._program
         self._states, evaluations, norms = program.chunk(
+            self._shapes,
             self._states,
             self._pack,
             chunk.stream,
@@ -199,16 +202,23 @@ class Population:
         for j, end in enumerate(chunk.ends[: chunk.segments]):
             for i in range(first, end):
                 self._states, norms = program.single_step(
-                    self._states, self._pack, chunk.stream[i], program.train
+                    self._shapes, self._states, self._pack, chunk.stream[i], program.train
                 )
                 measured.append(norms)
             first = end
             if chunk.due[j].any():
                 following = chunk.stream[end]
                 found = program.evaluate(
-                    self._states, self._pack, following, program.train, program.evaluation
+                    self._shapes,
+                    self._states,
+                    self._pack,
+                    following,
+                    program.train,
+                    program.evaluation,
                 )
-                self._states = program.mark(self._states, chunk.due[j], found["finite"])
+                self._states = program.mark(
+                    len(self._slots), self._states, chunk.due[j], found["finite"]
+                )
                 rows.append((j, found))
         rows, measured, diverged = jax.device_get((rows, measured, self._states.diverged_at))
         evaluations: dict[str, np.ndarray] = {}

@@ -9,7 +9,8 @@ without it: an axis of one costs a copy of every parameter at every step.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +54,25 @@ def with_axis(tree: Any, axis: int = 0) -> Any:
     return jax.tree.map(lambda x: jnp.expand_dims(x, axis), tree)
 
 
+class CompiledOnce:
+    """``jax.jit`` for several threads: of the first calls with new shapes one compiles, the
+    others wait for it. (jax alone would let each of them compile.)"""
+
+    def __init__(self, function: Callable[..., Any], donate: tuple[int, ...] = ()):
+        self._jitted = jax.jit(function, donate_argnums=donate)
+        self._compiled: set[Hashable] = set()
+        self._locks: dict[Hashable, threading.Lock] = {}
+
+    def __call__(self, shapes: Hashable, *arguments: Any) -> Any:
+        """Call with ``arguments``; ``shapes`` stands for what is compiled anew when it changes."""
+        if shapes in self._compiled:
+            return self._jitted(*arguments)
+        with self._locks.setdefault(shapes, threading.Lock()):
+            result = self._jitted(*arguments)
+            self._compiled.add(shapes)
+            return result
+
+
 class ResidentData(NamedTuple):
     """A dataset on the device: training arrays, role -> [n, ...], and evaluation batches."""
 
@@ -88,11 +108,11 @@ class Program:
         self._divergence_factor = divergence_factor
         self._step = make_step(config)
         self._evaluate = make_evaluation(config)
-        self.start = jax.jit(self._start, donate_argnums=(0, 1))
-        self.chunk = jax.jit(self._chunk, donate_argnums=0)
-        self.single_step = jax.jit(self._single_step, donate_argnums=0)
-        self.evaluate = jax.jit(self._single_evaluation)
-        self.mark = jax.jit(_mark_unfinite, donate_argnums=0)
+        self.start = CompiledOnce(self._start, donate=(0, 1))
+        self.chunk = CompiledOnce(self._chunk, donate=(0,))
+        self.single_step = CompiledOnce(self._single_step, donate=(0,))
+        self.evaluate = CompiledOnce(self._single_evaluation)
+        self.mark = CompiledOnce(_mark_unfinite, donate=(0,))
 
     def numbers(self, hyperparameters: Mapping[str, float]) -> dict[str, Any]:
         """Hyperparameters as the programs take them."""
