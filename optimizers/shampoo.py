@@ -10,6 +10,8 @@ from optimizers.leafwise import Scalar, Slots, leafwise, zeros
 
 LARGEST_AXIS = 512
 """An axis longer than this gets no preconditioner (its matrix would have over 2^18 entries)."""
+ITERATIONS = 40
+"""Most iterations of a root; a condition of 1e4 takes 14."""
 
 
 def shampoo(
@@ -17,21 +19,23 @@ def shampoo(
 ) -> optax.GradientTransformation:
     """Shampoo, preconditioners refreshed at every step, momentum over the preconditioned step.
 
-        L <- L + G G^T,  L_0 = epsilon I
-        R <- R + G^T G,  R_0 = epsilon I
-        D = L^(-1/4) G R^(-1/4)
+        L <- L + G G^T,  L_0 = 0;  R <- R + G^T G,  R_0 = 0
+        D = (L + epsilon |L|_F I)^(-1/4) G (R + epsilon |R|_F I)^(-1/4)
         v <- gamma v + D,  v_0 = 0;  W <- W - eta v
-        arrays of rank 0 and 1:  h <- h + g^2,  h_0 = epsilon;  D = g / sqrt(h)
+        arrays of rank 0 and 1:  h <- h + g^2,  h_0 = 0;  D = g / sqrt(h + epsilon max(h))
 
     gamma = ``momentum``. An array of rank two or more is the matrix [all other axes, last axis].
     An axis longer than 512 has no preconditioner; the other side then takes the power -1/2, and
-    an array with two such axes is treated entrywise. Roots come from a symmetric
-    eigendecomposition, eigenvalues floored at epsilon, which is their least exact value.
-    One step costs two eigendecompositions a matrix.
+    an array with two such axes is treated entrywise. Roots come from matrix products alone
+    (coupled Newton iteration), which pack and suit accelerators; the ridge bounds the condition
+    by 1 / epsilon: at 1e-4 a float32 root is right to 4e-5, at 1e-6 to 3e-3.
 
-    Compared: Optax and PyTorch have none. Distributed Shampoo adds moving averages, grafting of
-    the step's length, blocking and rare refreshes; this is the rule of the paper.
-    Reference: Gupta, Koren and Singer 2018 (arXiv 1802.09568), algorithm 1.
+    Compared: Optax and PyTorch have none. Gupta et al. start L and R at epsilon I, so that their
+    epsilon depends on the gradient's scale; Anil et al., like here, add a ridge relative to the
+    largest eigenvalue (here to the norm). Distributed Shampoo adds averages, grafting of the
+    step's length, blocking and rare refreshes.
+    Reference: Gupta, Koren and Singer 2018 (arXiv 1802.09568), algorithm 1; Anil et al. 2020
+    (arXiv 2002.09018); Guo and Higham 2006 (the root).
     """
 
     def step(t: jax.Array, g: jax.Array, _: jax.Array, slots: Slots) -> tuple[jax.Array, Slots]:
@@ -47,24 +51,50 @@ def _precondition(g: jax.Array, slots: Slots, epsilon: Scalar) -> tuple[jax.Arra
     """(D, grown statistics): the preconditioned gradient of one array."""
     if "h" in slots:
         h = slots["h"] + g * g
-        return g / jnp.sqrt(h + epsilon), {"h": h}
+        ridged = h + epsilon * jnp.max(h)
+        return g / jnp.sqrt(jnp.where(ridged > 0, ridged, 1.0)), {"h": h}
     statistics = {}
-    power = -0.25 if {"l", "r"} <= set(slots) else -0.5
+    root = 4 if {"l", "r"} <= set(slots) else 2
     matrix = direction = _matrix(g)
     if "l" in slots:
         statistics["l"] = slots["l"] + matrix @ matrix.T
-        direction = matrix_power(statistics["l"], power, epsilon) @ direction
+        direction = inverse_root(statistics["l"], root, epsilon) @ direction
     if "r" in slots:
         statistics["r"] = slots["r"] + matrix.T @ matrix
-        direction = direction @ matrix_power(statistics["r"], power, epsilon)
+        direction = direction @ inverse_root(statistics["r"], root, epsilon)
     return direction.reshape(g.shape), statistics
 
 
-def matrix_power(statistics: jax.Array, power: float, epsilon: Scalar) -> jax.Array:
-    """(S + epsilon I)^power of a positive semi-definite S, shape [n, n], power below 0."""
-    values, vectors = jnp.linalg.eigh(statistics)
-    roots = (jnp.maximum(values, 0.0) + epsilon) ** power
-    return (vectors * roots[None, :]) @ vectors.T
+def inverse_root(statistics: jax.Array, root: int, epsilon: Scalar) -> jax.Array:
+    """(S + epsilon |S|_F I)^(-1/root) of a positive semi-definite S [n, n]; root 2 or 4.
+
+    Coupled Newton iteration: X_0 = z^(1/p) I and M_0 = z A with z = (1 + p) / (2 |A|_F), then
+    T = ((p + 1) I - M) / p, X <- X T, M <- T^p M, until M is I to rounding. Where S is 0 the
+    result is the identity (there is nothing to precondition).
+    """
+    size = statistics.shape[0]
+    identity = jnp.eye(size, dtype=statistics.dtype)
+    norm = jnp.linalg.norm(statistics)
+    empty = norm == 0
+    ridged = jnp.where(empty, identity, statistics + epsilon * norm * identity)
+    scale = (1 + root) / (2 * jnp.linalg.norm(ridged))
+    tolerance = size * jnp.finfo(statistics.dtype).eps
+
+    def unfinished(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        number, _, m = carry
+        return (number < ITERATIONS) & (jnp.max(jnp.abs(m - identity)) > tolerance)
+
+    def iterate(
+        carry: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        number, x, m = carry
+        factor = ((root + 1) * identity - m) / root
+        power = factor @ factor
+        power = power @ power if root == 4 else power
+        return number + 1, x @ factor, power @ m
+
+    first = (jnp.zeros([], jnp.int32), identity * scale ** (1 / root), ridged * scale)
+    return jax.lax.while_loop(unfinished, iterate, first)[1]
 
 
 def _matrix(array: jax.Array) -> jax.Array:
@@ -73,7 +103,7 @@ def _matrix(array: jax.Array) -> jax.Array:
 
 
 def _start(parameter: jax.Array) -> Slots:
-    """Slots of zeros; epsilon is added when a root is taken, so that it may change."""
+    """Slots of zeros: v, and the preconditioners of the axes that have one, else h."""
     slots = zeros("v")(parameter)
     if parameter.ndim >= 2:
         sizes = dict(zip("lr", _matrix(parameter).shape, strict=True))

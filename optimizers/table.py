@@ -61,7 +61,7 @@ _RHO = Hyperparameter(
     space={"type": "real", "low": 0.9, "high": 0.9999, "scale": "reverse_log"},
     meaning=_SQUARES, searched_from=PLENTY,
 )  # fmt: skip
-_ADAM = (_rate(1e-5, 1e-1), *_BETAS, _epsilon(1e-8))
+_ADAM = (_rate(1e-4, 3e-1), *_BETAS, _epsilon(1e-8))
 _ADAMW = (*_ADAM, _weight_decay(5e-3, 1.0, default=1e-2))
 _PLAIN = _rate(1e-3, 10.0)
 
@@ -92,7 +92,7 @@ _FIRST_ORDER = (
 _ADAPTIVE = (
     Optimizer(
         "rmsprop", "optimizers.rmsprop:rmsprop",
-        (_rate(1e-5, 1e-1), _decay("momentum", 0.9, 0.5, 0.99, "decay of the step buffer", SOME),
+        (_rate(1e-4, 1.0), _decay("momentum", 0.9, 0.5, 0.99, "decay of the step buffer", SOME),
          _RHO, _epsilon(1e-8)),
         "v0 = 1; m = gamma m + eta g / sqrt(v + epsilon); theta -= m",
     ),
@@ -122,7 +122,7 @@ _ADAPTIVE = (
     ),
     Optimizer(
         "cs231n_rmsprop", "optimizers.cs231n:cs231n_rmsprop",
-        (_rate(1e-5, 1e-1), _RHO, _epsilon(1e-8)),
+        (_rate(1e-4, 3e-1), _RHO, _epsilon(1e-8)),
         "c = rho c + (1 - rho) g^2; x -= eta g / (sqrt(c) + epsilon)",
     ),
     Optimizer(
@@ -149,7 +149,7 @@ _RECENT = (
     ),
     Optimizer(
         "lion", "optimizers.lion:lion",
-        (_rate(1e-6, 1e-2), _BETA1, _decay("beta2", 0.99, 0.9, 0.999, _GRADIENT, PLENTY),
+        (_rate(1e-5, 3e-2), _BETA1, _decay("beta2", 0.99, 0.9, 0.999, _GRADIENT, PLENTY),
          _weight_decay(1e-3, 10.0)),
         "theta -= eta (sign(beta1 m + (1 - beta1) g) + lambda theta)",
     ),
@@ -174,9 +174,9 @@ _RECENT = (
         "shampoo", "optimizers.shampoo:shampoo",
         (_rate(1e-4, 1.0), _MOMENTUM,
          Hyperparameter(
-            "epsilon", 1e-4, 0.0, 1e12, low_open=True,
-            space={"type": "real", "low": 1e-8, "high": 1e-1, "scale": "log"},
-            meaning="start of the preconditioners", searched_from=MANY)),
+            "epsilon", 1e-4, 1e-7, 1e6,
+            space={"type": "real", "low": 1e-6, "high": 1e-1, "scale": "log"},
+            meaning="ridge of a preconditioner over its norm", searched_from=MANY)),
         "W -= eta momentum of L^(-1/4) G R^(-1/4)",
     ),
 )  # fmt: skip
@@ -196,7 +196,7 @@ _SCHEDULE_FREE = (
     ),
     Optimizer(
         "schedule_free_adamw", "optimizers.schedule_free:schedule_free_adamw",
-        (_rate(1e-5, 1e-1), _SCHEDULE_FREE_BETA, _BETA2, _epsilon(1e-8),
+        (_rate(1e-4, 1.0), _SCHEDULE_FREE_BETA, _BETA2, _epsilon(1e-8),
          _weight_decay(5e-3, 1.0)),
         "AdamW without momentum on z, gradients at y, evaluation at x",
         evaluation_params="optimizers.schedule_free:evaluation_params",

@@ -243,25 +243,24 @@ def muon(
         yield w
 
 
-def _root(matrix: Array, power: float) -> Array:
-    values, vectors = np.linalg.eigh(matrix)
-    return vectors @ np.diag(values**power) @ vectors.T
+def _root(matrix: Array, epsilon: float) -> Array:
+    """Inverse fourth root, by eigenvalues, of the matrix and its ridge."""
+    values, vectors = np.linalg.eigh(
+        matrix + epsilon * np.linalg.norm(matrix) * np.eye(len(matrix))
+    )
+    return vectors @ np.diag(values**-0.25) @ vectors.T
 
 
 def shampoo(w: Array, gradients: Array, rates: Array, momentum: float, epsilon: float) -> Path:
-    v = np.zeros_like(w)
-    h = np.full_like(w, epsilon)
-    shape = (-1, w.shape[-1])
-    left = epsilon * np.eye(w.reshape(shape).shape[0])
-    right = epsilon * np.eye(w.shape[-1])
+    v, h, left, right = np.zeros_like(w), 0.0, 0.0, 0.0
     for g, eta in zip(gradients, rates, strict=True):
         if w.ndim < 2:
             h = h + g**2
-            direction = g / np.sqrt(h)
+            direction = g / np.sqrt(h + epsilon * np.max(h))
         else:
-            matrix = g.reshape(shape)
+            matrix = g.reshape(-1, w.shape[-1])
             left, right = left + matrix @ matrix.T, right + matrix.T @ matrix
-            direction = (_root(left, -0.25) @ matrix @ _root(right, -0.25)).reshape(w.shape)
+            direction = (_root(left, epsilon) @ matrix @ _root(right, epsilon)).reshape(w.shape)
         v = momentum * v + direction
         w = w - eta * v
         yield w

@@ -32,9 +32,6 @@ VALUES = {
     "damping": (1e-3, 1e-1),
     "tolerance": (1e-2, 1e-1),
 }
-# Eigenvalues of Shampoo's statistics lie between epsilon and about 1e3 here, and eigh's error is
-# 1e-16 times the largest: a smaller epsilon would measure LAPACK, not the rule.
-OVERRIDES = {"shampoo": {"epsilon": (1.0, 2.0)}}
 SHAPES = {"bias": (5,), "conv": (1, 2, 3, 4), "kernel": (3, 2)}
 MATRIX_RULES = ("muon", "shampoo", "adafactor", "lamb", "lars")
 """Rules that mix the entries of an array: errors are relative to the array's largest entry."""
@@ -46,9 +43,8 @@ against the new gradient, schedule-free y against z), measured at up to 3e-5 ove
 
 def hyperparameters(name: str, which: int) -> dict[str, float]:
     """Every number is one that float32 holds exactly, so that both precisions get the same."""
-    values = VALUES | OVERRIDES.get(name, {})
     rows = OPTIMIZERS[name].hyperparameters
-    return {row.name: float(np.float32(values[row.name][which])) for row in rows}
+    return {row.name: float(np.float32(VALUES[row.name][which])) for row in rows}
 
 
 @functools.cache
