@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,12 +19,13 @@ PLAIN_SECONDS = 15.0
 def shown_progress(study: Study) -> Iterator[Callable[[Any], None]]:
     """An observer for `run_study`: a live bar on a terminal, a line now and then elsewhere."""
     sizes = study.batch_sizes
-    print(f"{study.name}: {study.question}")
-    print(
+    width = shutil.get_terminal_size().columns
+    print(textwrap.fill(f"{study.name}: {study.question}", width))
+    what = (
         f"{len(sizes)} batch sizes from {sizes[0]} to {sizes[-1]}, {study.trials} trials each, "
-        f"{study.optimizer} on {study.workload.name}",
-        flush=True,
+        f"{study.optimizer} on {study.workload.name}"
     )
+    print(textwrap.fill(what, width), flush=True)
     if sys.stdout.isatty():
         yield from _bar()
     else:

@@ -30,8 +30,8 @@ SMOKE = dataclasses.replace(
     STUDY,
     name="fashion_mnist_cnn-smoke",
     batch_sizes=(32, 128, 512),
-    step_budget=40,
-    example_budget=4096,
+    step_budget=20,
+    example_budget=2048,
     trials=2,
     # 5,000 validation images cost as much as thirty steps at B = 64, so evaluate at 1, 2, 4, ...
     evaluation_spacing=1.0,
