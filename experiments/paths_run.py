@@ -18,8 +18,9 @@ import optax
 import polars as pl
 
 from experiments.paths import PATHS_FILE, Paths, Surface
-from experiments.records.files import check_writable, disk_errors, write_whole
-from experiments.records.schema import SCHEMA_VERSION
+from experiments.records.comparisons import is_comparison
+from experiments.records.files import RecordError, check_writable, disk_errors, write_whole
+from experiments.records.schema import SCHEMA_VERSION, STUDY_FILE
 from experiments.training.compilation import enable_compilation_cache
 from optimizers import OPTIMIZERS
 from optimizers.base import resolve
@@ -32,10 +33,12 @@ def run_paths(paths: Paths, folder: Path | str) -> Path:
     """Walk all paths and write their record into ``folder``.
 
     Raises:
-      RecordError: the folder cannot be written.
+      RecordError: the folder cannot be written, or holds a study or a comparison.
     """
     folder = Path(folder)
     check_writable(folder)
+    if (folder / STUDY_FILE).exists() or is_comparison(folder):
+        raise RecordError(f"the folder {folder} holds another record: choose another folder")
     enable_compilation_cache()
     tables = [
         walked(paths, surface, optimizer)
@@ -58,9 +61,7 @@ def walked(paths: Paths, surface: Surface, optimizer: str) -> pl.DataFrame:
     rates = np.asarray(paths.rates, np.float32)
     fixed = paths.hyperparameters(optimizer)
     walk = jax.jit(jax.vmap(lambda rate: _walk(surface, optimizer, fixed, rate, paths.steps)))
-    found = walk(rates)
-    points: np.ndarray = np.asarray(found[0])
-    heights: np.ndarray = np.asarray(found[1])
+    points, heights = map(np.asarray, walk(rates))
     # A path that leaves the numbers is never the best.
     means = np.where(np.isfinite(heights).all(axis=1), heights.mean(axis=1), np.inf)
     best = int(np.argmin(means))
@@ -111,5 +112,4 @@ def _walk(
         return (optax.apply_updates(params, updates), state), (seen["point"], height(seen))
 
     start = {"point": jnp.asarray(surface.start, jnp.float32)}
-    _, (points, heights) = jax.lax.scan(step, (start, rule.init(start)), None, length=steps + 1)
-    return points, heights
+    return jax.lax.scan(step, (start, rule.init(start)), None, length=steps + 1)[1]
