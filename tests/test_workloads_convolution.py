@@ -124,3 +124,17 @@ def test_max_pool_equals_reduce_window(size):
     assert np.array_equal(max_pool_2x2(x), window(x))
     gradient = jax.grad(lambda x, f: jnp.sum(jnp.sin(f(x))))
     np.testing.assert_allclose(gradient(x, max_pool_2x2), gradient(x, window), rtol=1e-6)
+
+
+def test_other_devices_get_the_usual_gradients():
+    """Lowered, not run, for a GPU: the layouts that jax's own differentiation writes."""
+    x, kernel = arrays((2, 6, 6, 3), (3, 3, 3, 4))
+
+    def layouts(conv):
+        gradient = jax.jit(jax.grad(lambda x, k: jnp.sum(conv(x, k) ** 2), argnums=(0, 1)))
+        text = gradient.trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
+        lines = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+        return sorted(line.split("dim_numbers = ")[1].split(", window")[0] for line in lines)
+
+    usual = layouts(lambda x, k: direct(x, k, (1, 1), "SAME"))
+    assert layouts(convolve) == usual and len(set(usual)) == 3
