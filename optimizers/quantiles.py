@@ -1,4 +1,4 @@
-"""Percentiles of a stream of norms in a state of fixed size, for adaptive clipping.
+"""Percentiles of a stream of norms (not negative) in a state of fixed size, for adaptive clipping.
 
 A percentile p of n numbers x_(0) <= ... <= x_(n-1) is NumPy's linear one: with
 r = p/100 (n - 1), it is x_(floor r) plus (r - floor r) of the way to x_(ceil r).
@@ -27,7 +27,8 @@ class Histogram(NamedTuple):
 
     Attributes:
       counts: shape (4096,), int32.
-      least, most: shape (), float32: the exact extremes; infinite while empty.
+      least, most: shape (), float32: the exact extremes; the largest float and 0 while empty
+        (a state that is not finite would look like a divergence).
     """
 
     counts: jax.Array
@@ -37,8 +38,8 @@ class Histogram(NamedTuple):
 
 def empty_histogram() -> Histogram:
     """No numbers yet."""
-    infinity = jnp.asarray(jnp.inf, jnp.float32)
-    return Histogram(jnp.zeros(BINS, jnp.int32), infinity, -infinity)
+    largest = jnp.asarray(jnp.finfo(jnp.float32).max, jnp.float32)
+    return Histogram(jnp.zeros(BINS, jnp.int32), largest, jnp.zeros([], jnp.float32))
 
 
 def histogram_add(histogram: Histogram, value: jax.Array) -> Histogram:
@@ -83,7 +84,7 @@ class Window(NamedTuple):
     """The last numbers, newest first.
 
     Attributes:
-      values: shape (1024,), float32; +inf where there is none yet.
+      values: shape (1024,), float32; 0 where there is none yet.
       held: shape (), int32: how many there are, at most 1024.
     """
 
@@ -93,7 +94,7 @@ class Window(NamedTuple):
 
 def empty_window() -> Window:
     """No numbers yet."""
-    return Window(jnp.full(CAPACITY, jnp.inf, jnp.float32), jnp.zeros([], jnp.int32))
+    return Window(jnp.zeros(CAPACITY, jnp.float32), jnp.zeros([], jnp.int32))
 
 
 def window_add(window: Window, value: jax.Array) -> Window:

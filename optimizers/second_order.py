@@ -77,9 +77,28 @@ def lbfgs(learning_rate: Scalar) -> optax.GradientTransformationExtraArgs:
             gradients, state.inner, params, value=value, grad=gradients, value_fn=value_fn
         )
         trials = inner[-1].info.num_linesearch_steps.astype(jnp.int32)
-        return updates, CountedState(state.function_evaluations + 1 + trials, inner)
+        count = state.function_evaluations + 1 + trials
+        return updates, CountedState(count, _finite_report(inner))
 
-    return _counted(rule.init, update)
+    def init(params: optax.Params) -> Any:
+        *direction, search = rule.init(params)
+        # Read by no one: the value is an argument of every update.
+        return _finite_report((*direction, search._replace(value=jnp.zeros_like(search.value))))
+
+    return _counted(init, update)
+
+
+def _finite_report(inner: Any) -> Any:
+    """The state with the line search's report finite, so that only divergence is not.
+
+    Optax reports an infinite error before the first search and after one that found nothing.
+    """
+    *direction, search = inner
+    info = search.info._replace(
+        decrease_error=jnp.nan_to_num(search.info.decrease_error),
+        curvature_error=jnp.nan_to_num(search.info.curvature_error),
+    )
+    return (*direction, search._replace(info=info))
 
 
 def newton(learning_rate: Scalar, damping: Scalar) -> optax.GradientTransformationExtraArgs:

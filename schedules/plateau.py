@@ -25,7 +25,7 @@ class PlateauState(NamedTuple):
     Attributes:
       multiplier: shape (), float32, of the rate; 1 at the start.
       best: shape (), float32, best value so far, as a loss (negated where larger is better);
-        +inf at the start.
+        the largest float at the start (a state that is not finite would look like a divergence).
       since: shape (), int32, the step of the best value or of the last cut, if that is later.
     """
 
@@ -37,7 +37,9 @@ class PlateauState(NamedTuple):
 def start() -> PlateauState:
     """No value seen, multiplier 1."""
     return PlateauState(
-        jnp.ones([], jnp.float32), jnp.asarray(jnp.inf, jnp.float32), jnp.zeros([], jnp.int32)
+        jnp.ones([], jnp.float32),
+        jnp.asarray(jnp.finfo(jnp.float32).max, jnp.float32),
+        jnp.zeros([], jnp.int32),
     )
 
 

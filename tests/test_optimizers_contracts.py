@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 import pytest
 from optimizers_twins import TWINS
 
-from optimizers import OPTIMIZERS
+from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 
 STEPS = 20
 NAMES = [name for name, optimizer in OPTIMIZERS.items() if not optimizer.needs_loss]
@@ -164,6 +164,23 @@ def test_dtypes_are_kept(name, dtype):
     assert {kind for _, kind in kinds} <= {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}
 
 
+def assert_finite(tree, name):
+    """The engine takes a state that is not finite for a divergence."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        assert np.all(np.isfinite(leaf)), f"{name}{jax.tree_util.keystr(path)}"
+
+
+def test_states_are_finite_before_the_first_step():
+    params = as_dtype(problem()[0], jnp.float32)
+    for table in (OPTIMIZERS, CLIPPINGS):
+        for name, row in table.items():
+            hp = {h.name: 1.0 if h.default is None else h.default for h in row.hyperparameters}
+            assert_finite(row.transformation(hp).init(params), name)
+    for name, row in AVERAGINGS.items():
+        hp = {h.name: h.default for h in row.hyperparameters}
+        assert_finite(row.functions(hp).init(params), name)
+
+
 def test_states_survive_a_checkpoint_bit_for_bit(tmp_path):
     params = as_dtype(problem()[0], jnp.float32)
 
@@ -177,6 +194,8 @@ def test_states_survive_a_checkpoint_bit_for_bit(tmp_path):
         return states
 
     states = states_after_a_step(params)
+    for name, state in states.items():
+        assert_finite(state, name)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "states", states)
         checkpointer.wait_until_finished()
