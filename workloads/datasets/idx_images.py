@@ -103,11 +103,15 @@ def _from_given_folder(spec: IdxImages, folder: Path) -> tuple[Arrays, str]:
     )
 
 
+def _system_folders(spec: IdxImages) -> tuple[Path, ...]:
+    return tuple(map(Path, spec.folders))
+
+
 def _from_known_places(spec: IdxImages) -> Arrays:
     """From system folders, the user's cache, TFDS; in this order."""
     from workloads.datasets import tfds_images
 
-    for folder in (*map(Path, spec.folders), cache_folder() / spec.name):
+    for folder in (*_system_folders(spec), cache_folder() / spec.name):
         if files := find_files(spec, folder):
             return read_files(spec, files)
     if tfds_images.is_prepared(spec.name, None):
