@@ -118,7 +118,7 @@ def test_the_readmes_rooms_exist():
 
 
 def test_the_readmes_table_is_the_figures():
-    """Table, figure and CSV come from one run: scripts elsewhere copy all three."""
+    """Table, figure and CSV come from one run: the CSV is the report's, beside its figure."""
     text = next(text for text in blocks(README, "text") if text.startswith(" batch"))
     shown = [line.split() for line in text.splitlines() if re.match(r" +\d", line)]
     table = (ROOT / "docs" / "images" / "steps_to_result.csv").read_text()
