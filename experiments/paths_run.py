@@ -70,7 +70,7 @@ def walked(paths: Paths, surface: Surface, optimizer: str) -> pl.DataFrame:
         {
             "surface": [surface.name] * len(steps),
             "optimizer": [optimizer] * len(steps),
-            "learning_rate": np.full(len(steps), rates[best], np.float64),
+            "learning_rate": np.full(len(steps), paths.rates[best]),
             "step": steps,
             "x": points[best, :, 0].astype(np.float64),
             "y": points[best, :, 1].astype(np.float64),
