@@ -147,6 +147,9 @@ def test_the_readmes_python_runs(tmp_path):
     folder = tmp_path / "runs" / "quickstart-smoke"
     assert str(Path("runs/quickstart-smoke/report/index.html")) in printed
     assert (folder / "report" / "index.html").stat().st_size > 100_000
+    figures = {path.stem for path in (folder / "report" / "figures").glob("*.png")}
+    explained = (ROOT / "docs" / "reading_the_report.md").read_text()
+    assert figures == set(re.findall(r"^\| `(\w+)` \|", explained, re.MULTILINE))
     record = read(folder)
     complete = record.trials.filter(status="COMPLETE")
     rows = record.evaluations.join(complete, on=["batch_size", "seed", "trial"], how="semi")
