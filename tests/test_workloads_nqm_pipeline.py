@@ -91,7 +91,7 @@ def monte_carlo_steps(rates, grid, batch_size, goal, repeats):
 
 
 def test_steps_to_result_lie_in_the_interval_of_an_independent_monte_carlo(tmp_path):
-    goal, steps, trials = 0.05, 120, 12
+    goal, steps, trials = 0.08, 120, 12
     batch_sizes = (2, 8, 32)
     study, record = record_of(
         tmp_path,
