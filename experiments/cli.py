@@ -11,9 +11,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-LISTED = ("workloads", "optimizers", "schedules", "studies")
+if TYPE_CHECKING:
+    from experiments.study import Study
+
+LISTED = ("workloads", "optimizers", "clippings", "schedules", "studies")
 EXECUTIONS = ("auto", "loop", "scan", "packed")
 
 
@@ -62,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="these only"
     )
     run.add_argument("--optimizer", metavar="NAME", help="another optimizer, its own search space")
+    run.add_argument("--clipping", metavar="NAME", help="of the gradient, its own search space")
     run.add_argument(
         "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
     )
@@ -134,6 +138,10 @@ def _rows(kind: str) -> list[tuple[str, str]]:
         from optimizers import OPTIMIZERS
 
         return [(name, row.summary) for name, row in OPTIMIZERS.items()]
+    if kind == "clippings":
+        from optimizers import CLIPPINGS
+
+        return [(name, row.summary) for name, row in CLIPPINGS.items()]
     if kind == "schedules":
         from schedules import SCHEDULES
 
@@ -159,14 +167,12 @@ def _sign(direction: str) -> str:
 
 
 def chosen_study(options: argparse.Namespace) -> Any:
-    """The study or comparison that ``run`` was asked for, with the options' changes."""
+    """The study, comparison or paths that ``run`` was asked for, with the options' changes."""
     import dataclasses
 
     from experiments import studies
     from experiments.comparison import Comparison
     from experiments.paths import Paths
-    from optimizers import OPTIMIZERS
-    from workloads.base import unknown_name
 
     study = studies.get(options.study, smoke=options.smoke)
     changes: dict[str, Any] = {}
@@ -177,30 +183,68 @@ def chosen_study(options: argparse.Namespace) -> Any:
     if options.batch_sizes is not None:
         changes["batch_sizes"] = tuple(options.batch_sizes)
     if isinstance(study, Paths):
-        given = [name for name in ("seed", "trials", "batch_sizes", "optimizer")
-                 if getattr(options, name) is not None]  # fmt: skip
-        if given:
-            option = given[0].replace("_", "-")
-            raise ValueError(f"--{option} has no place in {study.name}, which trains nothing")
+        _refuse(options, ("seed", "trials", "batch_sizes", "optimizer", "clipping"), study.name)
         return study
     if isinstance(study, Comparison):
-        if options.optimizer is not None:
-            raise ValueError(
-                f"--optimizer has no place in the comparison {study.name}, which runs "
-                f"{', '.join(study.studies)}"
-            )
+        _refuse(options, ("optimizer", "clipping"), study.name)
         return study.changed(**changes)
-    if options.optimizer is not None and options.optimizer != study.optimizer:
-        if options.optimizer not in OPTIMIZERS:
-            raise unknown_name("optimizer", options.optimizer, OPTIMIZERS)
-        own = {row.name for row in OPTIMIZERS[study.optimizer].hyperparameters}
-        changes |= {
-            "name": f"{study.name}-{options.optimizer}",
-            "optimizer": options.optimizer,
-            "space": None,
-            "fixed": {name: value for name, value in study.fixed.items() if name not in own},
-        }
-    return dataclasses.replace(study, **changes)
+    study = dataclasses.replace(study, **changes)
+    if options.optimizer is not None:
+        study = _with_optimizer(study, options.optimizer)
+    return study if options.clipping is None else _with_clipping(study, options.clipping)
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], study: str) -> None:
+    """ValueError where an option was given that cannot change this kind of study."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} has no place in {study}")
+
+
+def _with_optimizer(study: Study, name: str) -> Study:
+    """The study with another optimizer in its own search space."""
+    import dataclasses
+
+    from optimizers import OPTIMIZERS
+    from workloads.base import unknown_name
+
+    if name == study.optimizer:
+        return study
+    if name not in OPTIMIZERS:
+        raise unknown_name("optimizer", name, OPTIMIZERS)
+    own = {row.name for row in OPTIMIZERS[study.optimizer].hyperparameters}
+    return dataclasses.replace(
+        study,
+        name=f"{study.name}-{name}",
+        optimizer=name,
+        space=None,
+        fixed={field: value for field, value in study.fixed.items() if field not in own},
+    )
+
+
+def _with_clipping(study: Study, name: str) -> Study:
+    """The study with another clipping in its own search space; the rest of the space stays."""
+    import dataclasses
+
+    from experiments.space import from_json
+    from optimizers import CLIPPINGS
+    from workloads.base import unknown_name
+
+    if name == study.clipping:
+        return study
+    if name not in CLIPPINGS:
+        raise unknown_name("clipping", name, CLIPPINGS)
+    own = {row.name for row in CLIPPINGS[study.clipping].hyperparameters}
+    kept = {field: found for field, found in (study.space or {}).items() if field not in own}
+    rows = CLIPPINGS[name].hyperparameters
+    added = {row.name: from_json(row.space) for row in rows if row.space}
+    return dataclasses.replace(
+        study,
+        name=f"{study.name}-{name}",
+        clipping=name,
+        space={**kept, **added},
+        fixed={field: value for field, value in study.fixed.items() if field not in own},
+    )
 
 
 def run_command(options: argparse.Namespace) -> int:

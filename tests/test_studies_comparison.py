@@ -198,7 +198,7 @@ def test_the_command_runs_a_comparison_from_a_file(tmp_path, monkeypatch, capsys
     assert read(tmp_path / "runs" / "mine" / "momentum").trials.height == 2
     capsys.readouterr()
     assert main(["run", "mine.py", "--optimizer", "adam"]) == 2
-    assert "--optimizer has no place in the comparison mine" in capsys.readouterr().err
+    assert "--optimizer has no place in mine" in capsys.readouterr().err
 
 
 def test_optimizers_digits_is_what_it_says():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import jax
@@ -10,9 +11,17 @@ import numpy as np
 import polars as pl
 import pytest
 from engine_factory import resident_digits, same_bits, tiny_program, tiny_study, tiny_trial, train
+from records_factory import SPACE, make_record, make_study
 
+from experiments.analysis.findings import EdgeOptimum, MostlyClipped
+from experiments.analysis.summary import summarise
+from experiments.cli import build_parser, chosen_study
 from experiments.records.store import read
+from experiments.report.facts import facts
+from experiments.report.tables import hyperparameter_table
 from experiments.run import run_study
+from experiments.space import Real
+from experiments.studies import get
 from experiments.training.program import Program
 from experiments.training.randomness import trial_keys
 from experiments.training.step import gather, init_state, make_step
@@ -194,3 +203,48 @@ def test_a_record_from_before_there_was_clipping_is_read_and_resumed(tmp_path):
 def test_what_a_clipping_cannot_be_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny_study(**changes)
+
+
+def test_the_command_line_puts_a_clipping_into_a_study():
+    options = build_parser().parse_args(["run", "quickstart", "--clipping", "agc"])
+    plain, clipped = get("quickstart"), chosen_study(options)
+    assert clipped.name == "quickstart-agc" and clipped.clipping == "agc"
+    assert clipped.space == {**plain.space, "clip_ratio": Real(1e-2, 0.16, "log")}
+    again = ["run", "quickstart", "--clipping", "glob", "--trials", "3"]
+    with pytest.raises(ValueError, match="clipping 'glob' is unknown"):
+        chosen_study(build_parser().parse_args(again))
+
+
+def clipped_summary(share, threshold=(0.1, 1.0)):
+    """The summary of a made-up study whose every trial was clipped at this share of its steps."""
+    low, high = threshold
+    space = {**SPACE, "clip_threshold": Real(low, high, "log")}
+    study = dataclasses.replace(make_study((4, 64), trials=6), clipping="global_norm", space=space)
+    record = make_record(study)
+    trials = record.trials.with_columns(
+        clipped_share=pl.lit(share), clip_threshold=pl.lit(0.999 * high)
+    )
+    return summarise(dataclasses.replace(record, trials=trials))
+
+
+def test_the_verdict_warns_where_more_than_half_of_the_steps_are_clipped():
+    warned = clipped_summary(0.8).verdict.findings
+    sentences = [found.sentence for found in warned if isinstance(found, MostlyClipped)]
+    assert len(sentences) == 1 and "batch sizes 4 and 64 (at most 80%)" in sentences[0]
+    calm = clipped_summary(0.5).verdict.findings
+    assert not any(isinstance(found, MostlyClipped) for found in calm)
+
+
+def test_a_threshold_at_the_edge_is_widened_within_its_legal_interval():
+    found = clipped_summary(0.1, (1.0, 1e12)).verdict.findings
+    edges = [f for f in found if isinstance(f, EdgeOptimum) and f.hyperparameter != "momentum"]
+    edge = next(f for f in edges if f.hyperparameter == "clip_threshold")
+    assert edge.proposed is None  # the legal limit already
+
+
+def test_the_page_says_how_it_was_clipped_and_how_often():
+    summary = clipped_summary(0.25)
+    assert ("Clipping", "global norm") in facts(summary)
+    table = hyperparameter_table(summary)
+    column = table.columns.index("clipped share")
+    assert [row[column] for row in table.rows] == ["0.25", "0.25"]

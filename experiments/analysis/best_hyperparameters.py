@@ -15,6 +15,7 @@ from experiments.analysis.steps_to_result import best_values, steps_to_result
 from workloads.base import Goal
 
 EFFECTIVE = "effective_learning_rate"
+CLIPPED = "clipped_share"
 
 
 def with_effective_rate(trials: pl.DataFrame) -> pl.DataFrame:
@@ -36,7 +37,8 @@ def best_trials(record: Record, goal: float | Goal | None = None) -> pl.DataFram
 
     Best is the trial of the steps to result; where the goal was not reached, the one with the
     best value. Columns: ``batch_size, seed, trial, reached, best_value, best_step,
-    train_steps``, then the hyperparameters and the effective learning rate.
+    train_steps``, then the hyperparameters, the effective learning rate and, where the study
+    clips, ``clipped_share``, the share of the trial's steps whose gradient was clipped.
     """
     goal = choose_goal(record, goal)
     return choose_best(record, goal, steps_to_result(record, goal), best_values(record, goal))
@@ -61,7 +63,7 @@ def choose_best(
         .select(*SEARCH, pl.coalesce("trial", "best_trial").alias("trial"), "reached")
     )
     trials = with_effective_rate(record.trials)
-    known = (*read_question(record).hyperparameters, EFFECTIVE)
+    known = (*read_question(record).hyperparameters, EFFECTIVE, CLIPPED)
     names = [name for name in known if name in trials.columns]
     return (
         chosen.join(values, on=TRIAL, how="left")

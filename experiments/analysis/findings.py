@@ -2,7 +2,8 @@
 
 Thresholds: the best trial within 5 % of either end of a searched range, on the range's own scale
 (ours); more than half of a search's trials infeasible (ours; the Tuning Playbook says "a very
-large fraction"); the best step in the first 10 % or the last 25 % of training (the Playbook's).
+large fraction"); the best step in the first 10 % or the last 25 % of training, more than half of
+the updates clipped (both the Playbook's).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 
 EDGE_SHARE = 0.05
 INFEASIBLE_SHARE = 0.5
+CLIPPED_SHARE = 0.5
 EARLY_SHARE, LATE_SHARE = 0.10, 0.75
 
 
@@ -122,7 +124,24 @@ class Unreached:
         )
 
 
-Finding = EdgeOptimum | MostlyInfeasible | BestStep | Shortfall | Unreached
+@dataclasses.dataclass(frozen=True)
+class MostlyClipped:
+    """Best trials more than half of whose steps were clipped."""
+
+    batch_sizes: tuple[int, ...]
+    shares: tuple[float, ...]
+
+    @property
+    def sentence(self) -> str:
+        """How many steps were clipped, and what that means."""
+        return (
+            f"More than {CLIPPED_SHARE:.0%} of the best trial's steps were clipped at "
+            f"{_listed(self.batch_sizes)} (at most {max(self.shares):.0%}); clipping then sets "
+            "the step's length: a lower learning rate or a higher threshold may do as well."
+        )
+
+
+Finding = EdgeOptimum | MostlyInfeasible | BestStep | Shortfall | Unreached | MostlyClipped
 
 
 def number(value: float) -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from experiments import space as spaces
 from experiments.analysis.findings import EdgeOptimum, Finding, Shortfall, Unreached, number
 from experiments.analysis.question import Question
-from optimizers import OPTIMIZERS
+from optimizers import CLIPPINGS, OPTIMIZERS
 from optimizers.base import Hyperparameter
 from schedules import SCHEDULES
 from schedules.base import Setting
@@ -102,6 +102,8 @@ def _legal(question: Question, name: str) -> tuple[tuple[float, bool], tuple[flo
         rows += OPTIMIZERS[question.optimizer].hyperparameters
     if question.schedule in SCHEDULES:
         rows += SCHEDULES[question.schedule].hyperparameters
+    if question.clipping in CLIPPINGS:
+        rows += CLIPPINGS[question.clipping].hyperparameters
     for row in rows:
         if row.name == name:
             opened = getattr(row, "low_open", False), getattr(row, "high_open", False)

@@ -56,6 +56,7 @@ class Question:
       space: the searched hyperparameters.
       fixed: the others, name -> value.
       hyperparameters: names of all hyperparameter columns of the trials table.
+      clipping: of the gradient; "none" too in records from before there was any.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Question:
     space: Mapping[str, spaces.Distribution]
     fixed: Mapping[str, float]
     hyperparameters: tuple[str, ...]
+    clipping: str = "none"
 
     @property
     def epoch_budget(self) -> float:
@@ -111,6 +113,7 @@ def read_question(record: Record) -> Question:
         space=space,
         fixed=fixed,
         hyperparameters=tuple(record.study.get("hyperparameters", (*space, *fixed))),
+        clipping=study.get("clipping", "none"),
     )
 
 

@@ -7,7 +7,9 @@ import dataclasses
 import polars as pl
 
 from experiments import space as spaces
+from experiments.analysis.best_hyperparameters import CLIPPED
 from experiments.analysis.findings import (
+    CLIPPED_SHARE,
     EARLY_SHARE,
     EDGE_SHARE,
     INFEASIBLE_SHARE,
@@ -15,6 +17,7 @@ from experiments.analysis.findings import (
     BestStep,
     EdgeOptimum,
     Finding,
+    MostlyClipped,
     MostlyInfeasible,
     Shortfall,
     Unreached,
@@ -49,6 +52,7 @@ def judge(question: Question, table: pl.DataFrame, best: pl.DataFrame) -> Verdic
         *unreached(table),
         *edge_optima(question, best),
         *mostly_infeasible(table),
+        *mostly_clipped(best),
         *best_steps(best),
     )
     return Verdict(findings, next_step(question, findings))
@@ -85,6 +89,14 @@ def mostly_infeasible(table: pl.DataFrame) -> list[MostlyInfeasible]:
     if rows.is_empty():
         return []
     return [MostlyInfeasible(_unique(rows), tuple(rows["share"].to_list()))]
+
+
+def mostly_clipped(best: pl.DataFrame) -> list[MostlyClipped]:
+    """Searches whose best trial was clipped at more than half of its steps."""
+    if CLIPPED not in best.columns:
+        return []
+    rows = best.filter(pl.col(CLIPPED) > CLIPPED_SHARE)
+    return [MostlyClipped(_unique(rows), tuple(rows[CLIPPED].to_list()))] if len(rows) else []
 
 
 def best_steps(best: pl.DataFrame) -> list[BestStep]:

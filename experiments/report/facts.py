@@ -22,6 +22,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("Workload", question.workload),
         ("Dataset", _dataset(study.get("dataset", {}), question)),
         ("Optimizer and schedule", f"{question.optimizer}, {question.schedule}"),
+        ("Clipping", "" if question.clipping == "none" else label(question.clipping)),
         ("Goal", goal_words(question)),
         ("Step budget", budget_words(question, "step")),
         ("Epoch budget", budget_words(question, "epoch")),

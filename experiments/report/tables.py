@@ -6,7 +6,7 @@ import dataclasses
 
 import polars as pl
 
-from experiments.analysis.best_hyperparameters import EFFECTIVE
+from experiments.analysis.best_hyperparameters import CLIPPED, EFFECTIVE
 from experiments.analysis.summary import Summary
 from experiments.report.answer import step_interval
 from experiments.report.words import label
@@ -76,7 +76,7 @@ def budget_table(summary: Summary) -> Table:
 def hyperparameter_table(summary: Summary) -> Table:
     """The best trial of every batch size."""
     best = summary.of_seed(summary.best)
-    names = [n for n in (*summary.question.space, EFFECTIVE) if n in best.columns]
+    names = [n for n in (*summary.question.space, EFFECTIVE, CLIPPED) if n in best.columns]
     columns = ["batch size", "trial", *(label(name) for name in names), "best value", "at step"]
     rows = []
     for row in best.sort("batch_size").iter_rows(named=True):
