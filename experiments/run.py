@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -116,7 +117,12 @@ def run_study(
             data = ResidentData.put(dataset.splits, study.train_evaluation_examples)
 
             def programs(norms: RecordNorms) -> Program:
-                return Program(study.config(norms), data, study.divergence_factor)
+                try:
+                    return Program(study.config(norms), data, study.divergence_factor)
+                except Exception as error:  # (a user's factory may raise anything)
+                    raise StudyError(
+                        f"workload {study.workload.name} cannot be built: {_in_one_line(error)}"
+                    ) from error
 
             plan, index = _plan(study, writer, searches, programs, execution, workers, observe)
             program = programs(plan.record_norms)
@@ -177,6 +183,12 @@ def _probe_trial(study: Study, batch_size: int, index: int) -> Trial:
     trial = study.trial(batch_size, study.seeds[0], index, dict.fromkeys(study.space, 0.25), "")
     calm = {**trial.hyperparameters, "learning_rate": 1e-6}
     return dataclasses.replace(trial, hyperparameters=calm, train_steps=1_000_000)
+
+
+def _in_one_line(error: Exception) -> str:
+    """Type and first line of an exception in a user's code."""
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first_line}"
 
 
 class _Coordinator:
@@ -312,8 +324,7 @@ class _Coordinator:
 
     def _fail(self, search: Search, population: Population, error: Exception) -> None:
         """An exception in a user's code: its trials are INCOMPLETE; go on only if asked."""
-        first_line = (str(error).strip().splitlines() or ["no message"])[0]
-        message = f"{type(error).__name__}: {first_line}"
+        message = _in_one_line(error)
         with self._changed:
             for trial in population.trials:
                 result = TrialResult(

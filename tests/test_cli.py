@@ -111,7 +111,9 @@ def test_a_folder_of_another_study_is_refused_and_unchanged(finished, study_file
     before = snapshot(finished)
     path = study_file("step_budget=61")
     assert main(["run", str(path), "--out", str(finished)]) == 2
-    assert "holds the record of study 'tiny'" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "holds the record of study 'tiny'" in said
+    assert "in step_budget: choose another folder" in said
     assert main(["run", str(study_file()), "--out", str(finished), "--no-resume"]) == 2
     assert "already holds a record" in capfd.readouterr().err
     assert snapshot(finished) == before

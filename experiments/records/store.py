@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["Record", "RecordError", "Writer", "read", "read_study"]
 
 Key = tuple[int, int, int]
+MAY_GROW = ("trials", "seeds", "batch_sizes", "train_steps", "question", "expected")
+"""Fields of a study that may change while its record stays the same study's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,11 +247,19 @@ def _merged(folder: Path, study: Mapping[str, Any], resume: bool) -> tuple[dict[
     if stored.get("identity") != new.get("identity"):
         raise RecordError(
             f"the folder {folder} holds the record of study {_name(stored)!r}, which differs "
-            f"from study {_name(new)!r} in more than trials, seeds and batch sizes: "
-            "choose another folder"
+            f"from study {_name(new)!r} in {_differences(stored, new)}: choose another folder"
         )
     merged = _grown(stored, new)
     return merged, merged != stored
+
+
+def _differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The fields that make two studies two, in words."""
+    old, asked = stored.get("study", {}), new.get("study", {})
+    fields = [k for k in {**old, **asked} if k not in MAY_GROW and old.get(k) != asked.get(k)]
+    if stored.get("dataset", {}).get("checksum") != new.get("dataset", {}).get("checksum"):
+        fields.append("the dataset's checksum")
+    return ", ".join(fields) or "train_steps or the version of the code"
 
 
 def _grown(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
