@@ -156,6 +156,11 @@ class Study:
             raise unknown_name("schedule", self.schedule, SCHEDULES)
         if self.clipping not in CLIPPINGS:
             raise unknown_name("clipping", self.clipping, CLIPPINGS)
+        if self.clipping != "none" and OPTIMIZERS[self.optimizer].needs_loss:
+            raise ValueError(
+                f"clipping must be none with {self.optimizer}, whose search along a line needs "
+                f"the gradient of the loss itself, got {self.clipping!r}"
+            )
         if self.workload.dataset not in DATASETS:
             raise unknown_name("dataset", self.workload.dataset, DATASETS)
         assert self.goal is not None

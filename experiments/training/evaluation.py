@@ -13,6 +13,7 @@ import numpy as np
 from experiments.study import TrialConfig
 from experiments.training.step import TrainState, all_finite, make_task
 from optimizers import OPTIMIZERS
+from optimizers.second_order import function_evaluations
 from workloads.base import resolve
 
 EVALUATION_BATCH = 1024
@@ -48,8 +49,9 @@ def make_evaluation(
     """``evaluate(state, hyperparameters, data) -> {"split/metric": [sum, count], "finite": bool}``.
 
     Dropout is off and batch statistics are the running ones. ``finite`` is false where a loss, a
-    parameter or the optimizer's state is not finite. With ``objective`` the trained objective
-    (label smoothing included) is the one metric.
+    parameter or the optimizer's state is not finite. Second-order rules add
+    ``function_evaluations``, all that they have made so far. With ``objective`` the trained
+    objective (label smoothing included) is the one metric.
     """
     task = make_task(config)
     optimizer = OPTIMIZERS[config.optimizer]
@@ -98,6 +100,9 @@ def make_evaluation(
                 results = jax.tree.map(lambda x: x.sum(0), jax.lax.map(one, data))
         measured = jnp.stack([pair[0] for pair in results.values()])
         finite = jnp.all(jnp.isfinite(measured)) & all_finite((state.params, state.opt_state))
+        if optimizer.needs_loss:
+            counted = function_evaluations(state.opt_state)
+            results["function_evaluations"] = counted.astype(jnp.float32)
         return {**results, "finite": finite}
 
     return evaluate

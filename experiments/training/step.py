@@ -18,6 +18,7 @@ from workloads.base import Losses, Model, resolve
 
 Hyperparameters = Mapping[str, jax.Array]
 Measurements = dict[str, jax.Array]
+Objective = Callable[[Any], tuple[jax.Array, Any]]
 
 
 class Clips(NamedTuple):
@@ -105,15 +106,15 @@ def make_step(
     ) -> tuple[TrainState, Measurements]:
         with jax.default_matmul_precision(config.precision.matmul):
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            loss, grads, model_state = _gradient(
-                task, state, hyperparameters, batch, key, axis_name
-            )
+            objective = _objective(task, state, hyperparameters, batch, key, axis_name)
+            loss, grads, model_state = _gradient(objective, state.params, axis_name)
             multiplier = schedule.multiplier(state.step, state.train_steps, hyperparameters)
             rate = hyperparameters["learning_rate"] * multiplier
             rule = optimizer.transformation({**hyperparameters, "learning_rate": rate})
             used, clips, clipped = _clip(config, state, hyperparameters, grads)
+            extra = {"value_fn": _value(objective, axis_name)} if optimizer.needs_loss else {}
             updates, opt_state = optax.with_extra_args_support(rule).update(
-                used, state.opt_state, state.params, value=loss
+                used, state.opt_state, state.params, value=loss, **extra
             )
             params = optax.apply_updates(state.params, updates)
         measurements = {"loss": loss, "learning_rate": rate, **clipped}
@@ -139,18 +140,20 @@ def make_step(
     return step
 
 
-def _gradient(
+def _total(x: jax.Array, axis_name: str | None) -> jax.Array:
+    """The sum over devices."""
+    return jax.lax.psum(x, axis_name) if axis_name else x
+
+
+def _objective(
     task: Task,
     state: TrainState,
     hyperparameters: Hyperparameters,
     batch: Mapping[str, jax.Array],
     key: jax.Array,
     axis_name: str | None,
-) -> tuple[jax.Array, Any, Any]:
-    """(mean loss, its gradient, new model state) over the global batch."""
-
-    def total(x: jax.Array) -> jax.Array:
-        return jax.lax.psum(x, axis_name) if axis_name else x
+) -> Objective:
+    """params -> (this device's share of the global batch's mean loss, new model state)."""
 
     def objective(params: Any) -> tuple[jax.Array, Any]:
         prepared = task.preprocess(batch, key, True)
@@ -164,11 +167,30 @@ def _gradient(
         )
         sums, counts = task.losses.objective(outputs, prepared, hyperparameters)
         # The count is the whole batch's, so shares of devices add up to the exact mean.
-        count = jax.lax.stop_gradient(total(jnp.sum(batch["weights"] * counts)))
+        count = jax.lax.stop_gradient(_total(jnp.sum(batch["weights"] * counts), axis_name))
         return jnp.sum(batch["weights"] * sums) / count, model_state
 
-    (loss, model_state), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-    return total(loss), jax.tree.map(total, grads), model_state
+    return objective
+
+
+def _gradient(
+    objective: Objective, params: Any, axis_name: str | None
+) -> tuple[jax.Array, Any, Any]:
+    """(mean loss, its gradient, new model state) over the global batch."""
+    (loss, model_state), grads = jax.value_and_grad(objective, has_aux=True)(params)
+    return (
+        _total(loss, axis_name),
+        jax.tree.map(lambda g: _total(g, axis_name), grads),
+        model_state,
+    )
+
+
+def _value(objective: Objective, axis_name: str | None) -> Callable[[Any], jax.Array]:
+    """params -> the mean loss, which rules with a line search or a Hessian differentiate."""
+    if axis_name:
+        # The derivative of a sum over devices counts every device once more.
+        raise ValueError("rules that need the loss (second order) train on one device")
+    return lambda params: objective(params)[0]
 
 
 def _clip(
