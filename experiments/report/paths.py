@@ -80,7 +80,7 @@ def paths_figure(
         "paths",
         "The paths of the optimizers",
         "Left: darker is lower, every shade covers the same area. Right: height above the minimum "
-        f"against the step, drawn down to {LOWEST:g}. Move the slider below the figure to walk.",
+        f"against the step, drawn down to {LOWEST:g}. Move the slider to walk.",
         alt.vconcat(*rows, spacing=26).resolve_scale(color="independent").add_params(slider),
         paths,
     )
@@ -107,7 +107,7 @@ def _map(
     grey = alt.Scale(range=["#5c6573", "#e7e9ed"], domain=[0, BANDS - 1])
     ground = (
         alt.Chart(values(shaded.select("x", "x2", "y", "y2", "band")))
-        .mark_rect(strokeWidth=0.7)  # without a stroke the page shines through the seams
+        .mark_rect(strokeWidth=1.2)  # without a stroke the page shines through the seams
         .encode(x=x, x2="x2:Q", y=y, y2="y2:Q",
                 fill=alt.Fill("band:Q", legend=None, scale=grey),
                 stroke=alt.Stroke("band:Q", legend=None, scale=grey))

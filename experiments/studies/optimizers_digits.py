@@ -5,7 +5,8 @@ Command:   batchscale run optimizers_digits
 Time:      less than ten minutes on two CPU cores, most of it compiling thirty programs.
 Expected:  at the smallest batch size little between them; at the largest, the whole training
            set, the adaptive and the orthogonalising rules ahead of plain SGD, as Zhang et al.
-           (2019) and Choi et al. (2019) find of equally tuned optimizers.
+           (2019) and Choi et al. (2019) find of equally tuned optimizers. (Measured: 13 steps for
+           Muon at batch size 1024, 34 to 38 for the Adam family, 60 Nesterov, 111 SGD.)
 
 Every optimizer gets the same number of COMPLETE trials at every batch size, in its own default
 search space for that number (the learning rate, the momentum or beta1, the weight decay where the
