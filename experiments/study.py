@@ -185,7 +185,7 @@ class Study:
                 )
         for field in ("step_budget", "example_budget", "trials"):
             _check_whole(field, getattr(self, field), 1)
-        _check_whole("train_evaluation_examples", self.train_evaluation_examples, 0)
+        _check_whole("train_evaluation_examples", self.train_evaluation_examples, 1)
         for seed in self.seeds:
             _check_whole("seeds", seed, 0)
         for batch_size, steps in self.train_steps.items():

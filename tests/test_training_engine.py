@@ -44,7 +44,6 @@ def hand_written_errors(trial, grid, program):
         program.numbers(trial.hyperparameters),
         np.int32(1),
         program.train,
-        program.evaluation,
     )
     theta = {k: np.asarray(v, np.float64) for k, v in _flat(state.params).items()}
     velocity = {k: np.zeros_like(v) for k, v in theta.items()}

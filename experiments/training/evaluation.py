@@ -44,7 +44,7 @@ def evaluation_data(
 
 
 def make_evaluation(
-    config: TrialConfig, objective: bool = False
+    config: TrialConfig,
 ) -> Callable[[TrainState, Mapping[str, jax.Array], Mapping[str, Any]], dict[str, jax.Array]]:
     """``evaluate(state, hyperparameters, data) -> {"split/metric": [sum, count], "finite": bool}``.
 
@@ -77,11 +77,7 @@ def make_evaluation(
             )
             shares = batch["split"].T * batch["weights"][None, :]  # [splits, E]
             results = {}
-            if objective:
-                measured = {"objective": task.losses.objective(outputs, prepared, hyperparameters)}
-            else:
-                measured = dict(task.losses.metrics(outputs, prepared))
-            for metric, (sums, counts) in measured.items():
+            for metric, (sums, counts) in task.losses.metrics(outputs, prepared).items():
                 for name, share in zip(SPLITS, shares, strict=True):
                     # A share of zero must silence a padded example whatever its loss.
                     kept = jnp.where(share > 0, share * sums, 0.0)

@@ -131,7 +131,6 @@ class Population:
             program.numbers(trial.hyperparameters),
             np.int32(trial.train_steps),
             program.train,
-            program.evaluation,
         )
 
     def _length(self) -> int:

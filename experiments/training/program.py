@@ -25,10 +25,12 @@ from experiments.training.step import (
     first_divergence,
     gather,
     init_state,
+    initial_loss,
     make_step,
 )
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
+INITIAL_LOSS_EXAMPLES = 256
 MAX_CHUNK_STEPS = 2048
 MAX_CHUNK_EXAMPLES = 1 << 16
 Splits = Mapping[str, Mapping[str, np.ndarray]]
@@ -58,8 +60,13 @@ class CompiledOnce:
     """``jax.jit`` for several threads: of the first calls with new shapes one compiles, the
     others wait for it. (jax alone would let each of them compile.)"""
 
-    def __init__(self, function: Callable[..., Any], donate: tuple[int, ...] = ()):
-        self._jitted = jax.jit(function, donate_argnums=donate)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        donate: tuple[int, ...] = (),
+        options: dict[str, Any] | None = None,
+    ):
+        self._jitted = jax.jit(function, donate_argnums=donate, compiler_options=options)
         self._compiled: set[Hashable] = set()
         self._locks: dict[Hashable, threading.Lock] = {}
 
@@ -108,7 +115,9 @@ class Program:
         self._divergence_factor = divergence_factor
         self._step = make_step(config)
         self._evaluate = make_evaluation(config)
-        self.start = CompiledOnce(self._start, donate=(0, 1))
+        # Drawing parameters is cheap to run and, optimised, slow to compile.
+        quick = {"xla_backend_optimization_level": 0}
+        self.start = CompiledOnce(self._start, donate=(0, 1), options=quick)
         self.chunk = CompiledOnce(self._chunk, donate=(0,))
         self.single_step = CompiledOnce(self._single_step, donate=(0,))
         self.evaluate = CompiledOnce(self._single_evaluation)
@@ -122,22 +131,19 @@ class Program:
         """(states, hyperparameters) of a pack of idle slots: zeros of the right shapes."""
         one = self.numbers(hyperparameters)
         keys = np.zeros((2, 2), np.uint32)
-        state = jax.eval_shape(self._init, keys, one, np.int32(1), self.train, self.evaluation)
+        state = jax.eval_shape(self._init, keys, one, np.int32(1), self.train)
         return jax.tree.map(
             lambda x: jnp.zeros((slots, *x.shape), x.dtype), (state, jax.eval_shape(lambda: one))
         )
 
     # What is traced.
 
-    def _init(
-        self, keys: Any, hyperparameters: Any, train_steps: Any, train: Any, evaluation: Any
-    ) -> TrainState:
-        example = gather(train, jnp.zeros([1], jnp.int32))
-        state = init_state(self.config, keys, hyperparameters, train_steps, example)
-        initial = make_evaluation(self.config, objective=True)(state, hyperparameters, evaluation)
-        train_loss, validation_loss = initial["train/objective"], initial["validation/objective"]
-        sums, count = jnp.where(train_loss[1] > 0, train_loss, validation_loss)
-        loss = sums / count
+    def _init(self, keys: Any, hyperparameters: Any, train_steps: Any, train: Any) -> TrainState:
+        """A trial's state before its first step; a loss is a divergence above a multiple of the
+        initial one, the objective on the first training examples."""
+        first = gather(train, jnp.arange(min(INITIAL_LOSS_EXAMPLES, self.examples)))
+        state = init_state(self.config, keys, hyperparameters, train_steps, first)
+        loss = initial_loss(self.config, state, hyperparameters, first)
         return state._replace(loss_limit=self._divergence_factor * loss)
 
     def _start(
@@ -149,10 +155,9 @@ class Program:
         hyperparameters: Any,
         train_steps: Any,
         train: Any,
-        evaluation: Any,
     ) -> Any:
         """Put a fresh trial into a slot; the others are untouched."""
-        state = self._init(keys, hyperparameters, train_steps, train, evaluation)
+        state = self._init(keys, hyperparameters, train_steps, train)
         return jax.tree.map(
             lambda many, one: many.at[slot].set(one), (states, pack), (state, hyperparameters)
         )

@@ -173,6 +173,20 @@ def _objective(
     return objective
 
 
+def initial_loss(
+    config: TrialConfig,
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    batch: Mapping[str, jax.Array],
+) -> jax.Array:
+    """The mean objective on ``batch`` before the first step."""
+    key = jax.random.wrap_key_data(state.key)
+    with jax.default_matmul_precision(config.precision.matmul):
+        return _objective(make_task(config), state, hyperparameters, batch, key, None)(
+            state.params
+        )[0]
+
+
 def _gradient(
     objective: Objective, params: Any, axis_name: str | None
 ) -> tuple[jax.Array, Any, Any]:
