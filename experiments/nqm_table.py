@@ -136,7 +136,7 @@ def summary(table: pl.DataFrame) -> str:
     perfect = table.filter(pl.col("regime") == PERFECT)["batch_size"]
     if perfect.is_empty():
         return "no batch size reaches the goal"
-    end, largest = perfect.max(), table["batch_size"].max()
+    end, largest = max(perfect), max(table["batch_size"])
     words = "no end of perfect scaling up to" if end == largest else "perfect scaling up to"
     return f"{words} B = {end:,} (at most {PERFECT_OVERHEAD:.0%} more examples than the smallest)"
 
