@@ -129,3 +129,16 @@ def test_bad_input_is_one_line_exit_2(arguments, said, tmp_path, monkeypatch, ca
     assert error.startswith("batchscale: error: ") and error.count("\n") == 1
     assert said in error
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_study_states_the_recursions_steps():
+    """experiments/studies/noisy_quadratic.py names what its curve must come close to."""
+    from experiments.studies.noisy_quadratic import EXACT, STUDY
+    from workloads.models.nqm_recursions import full_spectrum
+    from workloads.models.nqm_steps import steps_table
+
+    spectrum = full_spectrum(STUDY.workload.model_options["dimensions"])
+    goal = STUDY.workload.goal.value
+    found = steps_table("sgd", goal=goal, spectrum=spectrum, batch_sizes=tuple(EXACT))
+    assert {row.batch_size: row.steps for row in found} == EXACT
+    assert all(f"{steps} at B = {b}" in STUDY.expected for b, steps in EXACT.items())

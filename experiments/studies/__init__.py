@@ -21,8 +21,10 @@ STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
     "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
     "fashion_mnist_fc": "experiments.studies.fashion_mnist_fc",
+    "noisy_quadratic": "experiments.studies.noisy_quadratic",
     "optimizers_digits": "experiments.studies.optimizers_digits",
     "optimizer_paths": "experiments.studies.optimizer_paths",
+    "text_transformer": "experiments.studies.text_transformer",
 }
 
 
@@ -39,7 +41,11 @@ def get(name: str, smoke: bool = False) -> Study | Comparison | Paths:
         raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
             f"study file {name} must define STUDY, an experiments.study.Study"
         )
-    return getattr(module, "SMOKE", None) or shrunk(study) if smoke else study
+    if smoke:
+        study = getattr(module, "SMOKE", None) or shrunk(study)
+    if name.endswith(".py") and isinstance(study, Study):
+        return dataclasses.replace(study, source=name)
+    return study
 
 
 def _from_registry(name: str) -> ModuleType:
