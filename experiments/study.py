@@ -112,6 +112,8 @@ class Study:
       divergence_factor: a loss above this times the initial loss is a divergence.
       record_norms: "auto" chooses by measured cost; the choice is recorded.
       expected: one sentence, the result expected beforehand or known.
+      source: what ``batchscale run`` is given for it, where that is a file's path; not part of
+        the question.
     """
 
     name: str
@@ -136,6 +138,7 @@ class Study:
     record_norms: Literal["auto", "every", "evaluations", "off"] = "auto"
     sampler: Literal["halton"] = "halton"
     expected: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))
@@ -291,6 +294,7 @@ class Study:
             "name": self.name,
             "question": self.question,
             "expected": self.expected,
+            "source": self.source,
             "workload": self.workload.describe(),
             "goal": dataclasses.asdict(self.goal),
             "optimizer": self.optimizer,
@@ -331,7 +335,7 @@ class Study:
         Two runs with one identity belong in one folder; anything else is another study.
         """
         described = self.describe()
-        for growing in ("trials", "seeds", "batch_sizes", "question", "expected"):
+        for growing in ("trials", "seeds", "batch_sizes", "question", "expected", "source"):
             del described[growing]
         if self.clipping == "none":  # as in records from before there was clipping
             del described["clipping"]

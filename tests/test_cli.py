@@ -188,10 +188,14 @@ def test_the_optimizer_can_be_changed_and_gets_its_own_folder_and_space(
     assert main([*command, "--batch-sizes", "64", "--seed", "3"]) == 0
     folder = tmp_path / "runs" / "tiny-sgd"
     assert (folder / "report" / "index.html").exists()
+    from experiments.analysis.summary import summarise
     from experiments.records.store import read
 
     record = read(folder)
     assert list(record.study["study"]["space"]) == ["learning_rate"]
+    assert record.study["study"]["source"] == command[1]
+    advised = summarise(record).verdict.next
+    assert command[1] in advised.command + (advised.file_text or "")
     assert record.trials["seed"].to_list() == [3]
     assert record.trials["batch_size"].to_list() == [64]
 

@@ -95,6 +95,19 @@ def test_a_real_probe_measures_each_candidate_with_every_worker_busy():
         assert chosen <= row["seconds_per_step"] * 1.0001
 
 
+def test_a_probe_that_fails_leaves_the_failure_to_training(monkeypatch):
+    """Neither a hang of the other workers nor an exception: the default plan, and why."""
+    work = workplan({8: 10**9})
+    monkeypatch.setattr(plans.Population, "run", _raises)
+    plan = make_plan(work, workers=3)
+    assert plan.executions == {8: SCAN}
+    assert plan.reason == "default: the probe failed (RuntimeError('no such layer'))"
+
+
+def _raises(*arguments):
+    raise RuntimeError("no such layer")
+
+
 @pytest.mark.parametrize(
     ("cost", "evaluations", "expected"),
     [(1.04, 0.2, "every"), (1.2, 0.2, "off"), (1.2, 0.01, "evaluations")],

@@ -168,7 +168,7 @@ def _file(
     text = (
         f'"""{base} again, with {told}."""\n\n'
         f"import dataclasses\n\nfrom experiments import studies\n{imports}\n"
-        f'BASE = studies.get("{base}"{variant})  # or the path of its file\n'
+        f'BASE = studies.get("{question.source or base}"{variant})\n'
         f'STUDY = dataclasses.replace(\n    BASE,\n    name="{name}",\n{field}\n)\n'
     )
     return NextStep(f"batchscale run {name}.py", reason, f"{name}.py", text)
@@ -181,7 +181,7 @@ def _base(question: Question) -> tuple[str, bool]:
 
 def _run(question: Question) -> str:
     base, smoke = _base(question)
-    return f"batchscale run {base}{' --smoke' if smoke else ''}"
+    return f"batchscale run {question.source or base}{' --smoke' if smoke else ''}"
 
 
 def _only(findings: Sequence[Finding], kind: type[_Found]) -> list[_Found]:

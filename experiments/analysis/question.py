@@ -57,6 +57,7 @@ class Question:
       fixed: the others, name -> value.
       hyperparameters: names of all hyperparameter columns of the trials table.
       clipping: of the gradient; "none" too in records from before there was any.
+      source: the file ``batchscale run`` was given, "" for a registered study.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Question:
     fixed: Mapping[str, float]
     hyperparameters: tuple[str, ...]
     clipping: str = "none"
+    source: str = ""
 
     @property
     def epoch_budget(self) -> float:
@@ -114,6 +116,7 @@ def read_question(record: Record) -> Question:
         fixed=fixed,
         hyperparameters=tuple(record.study.get("hyperparameters", (*space, *fixed))),
         clipping=study.get("clipping", "none"),
+        source=study.get("source", ""),
     )
 
 

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from typing import Any, Literal
 
 import jax
@@ -29,6 +30,10 @@ PROBE_SECONDS = 0.15
 FIRST_MEASUREMENT_SECONDS = 1.0  # mostly compilation
 DEFAULT_PACK = 8
 NORMS_MAY_COST = 1.05
+
+
+class ProbeError(Exception):
+    """A trial of the probe raised, or ended before anything was measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +154,14 @@ def make_plan(
     spots = list(
         dict.fromkeys([batch_sizes[0], batch_sizes[-1], batch_sizes[len(batch_sizes) // 2]])
     )
-    for candidate in candidates():
-        for batch_size in spots:
-            if probe.affordable:
-                probe.measure(program, batch_size, candidate)
+    try:
+        for candidate in candidates():
+            for batch_size in spots:
+                if probe.affordable:
+                    probe.measure(program, batch_size, candidate)
+    except ProbeError as error:  # training will meet it again, and say which trial
+        chosen = dict.fromkeys(work.steps, Execution("scan"))
+        return probe.plan(chosen, norms, execution, f"default: the probe failed ({error})")
     if not probe.found:
         chosen = dict.fromkeys(work.steps, Execution("scan"))
         return probe.plan(chosen, norms, execution, "default: the study is too short for a probe")
@@ -246,7 +255,7 @@ def _seconds_per_step(
 ) -> float:
     """Wall-clock seconds of one trial-step while ``workers`` packs train side by side."""
     steps, seconds = [0] * workers, [0.0] * workers
-    together = threading.Barrier(workers)
+    together, stopped = threading.Barrier(workers), threading.Event()
 
     def grid(train_steps: int) -> Sequence[int]:
         # As dense as a trial's own grid is on average; its first steps alone are denser.
@@ -264,20 +273,29 @@ def _seconds_per_step(
             if not began:  # the first chunk compiled
                 together.wait()
                 began = time.perf_counter()
-                return True
+                return not stopped.is_set()
             steps[worker] += made
             seconds[worker] = time.perf_counter() - began
-            return seconds[worker] < PROBE_SECONDS
+            return seconds[worker] < PROBE_SECONDS and not stopped.is_set()
 
-        population.run(lambda: pending.pop() if pending else None, _ignore, advanced)
+        try:
+            population.run(lambda: pending.pop() if pending else None, _ignore, advanced)
+        finally:
+            if not seconds[worker]:
+                together.abort()  # nobody waits for a pack that will not come
 
-    threads = [
-        threading.Thread(target=train, args=(worker,), daemon=True) for worker in range(workers)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with futures.ThreadPoolExecutor(workers) as pool:
+        try:
+            running = [pool.submit(train, worker) for worker in range(workers)]
+            futures.wait(running)
+        except BaseException:
+            stopped.set()
+            together.abort()
+            raise
+    failures = [error for future in running if (error := future.exception())]
+    causes = [e for e in failures if not isinstance(e, threading.BrokenBarrierError)]
+    if failures or not all(steps):
+        raise ProbeError(repr(causes[0]) if causes else "the probe's trials ended at once")
     return 1.0 / sum(made / spent for made, spent in zip(steps, seconds, strict=True))
 
 
