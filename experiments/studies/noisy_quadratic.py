@@ -15,9 +15,9 @@ their table in 10,000 dimensions.
 
 import dataclasses
 
+from experiments.space import Real
 from experiments.study import Study
 from workloads.noisy_quadratic import WORKLOAD
-from workloads.search_spaces import log
 
 EXACT = {16: 2037, 32: 1039, 64: 539, 128: 288, 256: 169, 512: 116, 1024: 94}
 """Batch size -> steps, of `workloads.models.nqm_steps.steps_table` (tests hold them to it)."""
@@ -35,7 +35,7 @@ STUDY = Study(
     example_budget=64_000,
     trials=20,
     train_evaluation_examples=1,
-    space={"learning_rate": log(0.03, 1.9)},
+    space={"learning_rate": Real(0.03, 1.9, "log")},
 )
 
 SMOKE = dataclasses.replace(

@@ -14,9 +14,9 @@ nats, fewer than the 3.15 of knowing how frequent every character is.
 
 import dataclasses
 
+from experiments.space import Real
 from experiments.study import Study
 from workloads.base import Goal
-from workloads.search_spaces import log, reverse_log
 from workloads.text_transformer import WORKLOAD
 
 STUDY = Study(
@@ -46,7 +46,7 @@ SMOKE = dataclasses.replace(
     ),
     goal=Goal("cross_entropy", 2.9),
     batch_sizes=(8, 32, 128),
-    space={"learning_rate": log(0.03, 1.0), "momentum": reverse_log(0.5, 0.95)},
+    space={"learning_rate": Real(0.03, 1.0, "log"), "momentum": Real(0.5, 0.95, "reverse_log")},
     step_budget=64,
     example_budget=1024,
     trials=3,
