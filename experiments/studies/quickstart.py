@@ -1,7 +1,13 @@
 """How do the steps to a validation error on handwritten digits fall as the batch grows?
 
 Command:   batchscale run quickstart
-Time:      about 90 s on two CPU cores, compilation included.
+Time:      under two minutes on two CPU cores, compilation, probe and report included.
+Expected:  in proportion to 1/B (about 5,000 steps at B = 1) up to some tens of examples, then
+           hardly at all: about 55 steps from B = 128 on. With equal steps larger batches end at a
+           lower error, with equal epochs smaller ones do.
+
+The goal, the search space and the budgets are ours, from pilot runs: each batch size reaches the
+goal in several of its trials, and the longest trials see the training set twenty times.
 """
 
 import dataclasses
@@ -12,6 +18,7 @@ from workloads.digits_fc import WORKLOAD
 STUDY = Study(
     name="quickstart",
     question="How do the steps to a validation error on handwritten digits fall as the batch grows?",
+    expected="In proportion to 1/B up to some tens of examples, then hardly at all.",
     workload=WORKLOAD,
     optimizer="nesterov",
     batch_sizes=tuple(2**k for k in range(11)),
