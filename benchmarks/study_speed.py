@@ -141,6 +141,19 @@ def measure(study: Study, repeats: int) -> dict[str, Any]:
     return {"study": study.describe(), "rows": rows, "total": total}
 
 
+def overhead(study: Study, repeats: int) -> dict[str, Any]:
+    """(d) alone, a row per batch size."""
+    data = ResidentData.put(load(study.workload.dataset).splits, study.train_evaluation_examples)
+    program = Program(study.config("off"), data, study.divergence_factor)
+    rows = []
+    for batch_size in study.batch_sizes:
+        single = one_trial(study, program, quickstart_baseline(), batch_size, repeats)
+        ratio = single["engine"] / single["by_hand"]
+        rows.append({"batch_size": batch_size, **single, "a_over_d": ratio})
+        print(f"B = {batch_size:5d}: one trial a/d {ratio:.2f}", flush=True)
+    return {"repeats": repeats, "rows": rows}
+
+
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(
@@ -150,11 +163,16 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=STUDY.batch_sizes)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--name", default="study_speed", help="of the JSON in benchmarks/results")
+    parser.add_argument("--one-trial", action="store_true", help="(d) alone")
     options = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)  # nothing is kept between runs
     study = dataclasses.replace(
         STUDY, trials=options.trials, batch_sizes=tuple(options.batch_sizes)
     )
+    if options.one_trial:
+        results = overhead(study, options.repeats)
+        print(f"written: {write_results(options.name, results)}")
+        return
     results = measure(study, options.repeats)
     total = results["total"]
     print(f"total: b/a {total['b_over_a']:.2f}  c/a {total['c_over_a']:.2f}")
