@@ -175,4 +175,4 @@ def test_no_attribute_points_outside():
 def test_specifications_are_json_without_numbers_that_json_lacks(goal):
     summary = summarise(make_record(make_study((4, 64), trials=3, goal=goal), Truth()))
     for draw in FIGURES:
-        json.dumps(draw(summary).specification(), allow_nan=False)
+        assert json.dumps(draw(summary).specification(), allow_nan=False)  # NaN would raise

@@ -115,8 +115,9 @@ class Program:
         self._divergence_factor = divergence_factor
         self._step = make_step(config)
         self._evaluate = make_evaluation(config)
-        # Drawing parameters is cheap to run and, optimised, slow to compile.
-        quick = {"xla_backend_optimization_level": 0}
+        # Drawing parameters is cheap to run and, optimised, slow to compile (measured on CPUs).
+        on_cpu = jax.default_backend() == "cpu"
+        quick = {"xla_backend_optimization_level": 0} if on_cpu else None
         self.start = CompiledOnce(self._start, donate=(0, 1), options=quick)
         self.chunk = CompiledOnce(self._chunk, donate=(0,))
         self.single_step = CompiledOnce(self._single_step, donate=(0,))
