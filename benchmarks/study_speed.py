@@ -29,10 +29,10 @@ from benchmarks.machine import alternated, seconds, write_results
 from experiments.run import run_study
 from experiments.search.samplers import point
 from experiments.studies.quickstart import STUDY
-from experiments.study import Study, evaluation_steps
+from experiments.study import Study
 from experiments.training.population import Population
 from experiments.training.program import Program, ResidentData
-from experiments.trial import Trial
+from experiments.trial import Trial, evaluation_steps
 from workloads.datasets import load
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.comparison import Comparison
+from experiments.coordinator import Observer
 from experiments.records.comparisons import open_comparison
-from experiments.run import Observer, run_study
+from experiments.run import run_study
 from experiments.study import Study
 
 Shown = Callable[[Study], contextlib.AbstractContextManager[Observer]]

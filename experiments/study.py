@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from experiments import space as spaces
-from experiments.trial import Trial
+from experiments.trial import Precision, RecordNorms, Trial, TrialConfig
 from optimizers import CLIPPINGS, OPTIMIZERS, Hyperparameter
 from schedules import SCHEDULES, Setting
 from workloads.base import Goal, Workload, unknown_name
@@ -24,66 +24,8 @@ SCHEMA_VERSION = 1
 """Version of what an identity covers; bump it when a change of code changes results."""
 
 
-RecordNorms = Literal["every", "evaluations", "off"]
-
-
 class StudyError(Exception):
     """A study that cannot go on, in one line; what finished is recorded."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Precision:
-    """Number formats of a trial.
-
-    Attributes:
-      parameters, compute: dtype names of the parameters and of the activations.
-      matmul: jax's precision of matrix products; ``"highest"`` forbids TF32 on GPUs.
-    """
-
-    parameters: Literal["float32", "bfloat16", "float64"] = "float32"
-    compute: Literal["float32", "bfloat16", "float64"] = "float32"
-    matmul: Literal["default", "high", "highest"] = "highest"
-
-    def __post_init__(self) -> None:
-        for field in ("parameters", "compute"):
-            if getattr(self, field) not in ("float32", "bfloat16", "float64"):
-                raise ValueError(
-                    f"precision {field} must be float32, bfloat16 or float64, "
-                    f"got {getattr(self, field)!r}"
-                )
-        if self.matmul not in ("default", "high", "highest"):
-            raise ValueError(
-                f"precision matmul must be default, high or highest, got {self.matmul!r}"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialConfig:
-    """What is compiled: everything that is not a number (hashable; numbers are traced).
-
-    One program is compiled per configuration, batch size and plan.
-    """
-
-    workload: Workload
-    optimizer: str
-    schedule: str
-    precision: Precision
-    record_norms: RecordNorms
-    clipping: str = "none"
-
-
-def evaluation_steps(train_steps: int, spacing: float = 0.05) -> list[int]:
-    """The evaluation grid up to ``train_steps``: a function of the step alone.
-
-    Every step at first, then geometric: s -> max(s + 1, floor((1 + spacing) s)), so that no gap
-    exceeds ``spacing`` of the step it starts from. The last step is always on the grid.
-    """
-    grid = []
-    step = 1
-    while step < train_steps:
-        grid.append(step)
-        step = max(step + 1, math.floor(step * (1 + spacing) + 1e-9))
-    return [*grid, train_steps]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +73,7 @@ class Study:
     trials: int = 20
     seeds: tuple[int, ...] = (0,)
     goal: Goal | None = None
-    precision: Precision = Precision()
+    precision: Precision = dataclasses.field(default_factory=Precision)
     evaluation_spacing: float = 0.05
     train_evaluation_examples: int = 256
     divergence_factor: float = 1e4

@@ -1,12 +1,21 @@
-"""One training run: what determines it, and what it returns. Shared by all rooms above."""
+"""One training run: what determines it, and what it returns. Shared by all rooms above.
+
+Imports no jax.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
+
+from workloads.base import Workload
+
+RecordNorms = Literal["every", "evaluations", "off"]
 
 
 class Status(enum.StrEnum):
@@ -15,6 +24,47 @@ class Status(enum.StrEnum):
     COMPLETE = "COMPLETE"
     INCOMPLETE = "INCOMPLETE"
     INFEASIBLE = "INFEASIBLE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Number formats of a trial.
+
+    Attributes:
+      parameters, compute: dtype names of the parameters and of the activations.
+      matmul: jax's precision of matrix products; ``"highest"`` forbids TF32 on GPUs.
+    """
+
+    parameters: Literal["float32", "bfloat16", "float64"] = "float32"
+    compute: Literal["float32", "bfloat16", "float64"] = "float32"
+    matmul: Literal["default", "high", "highest"] = "highest"
+
+    def __post_init__(self) -> None:
+        for field in ("parameters", "compute"):
+            if getattr(self, field) not in ("float32", "bfloat16", "float64"):
+                raise ValueError(
+                    f"precision {field} must be float32, bfloat16 or float64, "
+                    f"got {getattr(self, field)!r}"
+                )
+        if self.matmul not in ("default", "high", "highest"):
+            raise ValueError(
+                f"precision matmul must be default, high or highest, got {self.matmul!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialConfig:
+    """What is compiled: everything that is not a number (hashable; numbers are traced).
+
+    One program is compiled per configuration, batch size and plan.
+    """
+
+    workload: Workload
+    optimizer: str
+    schedule: str
+    precision: Precision
+    record_norms: RecordNorms
+    clipping: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,3 +121,17 @@ class TrialResult:
     plan: int = 0
     message: str = ""
     clipped_share: float | None = None
+
+
+def evaluation_steps(train_steps: int, spacing: float = 0.05) -> list[int]:
+    """The evaluation grid up to ``train_steps``: a function of the step alone.
+
+    Every step at first, then geometric: s -> max(s + 1, floor((1 + spacing) s)), so that no gap
+    exceeds ``spacing`` of the step it starts from. The last step is always on the grid.
+    """
+    grid = []
+    step = 1
+    while step < train_steps:
+        grid.append(step)
+        step = max(step + 1, math.floor(step * (1 + spacing) + 1e-9))
+    return [*grid, train_steps]

@@ -7,10 +7,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.study import Study, evaluation_steps
+from experiments.study import Study
 from experiments.training.population import Mode, Population
 from experiments.training.program import Program, ResidentData
-from experiments.trial import Trial, TrialResult
+from experiments.trial import Trial, TrialResult, evaluation_steps
 from workloads.datasets import load
 from workloads.digits_fc import WORKLOAD
 

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from experiments.space import Real, sample
-from experiments.study import Study, evaluation_steps
+from experiments.study import Study
+from experiments.trial import evaluation_steps
 from workloads.base import Goal, Workload
 
 GOAL = 0.1

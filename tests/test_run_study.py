@@ -22,11 +22,11 @@ from run_child import killed_study, run_killed_study
 from experiments.records.store import RecordError, read
 from experiments.run import run_study
 from experiments.search.search import Search
-from experiments.study import Precision, StudyError
+from experiments.study import StudyError
 from experiments.training.compilation import discard_torn
 from experiments.training.plan import Plan
 from experiments.training.program import Program
-from experiments.trial import Status, TrialResult
+from experiments.trial import Precision, Status, TrialResult
 from workloads.models.fully_connected import fully_connected
 
 WALL_CLOCK = ("seconds",)
@@ -246,7 +246,7 @@ import numpy as np
 from engine_factory import resident_digits, tiny_study
 from experiments.records.store import read
 from experiments.run import run_study
-from experiments.study import Precision
+from experiments.trial import Precision
 from experiments.training.program import Program
 from experiments.trial import Trial
 from test_training_engine import hand_written_errors

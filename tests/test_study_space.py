@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.space import Choice, Integer, Real, from_json, to_json
-from experiments.study import Precision, Study, evaluation_steps
+from experiments.study import Study
+from experiments.trial import Precision, evaluation_steps
 from workloads import Goal
 
 UNIT = st.floats(0.0, 1.0)

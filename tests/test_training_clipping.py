@@ -15,7 +15,8 @@ from records_factory import SPACE, make_record, make_study
 
 from experiments.analysis.findings import EdgeOptimum, MostlyClipped
 from experiments.analysis.summary import summarise
-from experiments.cli import build_parser, chosen_study
+from experiments.cli import build_parser
+from experiments.commands.run import chosen_study
 from experiments.records.store import read
 from experiments.report.facts import facts
 from experiments.report.tables import hyperparameter_table

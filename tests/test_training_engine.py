@@ -17,13 +17,12 @@ from engine_factory import (
     train,
 )
 
-from experiments.study import evaluation_steps
 from experiments.training import population as population_module
 from experiments.training.evaluation import evaluation_data
 from experiments.training.program import Program
 from experiments.training.randomness import ExampleOrder, trial_keys
 from experiments.training.step import all_finite
-from experiments.trial import Status
+from experiments.trial import Status, evaluation_steps
 from optimizers import OPTIMIZERS
 from workloads.datasets import load
 

@@ -20,10 +20,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments.study import RecordNorms
 from experiments.training.population import Mode, Population
 from experiments.training.program import Program
-from experiments.trial import Trial, TrialResult
+from experiments.trial import RecordNorms, Trial, TrialResult
 
 PROBE_SHARE = 0.05
 PROBE_SECONDS = 0.15

@@ -15,10 +15,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments.study import evaluation_steps
 from experiments.training.program import Program, chunk_steps
 from experiments.training.randomness import ExampleOrder, trial_keys
-from experiments.trial import Status, Trial, TrialResult
+from experiments.trial import Status, Trial, TrialResult, evaluation_steps
 
 Mode = Literal["loop", "scan", "packed"]
 TARGET_CHUNK_SECONDS = 0.05

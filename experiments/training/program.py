@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.study import TrialConfig
 from experiments.training.evaluation import evaluation_data, make_evaluation
 from experiments.training.step import (
     Hyperparameters,
@@ -28,6 +27,7 @@ from experiments.training.step import (
     initial_loss,
     make_step,
 )
+from experiments.trial import TrialConfig
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
 INITIAL_LOSS_EXAMPLES = 256

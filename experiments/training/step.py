@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.study import TrialConfig
+from experiments.trial import TrialConfig
 from optimizers import CLIPPINGS, OPTIMIZERS
 from optimizers.clipping import norm_of
 from schedules import SCHEDULES

@@ -1,0 +1,9 @@
+"""The commands, one file each: ``add(commands)`` declares it, a function of the options does it.
+
+Every import that costs time is made by the function that needs it, so that ``--help`` answers at
+once.
+"""
+
+from experiments.commands import data, listing, nqm, plot_schedule, report, run
+
+COMMANDS = (listing, run, report, plot_schedule, data, nqm)

@@ -1,0 +1,28 @@
+"""Parsers of arguments that several commands take."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """A parser of whole numbers of at least ``low``."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("+-").isdigit() or int(text) < low:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {low}, got {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def settings(pairs: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE ...`` as a dictionary; ValueError where one is neither."""
+    parted = [text.partition("=") for text in pairs]
+    for name, equals, value in parted:
+        if not (name and equals and value):
+            raise ValueError(f"--set takes KEY=VALUE, got {name + equals + value!r}")
+    return {name: value for name, _, value in parted}

@@ -1,0 +1,59 @@
+"""``batchscale list``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+LISTED = ("workloads", "optimizers", "clippings", "schedules", "studies")
+
+
+def add(commands: Any) -> None:
+    """The command ``list``."""
+    listing = commands.add_parser("list", help="what there is to run")
+    listing.add_argument("kind", nargs="?", choices=LISTED, help="default: all")
+    listing.set_defaults(function=list_names)
+
+
+def list_names(options: argparse.Namespace) -> int:
+    """Names and one line each."""
+    for kind in [options.kind] if options.kind else LISTED:
+        rows = _rows(kind)
+        width = max(len(name) for name, _ in rows)
+        print(f"{kind}:")
+        for name, summary in rows:
+            print(f"  {name:<{width}}  {summary}".rstrip())
+    return 0
+
+
+def _rows(kind: str) -> list[tuple[str, str]]:
+    if kind == "optimizers":
+        from optimizers import OPTIMIZERS
+
+        return [(name, row.summary) for name, row in OPTIMIZERS.items()]
+    if kind == "clippings":
+        from optimizers import CLIPPINGS
+
+        return [(name, row.summary) for name, row in CLIPPINGS.items()]
+    if kind == "schedules":
+        from schedules import SCHEDULES
+
+        return [(name, row.summary) for name, row in SCHEDULES.items()]
+    if kind == "workloads":
+        import workloads
+
+        found = [workloads.get(name) for name in workloads.WORKLOADS]
+        return [
+            (
+                w.name,
+                f"{w.dataset}; goal {w.goal.column} {_sign(w.goal.direction)} {w.goal.value:g}",
+            )
+            for w in found
+        ]
+    from experiments import studies
+
+    return [(name, studies.get(name).question) for name in studies.STUDIES]
+
+
+def _sign(direction: str) -> str:
+    return "<" if direction == "min" else ">"

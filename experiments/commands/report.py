@@ -1,0 +1,65 @@
+"""``batchscale report`` and ``batchscale steps-to-result``: from the record alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """The commands ``report`` and ``steps-to-result``."""
+    report = commands.add_parser("report", help="rebuild the report from the record alone")
+    report.add_argument("folder", type=Path, metavar="DIR")
+    report.set_defaults(function=report_command)
+
+    steps = commands.add_parser("steps-to-result", help="steps to a goal, per batch size")
+    steps.add_argument("folder", type=Path, metavar="DIR")
+    steps.add_argument("--goal", type=float, metavar="X", help="default: the study's")
+    steps.add_argument("--csv", type=Path, metavar="FILE", help="write the table here too")
+    steps.set_defaults(function=steps_command)
+
+
+def report_command(options: argparse.Namespace) -> int:
+    """Rebuild report/ from the records."""
+    return summarise(options.folder)
+
+
+def summarise(folder: Path) -> int:
+    """Print what a record says and write its report."""
+    from experiments.paths import PATHS_FILE
+    from experiments.records.comparisons import is_comparison
+
+    if (folder / PATHS_FILE).is_file():
+        from experiments.report.paths import write_paths_report
+
+        print(f"report: {write_paths_report(folder)}")
+        return 0
+    if is_comparison(folder):
+        from experiments.analysis.compare import read_compared
+        from experiments.report.comparison import print_comparison, write_comparison_report
+
+        print_comparison(read_compared(folder))
+        print(f"report: {write_comparison_report(folder)}")
+        return 0
+    from experiments.records.store import read
+    from experiments.report.terminal import print_summary
+    from experiments.report.write import write_report
+
+    record = read(folder)
+    print_summary(record)
+    print(f"report: {write_report(folder)}")
+    return 0
+
+
+def steps_command(options: argparse.Namespace) -> int:
+    """The table on the terminal, and as CSV."""
+    from experiments.records.store import read
+    from experiments.report.terminal import print_steps_to_result, write_steps_to_result_csv
+
+    record = read(options.folder)
+    print_steps_to_result(record, options.goal)
+    if options.csv:
+        write_steps_to_result_csv(record, options.goal, options.csv)
+        print(f"written: {options.csv}")
+    return 0

@@ -1,0 +1,154 @@
+"""``batchscale run``: train, report, summarise."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.commands.arguments import whole_number
+from experiments.commands.report import summarise
+
+if TYPE_CHECKING:
+    from experiments.study import Study
+
+EXECUTIONS = ("auto", "loop", "scan", "packed")
+
+
+def add(commands: Any) -> None:
+    """The command ``run``."""
+    run = commands.add_parser("run", help="run a study, or finish one")
+    run.add_argument(
+        "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
+    )
+    run.add_argument("--out", type=Path, metavar="DIR", help="record's folder (runs/STUDY)")
+    run.add_argument("--smoke", action="store_true", help="the same question, shrunk to minutes")
+    run.add_argument("--seed", type=whole_number(0), metavar="N", help="seed of the search")
+    run.add_argument(
+        "--trials", type=whole_number(1), metavar="N", help="COMPLETE trials per batch size"
+    )
+    run.add_argument(
+        "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="these only"
+    )
+    run.add_argument("--optimizer", metavar="NAME", help="another optimizer, its own search space")
+    run.add_argument("--clipping", metavar="NAME", help="of the gradient, its own search space")
+    run.add_argument(
+        "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
+    )
+    run.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
+    run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
+    run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
+    run.set_defaults(function=run_command)
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run, report, summarise."""
+    from experiments.comparison import Comparison
+    from experiments.paths import Paths
+
+    study = chosen_study(options)
+    folder = options.out or Path("runs") / study.name
+    from experiments.comparison_run import run_comparison
+    from experiments.progress import shown_progress
+    from experiments.run import run_study
+
+    settings = {
+        "execution": options.execution,
+        "data_dir": options.data_dir,
+        "resume": not options.no_resume,
+        "keep_going": options.keep_going,
+        "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
+    }
+    if isinstance(study, Paths):
+        from experiments.paths_run import run_paths
+
+        run_paths(study, folder)
+    elif isinstance(study, Comparison):
+        run_comparison(study, folder, shown=shown_progress, **settings)
+    else:
+        with shown_progress(study) as observe:
+            run_study(study, folder, observe=observe, **settings)
+    return summarise(folder)
+
+
+def chosen_study(options: argparse.Namespace) -> Any:
+    """The study, comparison or paths that ``run`` was asked for, with the options' changes."""
+    import dataclasses
+
+    from experiments import studies
+    from experiments.comparison import Comparison
+    from experiments.paths import Paths
+
+    study = studies.get(options.study, smoke=options.smoke)
+    changes: dict[str, Any] = {}
+    if options.seed is not None:
+        changes["seeds"] = (options.seed,)
+    if options.trials is not None:
+        changes["trials"] = options.trials
+    if options.batch_sizes is not None:
+        changes["batch_sizes"] = tuple(options.batch_sizes)
+    if isinstance(study, Paths):
+        _refuse(options, ("seed", "trials", "batch_sizes", "optimizer", "clipping"), study.name)
+        return study
+    if isinstance(study, Comparison):
+        _refuse(options, ("optimizer", "clipping"), study.name)
+        return study.changed(**changes)
+    study = dataclasses.replace(study, **changes)
+    if options.optimizer is not None:
+        study = _with_optimizer(study, options.optimizer)
+    return study if options.clipping is None else _with_clipping(study, options.clipping)
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], study: str) -> None:
+    """ValueError where an option was given that cannot change this kind of study."""
+    for name in names:
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} has no place in {study}")
+
+
+def _with_optimizer(study: Study, name: str) -> Study:
+    """The study with another optimizer in its own search space."""
+    import dataclasses
+
+    from optimizers import OPTIMIZERS
+    from workloads.base import unknown_name
+
+    if name == study.optimizer:
+        return study
+    if name not in OPTIMIZERS:
+        raise unknown_name("optimizer", name, OPTIMIZERS)
+    own = {row.name for row in OPTIMIZERS[study.optimizer].hyperparameters}
+    return dataclasses.replace(
+        study,
+        name=f"{study.name}-{name}",
+        optimizer=name,
+        space=None,
+        fixed={field: value for field, value in study.fixed.items() if field not in own},
+    )
+
+
+def _with_clipping(study: Study, name: str) -> Study:
+    """The study with another clipping in its own search space; the rest of the space stays."""
+    import dataclasses
+
+    from experiments.space import from_json
+    from optimizers import CLIPPINGS
+    from workloads.base import unknown_name
+
+    if name == study.clipping:
+        return study
+    if name not in CLIPPINGS:
+        raise unknown_name("clipping", name, CLIPPINGS)
+    own = {row.name for row in CLIPPINGS[study.clipping].hyperparameters}
+    kept = {field: found for field, found in (study.space or {}).items() if field not in own}
+    rows = CLIPPINGS[name].hyperparameters
+    added = {row.name: from_json(row.space) for row in rows if row.space}
+    return dataclasses.replace(
+        study,
+        name=f"{study.name}-{name}",
+        clipping=name,
+        space={**kept, **added},
+        fixed={field: value for field, value in study.fixed.items() if field not in own},
+    )

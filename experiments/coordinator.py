@@ -1,0 +1,222 @@
+"""The coordinator of a study under way: workers train, this thread records."""
+
+from __future__ import annotations
+
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from experiments.records.store import Writer
+from experiments.search.search import Search
+from experiments.study import Study, StudyError
+from experiments.training.plan import Plan
+from experiments.training.population import Population
+from experiments.training.program import Program
+from experiments.trial import Status, Trial, TrialResult, evaluation_steps
+
+COMMIT_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a caller may show while a study runs.
+
+    Attributes:
+      phase: what happens now, in words.
+      complete, infeasible, wanted: trials, over all batch sizes; ``wanted`` COMPLETE ones.
+      running: batch sizes being trained.
+      share: done part of the work in [0, 1], by time.
+      remaining_seconds: estimate, None before there is one.
+    """
+
+    phase: str
+    complete: int = 0
+    infeasible: int = 0
+    wanted: int = 0
+    running: Sequence[int] = ()
+    share: float = 0.0
+    remaining_seconds: float | None = None
+
+
+Observer = Callable[[Progress], None]
+
+
+def in_one_line(error: Exception) -> str:
+    """Type and first line of an exception in a user's code."""
+    first_line = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first_line}"
+
+
+class Coordinator:
+    """Workers train, this thread records; both meet in ``_searches`` under one lock."""
+
+    def __init__(
+        self,
+        study: Study,
+        writer: Writer,
+        searches: Sequence[Search],
+        program: Program,
+        plan: Plan,
+        plan_index: int,
+        keep_going: bool,
+        observe: Observer,
+    ):
+        self._study = study
+        self._writer = writer
+        self._searches = searches
+        self._program = program
+        self._plan = plan
+        self._plan_index = plan_index
+        self._keep_going = keep_going
+        self._observe = observe
+        self._changed = threading.Condition()
+        self._results: queue.SimpleQueue[TrialResult] = queue.SimpleQueue()
+        self._stopped = False
+        self._failure: str | None = None
+        self._made_seconds = 0.0
+
+    def run(self) -> None:
+        """Train all; on any way out but a failing disk, what has finished is recorded."""
+        threads = [
+            threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True)
+            for i in range(self._plan.workers)
+        ]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        try:
+            try:
+                self._record_while(threads, began)
+            finally:
+                self._stop(threads)
+        except KeyboardInterrupt:
+            self._commit()
+            raise
+        self._commit()
+        self._observe(self._progress(began))
+        if self._failure:
+            raise StudyError(self._failure)
+
+    def _record_while(self, threads: Sequence[threading.Thread], began: float) -> None:
+        committed = began
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.05)
+            if time.perf_counter() - committed > COMMIT_SECONDS:
+                self._commit()
+                committed = time.perf_counter()
+            self._observe(self._progress(began))
+
+    def _stop(self, threads: Sequence[threading.Thread]) -> None:
+        """Workers end after the chunk they are at."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in threads:
+            thread.join()
+
+    def _commit(self) -> None:
+        found = []
+        while not self._results.empty():
+            found.append(self._results.get())
+        self._writer.commit(found)
+
+    # Worker threads.
+
+    def _work(self) -> None:
+        while (search := self._claim()) is not None:
+            execution = self._plan.executions[search.batch_size]
+            population = Population(
+                self._program,
+                search.batch_size,
+                execution.slots,
+                execution.mode,
+                lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
+                self._plan_index,
+            )
+            try:
+                population.run(
+                    lambda search=search: self._next(search),  # type: ignore[misc]
+                    lambda result, search=search: self._end(search, result),  # type: ignore[misc]
+                    lambda steps, search=search: self._advanced(search, steps),  # type: ignore[misc]
+                )
+            except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
+                self._fail(search, population, error)
+
+    def _claim(self) -> Search | None:
+        """The search with the most time left that can start a trial; None when all is done.
+
+        The longest first keeps all workers busy to the end. While others run, a divergence may
+        still make a trial startable, so a worker waits for them.
+        """
+        with self._changed:
+            while not self._stopped:
+                able = [search for search in self._searches if search.startable]
+                if able:
+                    return max(able, key=self._remaining_seconds)
+                if not any(search.running for search in self._searches):
+                    return None
+                self._changed.wait()
+        return None
+
+    def _remaining_seconds(self, search: Search) -> float:
+        # The plan covers the batch sizes that had work left when it was made.
+        return search.remaining_steps * self._plan.seconds_per_step.get(search.batch_size, 0.0)
+
+    def _next(self, search: Search) -> Trial | None:
+        with self._changed:
+            return None if self._stopped else search.start()
+
+    def _end(self, search: Search, result: TrialResult) -> None:
+        with self._changed:
+            search.end(result)
+            self._results.put(result)
+            self._changed.notify_all()
+
+    def _advanced(self, search: Search, steps: int) -> bool:
+        with self._changed:
+            search.steps_running += steps
+            self._made_seconds += steps * self._plan.seconds_per_step[search.batch_size]
+            return not self._stopped
+
+    def _fail(self, search: Search, population: Population, error: Exception) -> None:
+        """An exception in a user's code: its trials are INCOMPLETE; go on only if asked."""
+        message = in_one_line(error)
+        with self._changed:
+            for trial in population.trials:
+                result = TrialResult(
+                    trial, Status.INCOMPLETE, 0, {}, plan=self._plan_index, message=message
+                )
+                search.end(result)
+                self._results.put(result)
+            if not (self._keep_going and population.trials) and not self._failure:
+                self._failure = (
+                    f"a trial at batch size {search.batch_size} failed ({message}); finished "
+                    "trials are recorded, and the same command tries again"
+                )
+                self._stopped = True
+            self._changed.notify_all()
+
+    # What the caller sees.
+
+    def _progress(self, began: float) -> Progress:
+        with self._changed:
+            remaining = sum(self._remaining_seconds(search) for search in self._searches)
+            running = sorted({s.batch_size for s in self._searches if s.running})
+            complete = sum(
+                min(s.count(Status.COMPLETE), self._study.trials) for s in self._searches
+            )
+            infeasible = sum(s.count(Status.INFEASIBLE) for s in self._searches)
+            made = self._made_seconds
+        elapsed = time.perf_counter() - began
+        pace = elapsed / made if made > 0 else None
+        return Progress(
+            "training",
+            complete,
+            infeasible,
+            self._study.trials * len(self._searches),
+            running,
+            made / (made + remaining) if made + remaining else 1.0,
+            remaining * pace if pace else None,
+        )
