@@ -7,47 +7,20 @@ slot, its neighbours or when it started.
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from experiments.training.program import Program, chunk_steps
 from experiments.training.randomness import ExampleOrder, trial_keys
+from experiments.training.slots import Chunk, Slot, Table, collect, joined
 from experiments.trial import Status, Trial, TrialResult, evaluation_steps
 
 Mode = Literal["loop", "scan", "packed"]
 TARGET_CHUNK_SECONDS = 0.05
-
-
-@dataclasses.dataclass
-class _Slot:
-    """A running trial's place on the host: its order, its grid, what it has returned so far."""
-
-    trial: Trial
-    order: ExampleOrder
-    grid: np.ndarray
-    following: np.ndarray  # int32 [B], the next step's examples
-    step: int = 0
-    seconds: float = 0.0  # wall-clock, the chunk's time shared by the trials in it
-    evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
-    norms: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
-
-
-class _Chunk(NamedTuple):
-    """What one call is given: see `Program.chunk`."""
-
-    stream: np.ndarray  # int32 [steps + 1, N, B]
-    ends: np.ndarray  # int32 [steps]
-    due: np.ndarray  # bool [steps, N]
-    segments: int
-    steps: int  # made by the call
-
-
-_Table = Mapping[str, np.ndarray]
 
 
 class Population:
@@ -79,7 +52,7 @@ class Population:
         self._shapes = (batch_size, slots)
         self._grid = grid
         self._plan = plan
-        self._slots: list[_Slot | None] = [None] * slots
+        self._slots: list[Slot | None] = [None] * slots
         self._states: Any = None
         self._pack: Any = None
         self._seconds_per_step: float | None = None
@@ -118,7 +91,7 @@ class Population:
         order = ExampleOrder(trial.seed, trial.index, program.examples)
         grid = np.asarray(self._grid(trial.train_steps))
         following = order.take(self._batch_size)
-        self._slots[slot] = _Slot(trial, order, grid, following)
+        self._slots[slot] = Slot(trial, order, grid, following)
         if self._states is None:
             self._states, self._pack = program.empty(len(self._slots), trial.hyperparameters)
         self._states, self._pack = program.start(
@@ -142,7 +115,7 @@ class Population:
         ends = [s.trial.train_steps - s.step for s in self._slots if s is not None]
         return max(1, min(most, wanted, *ends))
 
-    def _inputs(self, count: int) -> _Chunk:
+    def _inputs(self, count: int) -> Chunk:
         """What the next ``count`` steps need."""
         most, size = chunk_steps(self._batch_size), self._batch_size
         stream = np.zeros((most + 1, len(self._slots), size), np.int32)
@@ -160,7 +133,7 @@ class Population:
         ends[: len(stops)] = stops + 1
         due = np.zeros((most, len(self._slots)), bool)
         due[: len(stops)] = evaluated[stops]
-        return _Chunk(stream, ends, due, len(stops), count)
+        return Chunk(stream, ends, due, len(stops), count)
 
     def _advance(self) -> int:
         """Make some steps of every slot; collect evaluations and norms. Returns trial-steps."""
@@ -175,11 +148,11 @@ class Population:
         running = [slot for slot in self._slots if slot is not None]
         for i, slot in enumerate(self._slots):
             if slot is not None:
-                _collect(slot, i, chunk, evaluations, norms, int(diverged[i]))
+                collect(slot, i, chunk, evaluations, norms, int(diverged[i]))
                 slot.seconds += seconds / len(running)
         return chunk.steps * len(running)
 
-    def _scan(self, chunk: _Chunk) -> tuple[_Table, _Table, np.ndarray]:
+    def _scan(self, chunk: Chunk) -> tuple[Table, Table, np.ndarray]:
         program = self._program
         self._states, evaluations, norms = program.chunk(
             self._shapes,
@@ -194,7 +167,7 @@ class Population:
         )
         return jax.device_get((evaluations, norms, self._states.diverged_at))
 
-    def _loop(self, chunk: _Chunk) -> tuple[_Table, _Table, np.ndarray]:
+    def _loop(self, chunk: Chunk) -> tuple[Table, Table, np.ndarray]:
         program, rows, measured = self._program, [], []
         first = 0
         for j, end in enumerate(chunk.ends[: chunk.segments]):
@@ -245,8 +218,8 @@ class Population:
                 slot.trial,
                 status,
                 slot.step,
-                _joined(slot.evaluations, slot.step, infeasible),
-                _joined(slot.norms, slot.step, False) if slot.norms else None,
+                joined(slot.evaluations, slot.step, infeasible),
+                joined(slot.norms, slot.step, False) if slot.norms else None,
                 slot.seconds,
                 self._plan,
                 clipped_share=None
@@ -254,30 +227,3 @@ class Population:
                 else min(int(clipped[i]), slot.step) / slot.step,
             )
             self._slots[i] = None
-
-
-def _collect(
-    slot: _Slot, i: int, chunk: _Chunk, evaluations: _Table, norms: _Table, diverged_at: int
-) -> None:
-    """What slot ``i`` measured in a chunk, appended to its tables; its step moved on."""
-    rows = np.flatnonzero(chunk.due[: chunk.segments, i])
-    if len(rows):
-        kept = {"step": slot.step + chunk.ends[rows].astype(np.int64)}
-        for name in evaluations.keys() - {"finite"}:
-            found = evaluations[name][rows, i].astype(np.float64)
-            # The one place where (sum, count) becomes a mean.
-            kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
-        slot.evaluations.append(kept)
-    if norms:
-        steps = np.arange(slot.step + 1, slot.step + chunk.steps + 1)
-        slot.norms.append({"step": steps, **{k: v[: chunk.steps, i] for k, v in norms.items()}})
-    slot.step = diverged_at or slot.step + chunk.steps
-
-
-def _joined(
-    pieces: Sequence[dict[str, np.ndarray]], last: int, before: bool
-) -> dict[str, np.ndarray]:
-    """Pieces end to end, up to step ``last`` (excluded where ``before``)."""
-    table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    keep = table["step"] < last if before else table["step"] <= last
-    return {name: values[keep] for name, values in table.items()}

@@ -1,0 +1,65 @@
+"""A running trial's place on the host, and what it has measured so far."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.training.randomness import ExampleOrder
+from experiments.trial import Trial
+
+Table = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass
+class Slot:
+    """A running trial's place on the host: its order, its grid, what it has returned so far."""
+
+    trial: Trial
+    order: ExampleOrder
+    grid: np.ndarray
+    following: np.ndarray  # int32 [B], the next step's examples
+    step: int = 0
+    seconds: float = 0.0  # wall-clock, the chunk's time shared by the trials in it
+    evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    norms: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+
+
+class Chunk(NamedTuple):
+    """What one call is given: see `Program.chunk`."""
+
+    stream: np.ndarray  # int32 [steps + 1, N, B]
+    ends: np.ndarray  # int32 [steps]
+    due: np.ndarray  # bool [steps, N]
+    segments: int
+    steps: int  # made by the call
+
+
+def collect(
+    slot: Slot, i: int, chunk: Chunk, evaluations: Table, norms: Table, diverged_at: int
+) -> None:
+    """What slot ``i`` measured in a chunk, appended to its tables; its step moved on."""
+    rows = np.flatnonzero(chunk.due[: chunk.segments, i])
+    if len(rows):
+        kept = {"step": slot.step + chunk.ends[rows].astype(np.int64)}
+        for name in evaluations.keys() - {"finite"}:
+            found = evaluations[name][rows, i].astype(np.float64)
+            # The one place where (sum, count) becomes a mean.
+            kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
+        slot.evaluations.append(kept)
+    if norms:
+        steps = np.arange(slot.step + 1, slot.step + chunk.steps + 1)
+        slot.norms.append({"step": steps, **{k: v[: chunk.steps, i] for k, v in norms.items()}})
+    slot.step = diverged_at or slot.step + chunk.steps
+
+
+def joined(
+    pieces: Sequence[dict[str, np.ndarray]], last: int, before: bool
+) -> dict[str, np.ndarray]:
+    """Pieces end to end, up to step ``last`` (excluded where ``before``)."""
+    table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    keep = table["step"] < last if before else table["step"] <= last
+    return {name: values[keep] for name, values in table.items()}
