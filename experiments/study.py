@@ -13,10 +13,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from experiments import parts
 from experiments import space as spaces
+from experiments.parts import PARTS, Row
 from experiments.trial import Precision, RecordNorms, Trial, TrialConfig
-from optimizers import CLIPPINGS, OPTIMIZERS, Hyperparameter
-from schedules import SCHEDULES, Setting
+from optimizers import OPTIMIZERS
 from workloads.base import Goal, Workload, unknown_name
 from workloads.datasets import DATASETS
 
@@ -39,10 +40,13 @@ class Study:
       batch_sizes: examples per step, each at most the training set.
       step_budget: K; "best value at steps <= K".
       example_budget: "best value at examples consumed <= budget" (epochs x training set).
+      optimizer, schedule: names of `optimizers.OPTIMIZERS` and `schedules.SCHEDULES`.
       clipping: of the gradient, before the optimizer's rule; a name of `optimizers.CLIPPINGS`.
+      averaging: of the parameters over steps, evaluated in place of the last ones; a name of
+        `optimizers.AVERAGINGS`.
       space: searched hyperparameters; default: the workload's for this optimizer, else the
         optimizer's own for this many trials (the more trials, the more hyperparameters) and
-        the schedule's; with either, the clipping's.
+        the schedule's; with either, those of the other parts.
       fixed: hyperparameters held at a value; others take their defaults.
       train_steps: batch size -> length in steps, fixed beforehand; a batch size not in it gets
         max(step_budget, ceil(example_budget / B)), the least both budgets need.
@@ -67,6 +71,7 @@ class Study:
     optimizer: str = "nesterov"
     schedule: str = "constant"
     clipping: str = "none"
+    averaging: str = "none"
     space: Mapping[str, spaces.Distribution] | None = None
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     train_steps: Mapping[int, int] = dataclasses.field(default_factory=dict)
@@ -95,12 +100,8 @@ class Study:
     # Validation, at construction, one line each.
 
     def _check_names(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
-        if self.schedule not in SCHEDULES:
-            raise unknown_name("schedule", self.schedule, SCHEDULES)
-        if self.clipping not in CLIPPINGS:
-            raise unknown_name("clipping", self.clipping, CLIPPINGS)
+        for field in PARTS:
+            parts.check(field, getattr(self, field))
         if self.clipping != "none" and OPTIMIZERS[self.optimizer].needs_loss:
             raise ValueError(
                 f"clipping must be none with {self.optimizer}, whose search along a line needs "
@@ -158,27 +159,28 @@ class Study:
             return {name: spaces.from_json(data) for name, data in self.space.items()}
         published = self.workload.search_spaces.get(self.optimizer)
         if published is None:
-            settings = SCHEDULES[self.schedule].hyperparameters
             published = {
                 **OPTIMIZERS[self.optimizer].spaces(self.trials),
-                **{row.name: row.space for row in settings if row.space},
+                **self._spaces("schedule"),
             }
-        clips = CLIPPINGS[self.clipping].hyperparameters
-        published = {**published, **{row.name: row.space for row in clips if row.space}}
+        for field in PARTS:
+            if field not in ("optimizer", "schedule"):
+                published = {**published, **self._spaces(field)}
         return {
             name: spaces.from_json(data)
             for name, data in published.items()
             if name not in self.fixed
         }
 
+    def _spaces(self, field: str) -> dict[str, Mapping[str, Any]]:
+        """Default search ranges of one part."""
+        rows = parts.rows(field, getattr(self, field))
+        return {row.name: row.space for row in rows if row.space}
+
     @property
-    def _rows(self) -> tuple[Hyperparameter | Setting, ...]:
-        """The hyperparameters of optimizer, schedule and clipping, with their legal intervals."""
-        return (
-            *OPTIMIZERS[self.optimizer].hyperparameters,
-            *SCHEDULES[self.schedule].hyperparameters,
-            *CLIPPINGS[self.clipping].hyperparameters,
-        )
+    def _rows(self) -> tuple[Row, ...]:
+        """The hyperparameters of all parts, with their legal intervals."""
+        return tuple(row for field in PARTS for row in parts.rows(field, getattr(self, field)))
 
     def _check_hyperparameters(self) -> None:
         rows = {row.name: row for row in self._rows}
@@ -239,9 +241,7 @@ class Study:
             "source": self.source,
             "workload": self.workload.describe(),
             "goal": dataclasses.asdict(self.goal),
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-            "clipping": self.clipping,
+            **{field: getattr(self, field) for field in PARTS},
             "batch_sizes": list(self.batch_sizes),
             "train_steps": {str(b): self.length(b) for b in self.batch_sizes},
             "step_budget": self.step_budget,
@@ -269,6 +269,7 @@ class Study:
             self.precision,
             record_norms,
             self.clipping,
+            self.averaging,
         )
 
     def identity(self, dataset_checksum: str) -> str:
@@ -279,8 +280,9 @@ class Study:
         described = self.describe()
         for growing in ("trials", "seeds", "batch_sizes", "question", "expected", "source"):
             del described[growing]
-        if self.clipping == "none":  # as in records from before there was clipping
-            del described["clipping"]
+        for field, part in PARTS.items():
+            if described[field] == part.neutral:  # as in records from before there was a choice
+                del described[field]
         described["train_steps"] = {str(b): s for b, s in sorted(self.train_steps.items())}
         return _digest({**described, "dataset": dataset_checksum, "schema": SCHEMA_VERSION})
 

@@ -65,6 +65,7 @@ class TrialConfig:
     precision: Precision
     record_norms: RecordNorms
     clipping: str = "none"
+    averaging: str = "none"
 
 
 @dataclasses.dataclass(frozen=True)

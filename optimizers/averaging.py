@@ -7,9 +7,8 @@ An averaging is three pure functions on trees of parameters::
     state = rule.update(state, params)         # after every step
     rule.value(state, params)                  # what to evaluate
 
-Averages are kept in float32 or wider and returned in the parameters' dtype. They cover the
-parameters alone: batch norm's statistics belong to the last iterate and must be recomputed (or
-averaged likewise) before an averaged model with batch norm is evaluated.
+Averages are kept in float32 or wider and returned in the parameters' dtype. In training the tree
+is (parameters, model state): batch norm's running statistics are averaged with the parameters.
 """
 
 from __future__ import annotations

@@ -183,6 +183,14 @@ def test_identity_covers_the_question_and_not_what_may_grow():
     assert study.identity("y") != study.identity("x")
 
 
+def test_choices_that_came_later_leave_the_identity_of_older_studies_alone():
+    """As computed before there were averagings, schedules of the momentum and of the batch size."""
+    assert tiny_study().identity("x") == "6678c918125cc9dff177e8e0b8d59ffa"
+    later = tiny_study(schedule="cosine", clipping="agc", optimizer="adam")
+    assert later.identity("x") == "2bdaf03959d1346b78d6893d4b65697c"
+    assert tiny_study(averaging="window_mean").identity("x") != tiny_study().identity("x")
+
+
 def test_a_trial_is_its_point_and_its_defaults():
     study = tiny_study(schedule="linear", fixed={"decay_steps_factor": 0.5})
     trial = study.trial(8, 0, 3, dict.fromkeys(study.space, 0.5), "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TypeVar
@@ -10,10 +11,7 @@ from typing import TypeVar
 from experiments import space as spaces
 from experiments.analysis.findings import EdgeOptimum, Finding, Shortfall, Unreached, number
 from experiments.analysis.question import Question
-from optimizers import CLIPPINGS, OPTIMIZERS
-from optimizers.base import Hyperparameter
-from schedules import SCHEDULES
-from schedules.base import Setting
+from experiments.parts import PARTS, rows
 
 _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
 _SMOKE = "-smoke"
@@ -97,14 +95,9 @@ def _moved(searched: Range, end: str, share: float) -> float:
 
 def _legal(question: Question, name: str) -> tuple[tuple[float, bool], tuple[float, bool]]:
     """((low, excluded), (high, excluded)) of a hyperparameter; unbounded where unknown."""
-    rows: list[Hyperparameter | Setting] = []
-    if question.optimizer in OPTIMIZERS:
-        rows += OPTIMIZERS[question.optimizer].hyperparameters
-    if question.schedule in SCHEDULES:
-        rows += SCHEDULES[question.schedule].hyperparameters
-    if question.clipping in CLIPPINGS:
-        rows += CLIPPINGS[question.clipping].hyperparameters
-    for row in rows:
+    chosen = {field: getattr(question, field) for field in PARTS}
+    known = (rows(field, value) for field, value in chosen.items() if value in PARTS[field].table)
+    for row in itertools.chain.from_iterable(known):
         if row.name == name:
             opened = getattr(row, "low_open", False), getattr(row, "high_open", False)
             return (row.low, opened[0]), (row.high, opened[1])

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from experiments import space as spaces
+from experiments.parts import PARTS
 from workloads.base import Goal, unknown_name
 
 SEARCH = ("batch_size", "seed")
@@ -56,7 +57,7 @@ class Question:
       space: the searched hyperparameters.
       fixed: the others, name -> value.
       hyperparameters: names of all hyperparameter columns of the trials table.
-      clipping: of the gradient; "none" too in records from before there was any.
+      clipping, averaging: "none" too in records from before there was any.
       source: the file ``batchscale run`` was given, "" for a registered study.
     """
 
@@ -79,6 +80,7 @@ class Question:
     fixed: Mapping[str, float]
     hyperparameters: tuple[str, ...]
     clipping: str = "none"
+    averaging: str = "none"
     source: str = ""
 
     @property
@@ -115,7 +117,7 @@ def read_question(record: Record) -> Question:
         space=space,
         fixed=fixed,
         hyperparameters=tuple(record.study.get("hyperparameters", (*space, *fixed))),
-        clipping=study.get("clipping", "none"),
+        **{f: study.get(f, part.neutral) for f, part in PARTS.items() if part.neutral},
         source=study.get("source", ""),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-LISTED = ("workloads", "optimizers", "clippings", "schedules", "studies")
+LISTED = ("workloads", "optimizers", "schedules", "clippings", "averagings", "studies")
 
 
 def add(commands: Any) -> None:
@@ -27,18 +27,11 @@ def list_names(options: argparse.Namespace) -> int:
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:
-    if kind == "optimizers":
-        from optimizers import OPTIMIZERS
+    if kind not in ("workloads", "studies"):
+        from experiments.parts import PARTS
 
-        return [(name, row.summary) for name, row in OPTIMIZERS.items()]
-    if kind == "clippings":
-        from optimizers import CLIPPINGS
-
-        return [(name, row.summary) for name, row in CLIPPINGS.items()]
-    if kind == "schedules":
-        from schedules import SCHEDULES
-
-        return [(name, row.summary) for name, row in SCHEDULES.items()]
+        table = PARTS[kind.removesuffix("s").replace("-", "_")].table
+        return [(name, row.summary) for name, row in table.items()]
     if kind == "workloads":
         import workloads
 

@@ -14,6 +14,8 @@ from experiments.commands.report import summarise
 if TYPE_CHECKING:
     from experiments.study import Study
 
+PARTS = {"clipping": "of the gradient", "averaging": "of the parameters, evaluated in their place"}
+"""Options that change one part of a study and leave the rest of its search space."""
 EXECUTIONS = ("auto", "loop", "scan", "packed")
 
 
@@ -33,7 +35,10 @@ def add(commands: Any) -> None:
         "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="these only"
     )
     run.add_argument("--optimizer", metavar="NAME", help="another optimizer, its own search space")
-    run.add_argument("--clipping", metavar="NAME", help="of the gradient, its own search space")
+    for field, what in PARTS.items():
+        run.add_argument(
+            f"--{field.replace('_', '-')}", metavar="NAME", help=f"{what}, its own search space"
+        )
     run.add_argument(
         "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
     )
@@ -90,15 +95,18 @@ def chosen_study(options: argparse.Namespace) -> Any:
     if options.batch_sizes is not None:
         changes["batch_sizes"] = tuple(options.batch_sizes)
     if isinstance(study, Paths):
-        _refuse(options, ("seed", "trials", "batch_sizes", "optimizer", "clipping"), study.name)
+        _refuse(options, ("seed", "trials", "batch_sizes", "optimizer", *PARTS), study.name)
         return study
     if isinstance(study, Comparison):
-        _refuse(options, ("optimizer", "clipping"), study.name)
+        _refuse(options, ("optimizer", *PARTS), study.name)
         return study.changed(**changes)
     study = dataclasses.replace(study, **changes)
     if options.optimizer is not None:
         study = _with_optimizer(study, options.optimizer)
-    return study if options.clipping is None else _with_clipping(study, options.clipping)
+    for field in PARTS:
+        if (name := getattr(options, field)) is not None:
+            study = _with_part(study, field, name)
+    return study
 
 
 def _refuse(options: argparse.Namespace, names: Sequence[str], study: str) -> None:
@@ -129,26 +137,26 @@ def _with_optimizer(study: Study, name: str) -> Study:
     )
 
 
-def _with_clipping(study: Study, name: str) -> Study:
-    """The study with another clipping in its own search space; the rest of the space stays."""
+def _with_part(study: Study, field: str, name: str) -> Study:
+    """The study with another clipping, averaging, ... in its own search space; the rest stays."""
     import dataclasses
 
+    from experiments import parts
     from experiments.space import from_json
-    from optimizers import CLIPPINGS
-    from workloads.base import unknown_name
 
-    if name == study.clipping:
+    parts.check(field, name)
+    before = getattr(study, field)
+    if name == before:
         return study
-    if name not in CLIPPINGS:
-        raise unknown_name("clipping", name, CLIPPINGS)
-    own = {row.name for row in CLIPPINGS[study.clipping].hyperparameters}
-    kept = {field: found for field, found in (study.space or {}).items() if field not in own}
-    rows = CLIPPINGS[name].hyperparameters
-    added = {row.name: from_json(row.space) for row in rows if row.space}
-    return dataclasses.replace(
-        study,
-        name=f"{study.name}-{name}",
-        clipping=name,
-        space={**kept, **added},
-        fixed={field: value for field, value in study.fixed.items() if field not in own},
-    )
+    added = parts.rows(field, name)
+    own = {row.name for row in parts.rows(field, before)} - {row.name for row in added}
+    ranges = {row.name: from_json(row.space) for row in added if row.space}
+    fixed = {name: value for name, value in study.fixed.items() if name not in own}
+    kept = {name: found for name, found in (study.space or {}).items() if name not in own}
+    changes: dict[str, Any] = {
+        field: name,
+        "name": f"{study.name}-{name}",
+        "space": {n: d for n, d in {**kept, **ranges}.items() if n not in fixed},
+        "fixed": fixed,
+    }
+    return dataclasses.replace(study, **changes)

@@ -25,8 +25,8 @@ learning_rate``; where the study clips, here and beside the norms of evaluations
 (0 or 1); ``gradient_norm`` is always that of the gradient before clipping.
 
 study.json: ``schema_version``; ``study`` (Study.describe(): name, question, workload, goal,
-optimizer, schedule, batch_sizes, train_steps, trials, seeds, budgets, space, fixed, precision,
-evaluation, ...); ``dataset`` (name, sizes, source, checksum); ``identity``;
+optimizer, schedule, clipping, averaging, ..., batch_sizes, train_steps, trials, seeds, budgets,
+space, fixed, precision, evaluation, ...); ``dataset`` (name, sizes, source, checksum); ``identity``;
 ``hyperparameters`` (column names); ``environment`` (versions, device, commit) in which the
 record began, ``environments`` all it was continued in;
 ``plans`` (list; a trial's ``plan`` is its index here).

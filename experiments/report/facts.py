@@ -9,6 +9,7 @@ import polars as pl
 
 from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
+from experiments.parts import PARTS
 from experiments.report.words import budget_words, goal_words, label
 from experiments.space import Choice, Distribution
 
@@ -22,7 +23,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("Workload", question.workload),
         ("Dataset", _dataset(study.get("dataset", {}), question)),
         ("Optimizer and schedule", f"{question.optimizer}, {question.schedule}"),
-        ("Clipping", "" if question.clipping == "none" else label(question.clipping)),
+        *_parts(question),
         ("Goal", goal_words(question)),
         ("Step budget", budget_words(question, "step")),
         ("Epoch budget", budget_words(question, "epoch")),
@@ -39,6 +40,16 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         shown.append(("Plan" if len(plans) == 1 else "Plans", "; ".join(map(_plan, plans))))
     shown.append(("Bootstrap", _bootstrap(summary)))
     return [(name, value) for name, value in shown if value]
+
+
+def _parts(question: Question) -> list[tuple[str, str]]:
+    """What changes the training besides optimizer and schedule: clipping, averaging, ..."""
+    chosen = {field: getattr(question, field) for field, part in PARTS.items() if part.neutral}
+    return [
+        (label(field).capitalize(), label(name))
+        for field, name in chosen.items()
+        if name != PARTS[field].neutral
+    ]
 
 
 def _dataset(dataset: Mapping[str, Any], question: Question) -> str:

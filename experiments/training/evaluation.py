@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.training.step import TrainState, all_finite, make_task
+from experiments.training.step import TrainState, all_finite, make_task, to_evaluate
 from experiments.trial import TrialConfig
 from optimizers import OPTIMIZERS
 from optimizers.second_order import function_evaluations
-from workloads.base import resolve
 
 EVALUATION_BATCH = 1024
 SPLITS = ("validation", "train")
@@ -48,28 +47,26 @@ def make_evaluation(
 ) -> Callable[[TrainState, Mapping[str, jax.Array], Mapping[str, Any]], dict[str, jax.Array]]:
     """``evaluate(state, hyperparameters, data) -> {"split/metric": [sum, count], "finite": bool}``.
 
-    Dropout is off and batch statistics are the running ones. ``finite`` is false where a loss, a
+    Evaluated is what `experiments.training.step.to_evaluate` says: averages where there is an
+    averaging. Dropout is off and batch statistics are the running ones. ``finite`` is false where a loss, a
     parameter or the optimizer's state is not finite. Second-order rules add
     ``function_evaluations``, all that they have made so far. With ``objective`` the trained
     objective (label smoothing included) is the one metric.
     """
     task = make_task(config)
     optimizer = OPTIMIZERS[config.optimizer]
-    reference = getattr(optimizer, "evaluation_params", None)
 
     def evaluate(
         state: TrainState, hyperparameters: Mapping[str, jax.Array], data: Mapping[str, Any]
     ) -> dict[str, jax.Array]:
-        params = state.params
-        if reference:
-            params = resolve(reference)(state.opt_state, params)
+        params, model_state = to_evaluate(config, state, hyperparameters)
 
         def one(batch: Mapping[str, Any]) -> dict[str, jax.Array]:
             key = jax.random.wrap_key_data(state.key)
             prepared = task.preprocess(batch, key, False)
             outputs, _ = task.model.apply(
                 params,
-                state.model_state,
+                model_state,
                 prepared,
                 key=key,
                 train=False,

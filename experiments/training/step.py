@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from experiments.trial import TrialConfig
-from optimizers import CLIPPINGS, OPTIMIZERS
+from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.clipping import norm_of
 from schedules import SCHEDULES
 from workloads.base import Losses, Model, resolve
@@ -40,6 +40,7 @@ class TrainState(NamedTuple):
     loss_limit: jax.Array  # float32 [], a larger loss is a divergence
     diverged_at: jax.Array  # int32 [], first step that diverged; 0 while none has
     clips: Clips | tuple[()] = ()  # () where nothing is clipped
+    average: Any = ()  # of (parameters, model state) over steps; () where nothing is averaged
 
 
 class Task(NamedTuple):
@@ -95,6 +96,7 @@ def make_step(
     """
     task = make_task(config)
     optimizer, schedule = OPTIMIZERS[config.optimizer], SCHEDULES[config.schedule]
+    averaging = AVERAGINGS[config.averaging]
     measure_norms = config.record_norms == "every" if norms is None else norms
 
     def step(
@@ -117,6 +119,8 @@ def make_step(
                 used, state.opt_state, state.params, value=loss, **extra
             )
             params = optax.apply_updates(state.params, updates)
+            iterate = optimizer.parameters_to_evaluate(opt_state, params), model_state
+            average = averaging.functions(hyperparameters).update(state.average, iterate)
         measurements = {"loss": loss, "learning_rate": rate, **clipped}
         bad = ~jnp.isfinite(loss) | (loss > state.loss_limit)
         if measure_norms or clipped:
@@ -134,6 +138,7 @@ def make_step(
             step=state.step + 1,
             diverged_at=first_divergence(state.diverged_at, bad, state.step + 1),
             clips=clips,
+            average=average,
         )
         return new, measurements
 
@@ -231,6 +236,22 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.isfinite(sum((jnp.sum(x * 0) for x in floats), jnp.float32(0)))
 
 
+def to_evaluate(
+    config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters
+) -> tuple[Any, Any]:
+    """(parameters, model state) to evaluate.
+
+    The parameters are the rule's own where it has others than those it trains (schedule-free).
+    An averaging is of those, and of the model state with the same weights: batch norm's running
+    sums are linear in the batches' statistics, so the averaged ones are theirs too, weighted as
+    the parameters that made them (as ``use_buffers`` of PyTorch's ``AveragedModel``).
+    """
+    params = OPTIMIZERS[config.optimizer].parameters_to_evaluate(state.opt_state, state.params)
+    averaging = AVERAGINGS[config.averaging].functions(hyperparameters)
+    params, model_state = averaging.value(state.average, (params, state.model_state))
+    return params, model_state
+
+
 def init_state(
     config: TrialConfig,
     keys: jax.Array,
@@ -243,7 +264,10 @@ def init_state(
     key = jax.random.wrap_key_data(keys[0])
     prepared = task.preprocess(example, key, False)
     params, model_state = task.model.init(key, prepared)
-    rule = OPTIMIZERS[config.optimizer].transformation(hyperparameters)
+    optimizer = OPTIMIZERS[config.optimizer]
+    opt_state = optimizer.transformation(hyperparameters).init(params)
+    averaging = AVERAGINGS[config.averaging].functions(hyperparameters)
+    iterate = optimizer.parameters_to_evaluate(opt_state, params), model_state
     zero = jnp.zeros([], jnp.int32)
     clips: Clips | tuple[()] = ()
     if config.clipping != "none":
@@ -252,11 +276,12 @@ def init_state(
     return TrainState(
         params=params,
         model_state=model_state,
-        opt_state=rule.init(params),
+        opt_state=opt_state,
         step=zero,
         train_steps=jnp.asarray(train_steps, jnp.int32),
         key=keys[1],
         loss_limit=jnp.asarray(np.inf, jnp.float32),
         diverged_at=zero,
         clips=clips,
+        average=averaging.init(iterate),
     )
