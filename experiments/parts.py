@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS, Hyperparameter
-from schedules import SCHEDULES, Setting
+from schedules import MOMENTUM_SCHEDULES, SCHEDULES, Setting
 from workloads.base import unknown_name
 
 Row = Hyperparameter | Setting
@@ -32,6 +32,7 @@ class Part:
 PARTS: dict[str, Part] = {
     "optimizer": Part(OPTIMIZERS),
     "schedule": Part(SCHEDULES),
+    "momentum_schedule": Part(MOMENTUM_SCHEDULES, "constant"),
     "clipping": Part(CLIPPINGS, "none"),
     "averaging": Part(AVERAGINGS, "none"),
 }

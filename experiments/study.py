@@ -41,6 +41,8 @@ class Study:
       step_budget: K; "best value at steps <= K".
       example_budget: "best value at examples consumed <= budget" (epochs x training set).
       optimizer, schedule: names of `optimizers.OPTIMIZERS` and `schedules.SCHEDULES`.
+      momentum_schedule: of the momentum, or of beta1; a name of `schedules.MOMENTUM_SCHEDULES`.
+        The rule is built with each step's value, so Adam's bias factor 1 - beta1^t has it too.
       clipping: of the gradient, before the optimizer's rule; a name of `optimizers.CLIPPINGS`.
       averaging: of the parameters over steps, evaluated in place of the last ones; a name of
         `optimizers.AVERAGINGS`.
@@ -72,6 +74,7 @@ class Study:
     schedule: str = "constant"
     clipping: str = "none"
     averaging: str = "none"
+    momentum_schedule: str = "constant"
     space: Mapping[str, spaces.Distribution] | None = None
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     train_steps: Mapping[int, int] = dataclasses.field(default_factory=dict)
@@ -106,6 +109,11 @@ class Study:
             raise ValueError(
                 f"clipping must be none with {self.optimizer}, whose search along a line needs "
                 f"the gradient of the loss itself, got {self.clipping!r}"
+            )
+        if self.momentum_schedule != "constant" and not OPTIMIZERS[self.optimizer].momentum:
+            raise ValueError(
+                f"momentum_schedule must be constant with {self.optimizer}, which has neither "
+                f"momentum nor beta1, got {self.momentum_schedule!r}"
             )
         if self.workload.dataset not in DATASETS:
             raise unknown_name("dataset", self.workload.dataset, DATASETS)
@@ -270,6 +278,8 @@ class Study:
             record_norms,
             self.clipping,
             self.averaging,
+            self.momentum_schedule,
+            self.goal,
         )
 
     def identity(self, dataset_checksum: str) -> str:

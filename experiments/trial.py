@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from workloads.base import Workload
+from workloads.base import Goal, Workload
 
 RecordNorms = Literal["every", "evaluations", "off"]
 
@@ -66,6 +66,8 @@ class TrialConfig:
     record_norms: RecordNorms
     clipping: str = "none"
     averaging: str = "none"
+    momentum_schedule: str = "constant"
+    goal: Goal | None = None  # its metric on validation is what a plateau schedule watches
 
 
 @dataclasses.dataclass(frozen=True)

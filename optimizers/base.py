@@ -75,6 +75,12 @@ class Optimizer:
     evaluation_params: str = ""
     needs_loss: bool = False
 
+    @property
+    def momentum(self) -> str | None:
+        """The hyperparameter that a schedule of the momentum moves: momentum, else beta1."""
+        names = [row.name for row in self.hyperparameters]
+        return next((name for name in ("momentum", "beta1") if name in names), None)
+
     def transformation(self, hyperparameters: Mapping[str, Any]) -> Any:
         """The optax transformation at these (traced) hyperparameters; others are ignored.
 

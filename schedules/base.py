@@ -44,13 +44,15 @@ class Schedule:
     """A row of the registry.
 
     ``shape`` is the ``"module:function"`` of ``f(step, train_steps, **settings) ->
-    multiplier in [0, 1]``, traceable in every argument; ``settings`` are its own.
+    multiplier in [0, 1]``, traceable in every argument; ``settings`` are its own. Where the schedule
+    ``watches`` the validation metric, the engine multiplies what `schedules.plateau` remembers.
     """
 
     name: str
     shape: str
     settings: tuple[Setting, ...] = ()
     summary: str = ""
+    watches: bool = False
 
     @property
     def hyperparameters(self) -> tuple[Setting, ...]:

@@ -32,6 +32,17 @@ def _milestone(number: int, default: float) -> Setting:
     )
 
 
+PLATEAU: tuple[Setting, ...] = (
+    Setting(
+        "plateau_factor", 0.5, 1e-6, 1.0,
+        {"type": "real", "low": 0.1, "high": 0.7, "scale": "log"}, "rate after a cut over before",
+    ),
+    Setting("patience_steps", 1000.0, 1.0, 1e9, None, "steps without a better value before a cut"),
+    Setting("least_multiplier", 1e-3, 0.0, 1.0, None, "the multiplier never falls below this"),
+)  # fmt: skip
+"""Settings of `schedules.plateau.observe`."""
+
+
 SCHEDULES: dict[str, Schedule] = {
     schedule.name: schedule
     for schedule in (
@@ -81,18 +92,12 @@ SCHEDULES: dict[str, Schedule] = {
                 "d, share of the trial spent decaying")),
             "1, then linear to alpha over the last d T steps",
         ),
+        Schedule(
+            "plateau", "schedules.plateau:shape", PLATEAU,
+            "the peak rate, times f where validation has not improved for the patience", True,
+        ),
     )
 }  # fmt: skip
-
-PLATEAU: tuple[Setting, ...] = (
-    Setting(
-        "plateau_factor", 0.5, 1e-6, 1.0,
-        {"type": "real", "low": 0.1, "high": 0.7, "scale": "log"}, "rate after a cut over before",
-    ),
-    Setting("patience_steps", 1000.0, 1.0, 1e9, None, "steps without a better value before a cut"),
-    Setting("least_multiplier", 1e-3, 0.0, 1.0, None, "the multiplier never falls below this"),
-)  # fmt: skip
-"""Settings of `schedules.plateau.observe`, which needs evaluations and so is not a shape."""
 
 MOMENTUM_SCHEDULES: dict[str, MomentumSchedule] = {
     schedule.name: schedule

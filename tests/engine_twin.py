@@ -42,13 +42,13 @@ def _gradient(theta: Weights, x: np.ndarray, y: np.ndarray) -> Weights:
 def iterates(
     trial: Trial,
     program: Program,
-    multiplier: Callable[[int], float] = lambda t: 1.0,
+    multiplier: Callable[[int, Weights], float] = lambda t, theta: 1.0,
     momentum: Callable[[int], float] | None = None,
     batch_size: Callable[[int], int] | None = None,
 ) -> list[Weights]:
     """theta_1, theta_2, ... of v = gamma v + g, theta -= eta (gamma v + g), t = 0, 1, ...
 
-    eta = learning rate * multiplier(t), gamma = momentum(t); one epoch's permutation after the
+    eta = learning rate * multiplier(t, theta_t), gamma = momentum(t); one epoch's permutation after the
     other, batch_size(t) examples at a time.
     """
     split = load("digits").splits["train"]
@@ -60,7 +60,7 @@ def iterates(
     for t in range(trial.train_steps):
         batch = order.take(batch_size(t) if batch_size else trial.batch_size)
         gamma = momentum(t) if momentum else trial.hyperparameters["momentum"]
-        eta = trial.hyperparameters["learning_rate"] * multiplier(t)
+        eta = trial.hyperparameters["learning_rate"] * multiplier(t, theta)
         grads = _gradient(theta, x[batch], y[batch])
         velocity = [gamma * v + g for v, g in zip(velocity, grads, strict=True)]
         moves = [eta * (gamma * v + g) for v, g in zip(velocity, grads, strict=True)]

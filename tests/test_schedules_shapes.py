@@ -37,6 +37,7 @@ def curve(name: str, train_steps: int, **changes: float) -> np.ndarray:
 # (settings, step of 100 -> expected multiplier), in the words of the sources.
 FORMULAS = {
     "constant": ({}, lambda t: 1.0),
+    "plateau": ({}, lambda t: 1.0),
     "linear": (
         {"end_learning_rate_factor": 0.1, "decay_steps_factor": 0.5},
         lambda t: 1 - 0.9 * t / 50 if t <= 50 else 0.1,

@@ -57,7 +57,8 @@ class Question:
       space: the searched hyperparameters.
       fixed: the others, name -> value.
       hyperparameters: names of all hyperparameter columns of the trials table.
-      clipping, averaging: "none" too in records from before there was any.
+      clipping, averaging, momentum_schedule: "none" and "constant" too in records from before
+        there was any.
       source: the file ``batchscale run`` was given, "" for a registered study.
     """
 
@@ -81,6 +82,7 @@ class Question:
     hyperparameters: tuple[str, ...]
     clipping: str = "none"
     averaging: str = "none"
+    momentum_schedule: str = "constant"
     source: str = ""
 
     @property

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-LISTED = ("workloads", "optimizers", "schedules", "clippings", "averagings", "studies")
+LISTED = (
+    "workloads",
+    "optimizers",
+    "schedules",
+    "momentum-schedules",
+    "clippings",
+    "averagings",
+    "studies",
+)
 
 
 def add(commands: Any) -> None:

@@ -14,7 +14,12 @@ from experiments.commands.report import summarise
 if TYPE_CHECKING:
     from experiments.study import Study
 
-PARTS = {"clipping": "of the gradient", "averaging": "of the parameters, evaluated in their place"}
+PARTS = {
+    "schedule": "of the learning rate",
+    "momentum_schedule": "of the momentum or beta1",
+    "clipping": "of the gradient",
+    "averaging": "of the parameters, evaluated in their place",
+}
 """Options that change one part of a study and leave the rest of its search space."""
 EXECUTIONS = ("auto", "loop", "scan", "packed")
 
@@ -138,7 +143,7 @@ def _with_optimizer(study: Study, name: str) -> Study:
 
 
 def _with_part(study: Study, field: str, name: str) -> Study:
-    """The study with another clipping, averaging, ... in its own search space; the rest stays."""
+    """The study with another schedule, clipping, ... in its own search space; the rest stays."""
     import dataclasses
 
     from experiments import parts

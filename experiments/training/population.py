@@ -187,8 +187,8 @@ class Population:
                     program.train,
                     program.evaluation,
                 )
-                self._states = program.mark(
-                    len(self._slots), self._states, chunk.due[j], found["finite"]
+                self._states = program.observe(
+                    len(self._slots), self._states, self._pack, chunk.due[j], found
                 )
                 rows.append((j, found))
         rows, measured, diverged = jax.device_get((rows, measured, self._states.diverged_at))

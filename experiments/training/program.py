@@ -28,6 +28,8 @@ from experiments.training.step import (
     make_step,
 )
 from experiments.trial import TrialConfig
+from schedules import PLATEAU
+from schedules.plateau import PlateauState, observe
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
 INITIAL_LOSS_EXAMPLES = 256
@@ -122,7 +124,7 @@ class Program:
         self.chunk = CompiledOnce(self._chunk, donate=(0,))
         self.single_step = CompiledOnce(self._single_step, donate=(0,))
         self.evaluate = CompiledOnce(self._single_evaluation)
-        self.mark = CompiledOnce(_mark_unfinite, donate=(0,))
+        self.observe = CompiledOnce(self._observe, donate=(0,))
 
     def numbers(self, hyperparameters: Mapping[str, float]) -> dict[str, Any]:
         """Hyperparameters as the programs take them."""
@@ -202,6 +204,24 @@ class Program:
             results |= found
         return results
 
+    def _observe(self, states: TrainState, hyperparameters: Any, due: Any, results: Any) -> Any:
+        """What an evaluation changes in the slots that were due, [slots] or [] throughout: the
+        divergences it found, and what a schedule remembers that watches the goal's metric."""
+        at = first_divergence(states.diverged_at, due & ~results["finite"], states.step)
+        states = states._replace(diverged_at=at)
+        if not isinstance(states.plateau, PlateauState):
+            return states
+        goal = self.config.goal
+        assert goal is not None, "a schedule that watches needs a goal"
+        pair = results[f"validation/{goal.metric}"]
+        settings = {row.name: hyperparameters[row.name] for row in PLATEAU}
+        value, minimise = pair[..., 0] / pair[..., 1], goal.direction == "min"
+        seen = observe(states.plateau, states.step, value, minimise, **settings)
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(due, new.astype(old.dtype), old), seen, states.plateau
+        )
+        return states._replace(plateau=kept)
+
     def _chunk(
         self,
         states: TrainState,
@@ -252,7 +272,7 @@ class Program:
             first = jnp.where(j > 0, ends[j - 1], 0)
             states, norms = jax.lax.fori_loop(first, ends[j], advance, (states, norms))
             results = jax.lax.cond(jnp.any(due[j]), evaluate, skip, states, stream[ends[j]])
-            states = _mark_unfinite(states, due[j], results["finite"])
+            states = self._observe(states, hyperparameters, due[j], results)
             evaluations = {k: v.at[j].set(results[k]) for k, v in evaluations.items()}
             return states, evaluations, norms
 
@@ -287,9 +307,3 @@ class Program:
         return with_axis(
             self._pack_evaluation(states, hyperparameters, indices, train, evaluation, True)
         )
-
-
-def _mark_unfinite(states: TrainState, due: Any, finite: Any) -> TrainState:
-    """Divergences that an evaluation found."""
-    at = first_divergence(states.diverged_at, due & ~finite, states.step)
-    return states._replace(diverged_at=at)

@@ -13,7 +13,9 @@ import optax
 from experiments.trial import TrialConfig
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.clipping import norm_of
-from schedules import SCHEDULES
+from schedules import MOMENTUM_SCHEDULES, SCHEDULES
+from schedules.plateau import PlateauState
+from schedules.plateau import start as start_plateau
 from workloads.base import Losses, Model, resolve
 
 Hyperparameters = Mapping[str, jax.Array]
@@ -40,6 +42,7 @@ class TrainState(NamedTuple):
     loss_limit: jax.Array  # float32 [], a larger loss is a divergence
     diverged_at: jax.Array  # int32 [], first step that diverged; 0 while none has
     clips: Clips | tuple[()] = ()  # () where nothing is clipped
+    plateau: PlateauState | tuple[()] = ()  # () where the schedule does not watch
     average: Any = ()  # of (parameters, model state) over steps; () where nothing is averaged
 
 
@@ -95,8 +98,7 @@ def make_step(
     that are not finite for ever (see `all_finite`).
     """
     task = make_task(config)
-    optimizer, schedule = OPTIMIZERS[config.optimizer], SCHEDULES[config.schedule]
-    averaging = AVERAGINGS[config.averaging]
+    optimizer, averaging = OPTIMIZERS[config.optimizer], AVERAGINGS[config.averaging]
     measure_norms = config.record_norms == "every" if norms is None else norms
 
     def step(
@@ -110,9 +112,8 @@ def make_step(
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
             objective = _objective(task, state, hyperparameters, batch, key, axis_name)
             loss, grads, model_state = _gradient(objective, state.params, axis_name)
-            multiplier = schedule.multiplier(state.step, state.train_steps, hyperparameters)
-            rate = hyperparameters["learning_rate"] * multiplier
-            rule = optimizer.transformation({**hyperparameters, "learning_rate": rate})
+            now = _scheduled(config, state, hyperparameters)
+            rule = optimizer.transformation(now)
             used, clips, clipped = _clip(config, state, hyperparameters, grads)
             extra = {"value_fn": _value(objective, axis_name)} if optimizer.needs_loss else {}
             updates, opt_state = optax.with_extra_args_support(rule).update(
@@ -121,7 +122,7 @@ def make_step(
             params = optax.apply_updates(state.params, updates)
             iterate = optimizer.parameters_to_evaluate(opt_state, params), model_state
             average = averaging.functions(hyperparameters).update(state.average, iterate)
-        measurements = {"loss": loss, "learning_rate": rate, **clipped}
+        measurements = {"loss": loss, "learning_rate": now["learning_rate"], **clipped}
         bad = ~jnp.isfinite(loss) | (loss > state.loss_limit)
         if measure_norms or clipped:
             measurements["gradient_norm"] = norm_of(grads) if clipped else optax.tree.norm(grads)
@@ -143,6 +144,22 @@ def make_step(
         return new, measurements
 
     return step
+
+
+def _scheduled(
+    config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters
+) -> Hyperparameters:
+    """The hyperparameters at this step: the rate, and the momentum where it has a schedule."""
+    at = state.step, state.train_steps
+    multiplier = SCHEDULES[config.schedule].multiplier(*at, hyperparameters)
+    if isinstance(state.plateau, PlateauState):
+        multiplier = multiplier * state.plateau.multiplier
+    now = {**hyperparameters, "learning_rate": hyperparameters["learning_rate"] * multiplier}
+    name = OPTIMIZERS[config.optimizer].momentum
+    if name and config.momentum_schedule != "constant":
+        schedule = MOMENTUM_SCHEDULES[config.momentum_schedule]
+        now[name] = schedule.momentum(*at, hyperparameters[name], hyperparameters)
+    return now
 
 
 def _total(x: jax.Array, axis_name: str | None) -> jax.Array:
@@ -283,5 +300,6 @@ def init_state(
         loss_limit=jnp.asarray(np.inf, jnp.float32),
         diverged_at=zero,
         clips=clips,
+        plateau=start_plateau() if SCHEDULES[config.schedule].watches else (),
         average=averaging.init(iterate),
     )
