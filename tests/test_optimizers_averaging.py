@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
-from optimizers.accumulation import accumulated_gradient, split
+from optimizers.accumulation import accumulated_gradient
 
 STEPS = 12
 PATH = np.random.default_rng(0).normal(size=(STEPS, 3)).astype(np.float32)
@@ -89,9 +89,21 @@ def regression():
     def weighted_sum(params, batch):
         outputs = jnp.tanh(batch["inputs"] @ params["w"] + params["b"][None])
         losses = jnp.sum((outputs - batch["targets"]) ** 2, axis=-1)
-        return jnp.sum(batch["weights"] * losses), jnp.sum(batch["weights"])
+        return jnp.sum(batch["weights"] * losses), (jnp.sum(batch["weights"]), ())
 
     return weighted_sum, *jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (params, batch))
+
+
+def split(batch, micro_batches):
+    """[B, ...] as [micro_batches, ceil(B / micro_batches), ...], padded with zeros."""
+
+    def of(array):
+        size = -(-array.shape[0] // micro_batches)
+        missing = size * micro_batches - array.shape[0]
+        padded = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+        return padded.reshape(micro_batches, size, *array.shape[1:])
+
+    return jax.tree.map(of, batch)
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2, 3, 8])
@@ -107,7 +119,7 @@ def test_accumulated_equals_full_batch_with_clipping_and_momentum(micro_batches)
 
         def step(carry, _):
             theta, state, clip_state = carry
-            _, gradient = accumulated_gradient(weighted_sum, theta, split(batch, parts))
+            _, gradient, _ = accumulated_gradient(weighted_sum, theta, split(batch, parts))
             gradient, clip_state = clip.update(gradient, clip_state, theta)
             updates, state = rule.update(gradient, state, theta)
             return (optax.apply_updates(theta, updates), state, clip_state), clip_state.clipped
@@ -116,10 +128,10 @@ def test_accumulated_equals_full_batch_with_clipping_and_momentum(micro_batches)
         return theta, jnp.sum(clipped)
 
     def direct(theta):
-        total, weight = weighted_sum(theta, batch)
+        total, (weight, _) = weighted_sum(theta, batch)
         return total / weight
 
-    loss, gradient = accumulated_gradient(weighted_sum, params, split(batch, micro_batches))
+    loss, gradient, _ = accumulated_gradient(weighted_sum, params, split(batch, micro_batches))
     wanted_loss, wanted = jax.value_and_grad(direct)(params)
     np.testing.assert_allclose(loss, wanted_loss, rtol=1e-6)
     for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
@@ -139,11 +151,11 @@ def test_a_mean_of_means_would_be_wrong():
     parts = split(batch, 3)
 
     def mean(theta, part):
-        total, weight = weighted_sum(theta, part)
+        total, (weight, _) = weighted_sum(theta, part)
         return total / weight
 
     means = jax.vmap(jax.grad(mean), (None, 0))(params, parts)["w"].mean(axis=0)
-    _, right = accumulated_gradient(weighted_sum, params, parts)
+    _, right, _ = accumulated_gradient(weighted_sum, params, parts)
     assert np.max(np.abs(means - right["w"])) > 1e-3
 
 
@@ -154,6 +166,6 @@ def test_accumulated_over_virtual_devices():
         lambda shard: accumulated_gradient(weighted_sum, params, shard, axis_name="data"),
         axis_name="data",
     )(shards)
-    _, wanted = accumulated_gradient(weighted_sum, params, split(batch, 1))
+    _, wanted, _ = accumulated_gradient(weighted_sum, params, split(batch, 1))
     for device in (0, 1):
         np.testing.assert_allclose(per_device[1]["w"][device], wanted["w"], rtol=1e-6, atol=1e-6)

@@ -97,5 +97,5 @@ def test_clipping_and_several_devices_are_refused():
     state = init_state(config, keys, values, jnp.int32(4), gather(data, jnp.zeros(1, jnp.int32)))
     shares = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), gather(data, jnp.arange(8)))
     step = make_step(config)
-    with pytest.raises(ValueError, match="train on one device"):
+    with pytest.raises(ValueError, match="take every batch whole"):
         jax.vmap(lambda b: step(state, values, b, axis_name="d"), axis_name="d")(shares)

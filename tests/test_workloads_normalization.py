@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from workloads_families import FAMILIES
 
 from workloads.models.linen import Context
 from workloads.models.normalization import EPSILON, BatchNorm, Normalization, ghost_sizes
@@ -133,3 +134,11 @@ def test_layer_and_none():
     np.testing.assert_allclose(y.mean(axis=-1), 0.0, atol=1e-5)
     np.testing.assert_allclose(y.var(axis=-1), 1.0, atol=1e-3)
     assert Normalization("none").apply({}, x, context(np.ones(4))) is x
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_family_with_batch_statistics_says_what_must_not_be_cut_apart(family):
+    model, batch = family.make(), family.batch(2)
+    _, state = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
+    together = getattr(model, "together", lambda batch: 1)(batch)
+    assert (together == 1) == (not jax.tree.leaves(state))

@@ -44,11 +44,13 @@ def evaluation_data(
 
 def make_evaluation(
     config: TrialConfig,
-) -> Callable[[TrainState, Mapping[str, jax.Array], Mapping[str, Any]], dict[str, jax.Array]]:
-    """``evaluate(state, hyperparameters, data) -> {"split/metric": [sum, count], "finite": bool}``.
+) -> Callable[..., dict[str, jax.Array]]:
+    """``evaluate(state, hyperparameters, data, *, axis_name=None)``.
 
-    Evaluated is what `experiments.training.step.to_evaluate` says: averages where there is an
-    averaging. Dropout is off and batch statistics are the running ones. ``finite`` is false where a loss, a
+    Returns ``{"split/metric": [sum, count], "finite": bool}``; where ``axis_name`` is given,
+    ``data`` are a device's examples and sums those of all. Evaluated is what
+    `experiments.training.step.to_evaluate` says: averages where there is an averaging. Dropout
+    is off and batch statistics are the running ones. ``finite`` is false where a loss, a
     parameter or the optimizer's state is not finite. Second-order rules add
     ``function_evaluations``, all that they have made so far. With ``objective`` the trained
     objective (label smoothing included) is the one metric.
@@ -57,7 +59,11 @@ def make_evaluation(
     optimizer = OPTIMIZERS[config.optimizer]
 
     def evaluate(
-        state: TrainState, hyperparameters: Mapping[str, jax.Array], data: Mapping[str, Any]
+        state: TrainState,
+        hyperparameters: Mapping[str, jax.Array],
+        data: Mapping[str, Any],
+        *,
+        axis_name: str | None = None,
     ) -> dict[str, jax.Array]:
         params, model_state = to_evaluate(config, state, hyperparameters)
 
@@ -91,6 +97,8 @@ def make_evaluation(
                 results = one(jax.tree.map(lambda x: x[0], data))
             else:
                 results = jax.tree.map(lambda x: x.sum(0), jax.lax.map(one, data))
+        if axis_name is not None:
+            results = jax.lax.psum(results, axis_name)
         measured = jnp.stack([pair[0] for pair in results.values()])
         finite = jnp.all(jnp.isfinite(measured)) & all_finite((state.params, state.opt_state))
         if optimizer.needs_loss:

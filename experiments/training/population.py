@@ -52,6 +52,7 @@ class Population:
         self._shapes = (batch_size, slots)
         self._grid = grid
         self._plan = plan
+        self._places = program.places(batch_size)
         self._slots: list[Slot | None] = [None] * slots
         self._states: Any = None
         self._pack: Any = None
@@ -98,7 +99,7 @@ class Population:
             len(self._slots),
             self._states,
             self._pack,
-            slot,
+            np.int32(slot),
             trial_keys(trial.seed, trial.index),
             program.numbers(trial.hyperparameters),
             np.int32(trial.train_steps),
@@ -133,7 +134,9 @@ class Population:
         ends[: len(stops)] = stops + 1
         due = np.zeros((most, len(self._slots)), bool)
         due[: len(stops)] = evaluated[stops]
-        return Chunk(stream, ends, due, len(stops), count)
+        if self._places is not None:
+            stream = stream[..., self._places.position.ravel()]
+        return Chunk(stream, ends, due, np.any(due, axis=1), len(stops), count)
 
     def _advance(self) -> int:
         """Make some steps of every slot; collect evaluations and norms. Returns trial-steps."""
@@ -159,9 +162,11 @@ class Population:
             self._states,
             self._pack,
             chunk.stream,
+            self._places,
             chunk.ends,
             chunk.due,
-            chunk.segments,
+            chunk.anywhere,
+            np.int32(chunk.segments),
             program.train,
             program.evaluation,
         )
@@ -173,7 +178,12 @@ class Population:
         for j, end in enumerate(chunk.ends[: chunk.segments]):
             for i in range(first, end):
                 self._states, norms = program.single_step(
-                    self._shapes, self._states, self._pack, chunk.stream[i], program.train
+                    self._shapes,
+                    self._states,
+                    self._pack,
+                    chunk.stream[i],
+                    self._places,
+                    program.train,
                 )
                 measured.append(norms)
             first = end
@@ -184,6 +194,7 @@ class Population:
                     self._states,
                     self._pack,
                     following,
+                    self._places,
                     program.train,
                     program.evaluation,
                 )

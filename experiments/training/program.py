@@ -9,6 +9,7 @@ without it: an axis of one costs a copy of every parameter at every step.
 from __future__ import annotations
 
 import collections
+import functools
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.training.evaluation import evaluation_data, make_evaluation
+from experiments.training.parallel import (
+    DATA,
+    ONE_DEVICE,
+    TRIALS,
+    Layout,
+    P,
+    Places,
+    Spread,
+    cut,
+)
 from experiments.training.step import (
     Hyperparameters,
     TrainState,
@@ -26,8 +37,10 @@ from experiments.training.step import (
     init_state,
     initial_loss,
     make_step,
+    make_task,
 )
 from experiments.trial import TrialConfig
+from optimizers import OPTIMIZERS
 from schedules import PLATEAU
 from schedules.plateau import PlateauState, observe
 
@@ -59,16 +72,11 @@ def with_axis(tree: Any, axis: int = 0) -> Any:
 
 
 class CompiledOnce:
-    """``jax.jit`` for several threads: of the first calls with new shapes one compiles, the
+    """A jitted function for several threads: of the first calls with new shapes one compiles, the
     others wait for it. (jax alone would let each of them compile.)"""
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        donate: tuple[int, ...] = (),
-        options: dict[str, Any] | None = None,
-    ):
-        self._jitted = jax.jit(function, donate_argnums=donate, compiler_options=options)
+    def __init__(self, jitted: Callable[..., Any]):
+        self._jitted = jitted
         self._compiled: set[Hashable] = set()
         self._locks: dict[Hashable, threading.Lock] = {}
 
@@ -95,11 +103,16 @@ class ResidentData(NamedTuple):
         return cls(*jax.device_put((train, evaluation_data(splits, train_evaluation_examples))))
 
 
+SLOTS, ROWS = P(TRIALS), P(None, TRIALS)
+"""Arrays with a leading axis of slots; rows of a chunk, each with one."""
+
+
 class Program:
     """The programs of one configuration on one dataset; thread-safe, compiled on first use.
 
     Attributes:
       config: the static configuration.
+      layout: the devices they run on.
       train, evaluation: device-resident data.
       examples: size of the training set.
       number: dtype of hyperparameters and of what is measured, float32 or wider.
@@ -107,10 +120,26 @@ class Program:
       traces: how often a training program was traced, by (mode, batch size, slots): one each.
     """
 
-    def __init__(self, config: TrialConfig, data: ResidentData, divergence_factor: float):
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: ResidentData,
+        divergence_factor: float,
+        layout: Layout = ONE_DEVICE,
+    ):
+        if OPTIMIZERS[config.optimizer].needs_loss and layout.divides:
+            raise ValueError(
+                f"{config.optimizer} needs the loss of the whole batch: its examples cannot be "
+                "cut over devices or into micro-batches"
+            )
         self.config = config
-        self.train, self.evaluation = data
-        self.examples = len(self.train["inputs"])
+        self.layout = layout
+        self.examples = len(data.train["inputs"])
+        self._data = data
+        self._spread = spread = Spread(layout)
+        self.train = spread.put(data.train, P())
+        self.evaluation = spread.put(_padded(data.evaluation, layout.data), P(None, DATA))
+        self._elsewhere: dict[Layout, Program] = {layout: self}
         self.number = np.float64 if config.precision.parameters == "float64" else np.float32
         self.traces: collections.Counter[tuple[str, int, int]] = collections.Counter()
         self.norms = NORMS if config.clipping == "none" else (*NORMS, "clipped")
@@ -120,11 +149,38 @@ class Program:
         # Drawing parameters is cheap to run and, optimised, slow to compile (measured on CPUs).
         on_cpu = jax.default_backend() == "cpu"
         quick = {"xla_backend_optimization_level": 0} if on_cpu else None
-        self.start = CompiledOnce(self._start, donate=(0, 1), options=quick)
-        self.chunk = CompiledOnce(self._chunk, donate=(0,))
-        self.single_step = CompiledOnce(self._single_step, donate=(0,))
-        self.evaluate = CompiledOnce(self._single_evaluation)
-        self.observe = CompiledOnce(self._observe, donate=(0,))
+        whole = P()
+        slot = (SLOTS, SLOTS, whole, whole, whole, whole, whole)
+        self.start = CompiledOnce(
+            spread.compiled(self._start, slot, (SLOTS, SLOTS), donate=(0, 1), options=quick)
+        )
+        # The stream, the places and the evaluation data are cut over devices.
+        rows = (P(None, TRIALS, DATA), P(DATA), whole, ROWS, whole, whole, whole, P(None, DATA))
+        self.chunk = CompiledOnce(
+            spread.compiled(self._chunk, (SLOTS, SLOTS, *rows), (SLOTS, ROWS, ROWS), donate=(0,))
+        )
+        self.single_step = CompiledOnce(jax.jit(self._single_step, donate_argnums=0))
+        self.evaluate = CompiledOnce(jax.jit(self._single_evaluation))
+        self.observe = CompiledOnce(jax.jit(self._observe, donate_argnums=0))
+
+    def at(self, layout: Layout) -> Program:
+        """The same programs on other devices, made once."""
+        if layout not in self._elsewhere:
+            other = Program(self.config, self._data, self._divergence_factor, layout)
+            other._elsewhere = self._elsewhere
+            self._elsewhere[layout] = other
+        return self._elsewhere[layout]
+
+    def places(self, batch_size: int) -> Places | None:
+        """Where the examples of a step go: `parallel.cut`; None where they stay together."""
+        return cut(batch_size, self.layout, self._together) if self.layout.divides else None
+
+    @functools.cached_property
+    def _together(self) -> int | None:
+        model = make_task(self.config).model
+        if not hasattr(model, "together"):
+            return 1
+        return model.together(gather(self._data.train, jnp.zeros([1], jnp.int32)))
 
     def numbers(self, hyperparameters: Mapping[str, float]) -> dict[str, Any]:
         """Hyperparameters as the programs take them."""
@@ -135,9 +191,10 @@ class Program:
         one = self.numbers(hyperparameters)
         keys = np.zeros((2, 2), np.uint32)
         state = jax.eval_shape(self._init, keys, one, np.int32(1), self.train)
-        return jax.tree.map(
+        zeros = jax.tree.map(
             lambda x: jnp.zeros((slots, *x.shape), x.dtype), (state, jax.eval_shape(lambda: one))
         )
+        return self._spread.put(zeros, SLOTS)
 
     # What is traced.
 
@@ -161,15 +218,27 @@ class Program:
     ) -> Any:
         """Put a fresh trial into a slot; the others are untouched."""
         state = self._init(keys, hyperparameters, train_steps, train)
+        if self.layout.trials > 1:  # a slot of other devices is out of range here: dropped
+            mine = slot - jax.lax.axis_index(TRIALS) * len(states.step)
+            slot = jnp.where(mine < 0, len(states.step), mine)
         return jax.tree.map(
-            lambda many, one: many.at[slot].set(one), (states, pack), (state, hyperparameters)
+            lambda many, one: many.at[slot].set(one, mode="drop"),
+            (states, pack),
+            (state, hyperparameters),
         )
 
     def _pack_step(
-        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any, lone: bool
+        self,
+        states: TrainState,
+        hyperparameters: Any,
+        indices: Any,
+        places: Places | None,
+        train: Any,
+        lone: bool,
     ) -> Any:
         def one(state: TrainState, values: Hyperparameters, index: Any, train: Any) -> Any:
-            return self._step(state, values, gather(train, index))
+            batch = gather(train, index, places)
+            return self._step(state, values, batch, axis_name=self._spread.axis)
 
         step = across_slots(one, lone, (0, 0, 0, None))
         return step(states, hyperparameters, indices, train)
@@ -179,6 +248,7 @@ class Program:
         states: TrainState,
         hyperparameters: Any,
         indices: Any,
+        places: Places | None,
         train: Any,
         evaluation: Any,
         lone: bool,
@@ -188,14 +258,15 @@ class Program:
         ``record_norms = "evaluations"`` measures at the evaluated parameters: the gradient is
         that of the batch which the next step takes, ``indices`` [slots, B].
         """
-        results = across_slots(self._evaluate, lone, (0, 0, None))(
-            states, hyperparameters, evaluation
-        )
+        axis = self._spread.axis
+        evaluate = functools.partial(self._evaluate, axis_name=axis)
+        results = across_slots(evaluate, lone, (0, 0, None))(states, hyperparameters, evaluation)
         if self.config.record_norms == "evaluations":
             measured = make_step(self.config, norms=True)
 
             def norms(state: TrainState, values: Any, index: Any, train: Any) -> Any:
-                _, found = measured(state, values, gather(train, index))
+                batch = gather(train, index, places)
+                _, found = measured(state, values, batch, axis_name=axis)
                 return {name: found[name] for name in self.norms}
 
             mapped = across_slots(norms, lone, (0, 0, 0, None))
@@ -227,8 +298,10 @@ class Program:
         states: TrainState,
         hyperparameters: Any,
         stream: jax.Array,
+        places: Places | None,
         ends: jax.Array,
         due: jax.Array,
+        anywhere: jax.Array,
         segments: jax.Array,
         train: Any,
         evaluation: Any,
@@ -236,9 +309,12 @@ class Program:
         """``segments`` runs of steps, each but perhaps the last followed by an evaluation.
 
         Args:
-          stream: int32 [steps + 1, slots, B] example numbers, the row after the last step's too.
+          stream: int32 [steps + 1, slots, B] example numbers, the row after the last step's too;
+            of a device's rows where batches are cut.
+          places: of these rows, see `Program.places`.
           ends: int32 [steps]; segment j makes the steps ends[j - 1] .. ends[j] - 1.
           due: bool [steps, slots], which slots are evaluated after a segment.
+          anywhere: bool [steps], whether a slot is, on any device: all call the same collectives.
 
         Returns:
           states; evaluations, column -> [steps, slots, ...], a row a segment, zeros where nobody
@@ -253,7 +329,7 @@ class Program:
 
         def evaluate(states: TrainState, following: jax.Array) -> dict[str, jax.Array]:
             return self._pack_evaluation(
-                states, hyperparameters, following, train, evaluation, lone
+                states, hyperparameters, following, places, train, evaluation, lone
             )
 
         shapes = jax.eval_shape(evaluate, states, stream[0])
@@ -264,14 +340,16 @@ class Program:
 
         def advance(i: jax.Array, carry: Any) -> Any:
             states, norms = carry
-            states, measured = self._pack_step(states, hyperparameters, stream[i], train, lone)
+            states, measured = self._pack_step(
+                states, hyperparameters, stream[i], places, train, lone
+            )
             return states, {k: v.at[i].set(measured[k]) for k, v in norms.items()}
 
         def segment(j: jax.Array, carry: Any) -> Any:
             states, evaluations, norms = carry
             first = jnp.where(j > 0, ends[j - 1], 0)
             states, norms = jax.lax.fori_loop(first, ends[j], advance, (states, norms))
-            results = jax.lax.cond(jnp.any(due[j]), evaluate, skip, states, stream[ends[j]])
+            results = jax.lax.cond(anywhere[j], evaluate, skip, states, stream[ends[j]])
             states = self._observe(states, hyperparameters, due[j], results)
             evaluations = {k: v.at[j].set(results[k]) for k, v in evaluations.items()}
             return states, evaluations, norms
@@ -287,23 +365,39 @@ class Program:
         return states, evaluations, norms
 
     def _single_step(
-        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any
+        self, states: TrainState, hyperparameters: Any, indices: Any, places: Any, train: Any
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One step outside a loop (execution ``loop``)."""
         slots, batch_size = indices.shape
         self.traces["loop", batch_size, slots] += 1
         if slots > 1:
-            return self._pack_step(states, hyperparameters, indices, train, False)
+            return self._pack_step(states, hyperparameters, indices, places, train, False)
         states, hyperparameters, indices = without_axis((states, hyperparameters, indices))
-        return with_axis(self._pack_step(states, hyperparameters, indices, train, True))
+        return with_axis(self._pack_step(states, hyperparameters, indices, places, train, True))
 
     def _single_evaluation(
-        self, states: TrainState, hyperparameters: Any, indices: Any, train: Any, evaluation: Any
+        self,
+        states: TrainState,
+        hyperparameters: Any,
+        indices: Any,
+        places: Any,
+        train: Any,
+        evaluation: Any,
     ) -> dict[str, jax.Array]:
         """One evaluation outside a loop (execution ``loop``)."""
+        given = (places, train, evaluation)
         if len(indices) > 1:
-            return self._pack_evaluation(states, hyperparameters, indices, train, evaluation, False)
+            return self._pack_evaluation(states, hyperparameters, indices, *given, False)
         states, hyperparameters, indices = without_axis((states, hyperparameters, indices))
-        return with_axis(
-            self._pack_evaluation(states, hyperparameters, indices, train, evaluation, True)
-        )
+        return with_axis(self._pack_evaluation(states, hyperparameters, indices, *given, True))
+
+
+def _padded(evaluation: Mapping[str, Any], parts: int) -> dict[str, Any]:
+    """Evaluation batches whose examples divide by the devices; padding has weight zero."""
+    missing = -evaluation["weights"].shape[1] % parts
+    if not missing:
+        return dict(evaluation)
+    return {
+        role: np.pad(np.asarray(x), [(0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 2))
+        for role, x in evaluation.items()
+    }

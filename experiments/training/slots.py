@@ -34,6 +34,7 @@ class Chunk(NamedTuple):
     stream: np.ndarray  # int32 [steps + 1, N, B]
     ends: np.ndarray  # int32 [steps]
     due: np.ndarray  # bool [steps, N]
+    anywhere: np.ndarray  # bool [steps]
     segments: int
     steps: int  # made by the call
 

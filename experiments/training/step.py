@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.training.parallel import Places
 from experiments.trial import TrialConfig
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
+from optimizers.accumulation import accumulated_gradient
 from optimizers.clipping import norm_of
 from schedules import MOMENTUM_SCHEDULES, SCHEDULES
 from schedules.plateau import PlateauState
@@ -20,7 +23,8 @@ from workloads.base import Losses, Model, resolve
 
 Hyperparameters = Mapping[str, jax.Array]
 Measurements = dict[str, jax.Array]
-Objective = Callable[[Any], tuple[jax.Array, Any]]
+Batch = Mapping[str, jax.Array]
+Sums = Callable[[Any, Batch], tuple[jax.Array, jax.Array, Any]]
 
 
 class Clips(NamedTuple):
@@ -71,13 +75,22 @@ def _unchanged(batch: Any, key: Any, train: bool) -> Any:
     return batch
 
 
-def gather(data: Mapping[str, jax.Array], indices: jax.Array) -> dict[str, jax.Array]:
-    """The batch of these example numbers [B] (all of them in range), every weight one."""
+def gather(
+    data: Mapping[str, jax.Array], indices: jax.Array, places: Places | None = None
+) -> dict[str, jax.Array]:
+    """The batch of these example numbers [B] (all of them in range), every weight one; with
+    ``places`` [pieces, rows] the rows' own, cut into micro-batches where the pieces are several."""
+    if places is not None:
+        indices = indices.reshape(places.position.shape)
+        if len(indices) == 1:
+            indices, places = indices[0], Places(*(x[0] for x in places))
     # The default would compare every index with the bounds, at every step.
     batch = {k: x.at[indices].get(mode="promise_in_bounds") for k, x in data.items()}
-    batch["weights"] = jnp.ones(indices.shape, jnp.float32)
-    batch["position"] = jnp.arange(indices.size, dtype=jnp.int32)
-    return batch
+    if places is None:
+        places = Places(
+            jnp.arange(indices.size, dtype=jnp.int32), jnp.ones(indices.shape, jnp.float32)
+        )
+    return {**batch, "weights": places.weights, "position": places.position}
 
 
 def make_step(
@@ -86,8 +99,11 @@ def make_step(
     """``step(state, hyperparameters, batch, *, axis_name=None) -> (state, measurements)``.
 
     The gradient is sum_i w_i grad(l_i) / sum_i w_i c_i over the *global* batch (l_i, c_i: the
-    objective's sum and count of example i), its unclipped norm is measured, then it is clipped,
-    transformed and applied. Measurements: ``loss``, ``learning_rate``, ``clipped`` (0 or 1) where
+    objective's sum and count of example i): over the devices of ``axis_name``, and over the
+    micro-batches of a batch whose arrays have a leading axis [micro-batches, rows, ...]. Its
+    unclipped norm is measured, then it is clipped, transformed and applied. A model's new state
+    (running statistics of batch norm) is the mean over these pieces, weighted by their examples.
+    Measurements: ``loss``, ``learning_rate``, ``clipped`` (0 or 1) where
     there is a clipping and, with ``norms`` (by default where ``record_norms`` is "every"),
     ``gradient_norm`` (unclipped), ``update_norm`` and ``parameter_norm`` (after the update).
 
@@ -104,18 +120,20 @@ def make_step(
     def step(
         state: TrainState,
         hyperparameters: Hyperparameters,
-        batch: Mapping[str, jax.Array],
+        batch: Batch,
         *,
         axis_name: str | None = None,
     ) -> tuple[TrainState, Measurements]:
         with jax.default_matmul_precision(config.precision.matmul):
             key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            objective = _objective(task, state, hyperparameters, batch, key, axis_name)
-            loss, grads, model_state = _gradient(objective, state.params, axis_name)
+            sums = _sums(task, state.model_state, hyperparameters, key)
+            whole = axis_name is None and batch["weights"].ndim == 1
+            gradient = _gradient if whole else functools.partial(_divided_gradient, axis_name)
+            loss, grads, model_state = gradient(sums, state.params, batch)
             now = _scheduled(config, state, hyperparameters)
             rule = optimizer.transformation(now)
             used, clips, clipped = _clip(config, state, hyperparameters, grads)
-            extra = {"value_fn": _value(objective, axis_name)} if optimizer.needs_loss else {}
+            extra = {"value_fn": _value(sums, batch, whole)} if optimizer.needs_loss else {}
             updates, opt_state = optax.with_extra_args_support(rule).update(
                 used, state.opt_state, state.params, value=loss, **extra
             )
@@ -162,71 +180,67 @@ def _scheduled(
     return now
 
 
-def _total(x: jax.Array, axis_name: str | None) -> jax.Array:
-    """The sum over devices."""
-    return jax.lax.psum(x, axis_name) if axis_name else x
+def _sums(task: Task, model_state: Any, hyperparameters: Hyperparameters, key: jax.Array) -> Sums:
+    """(params, batch) -> (sum of w_i l_i, sum of w_i c_i, new model state), in training."""
 
-
-def _objective(
-    task: Task,
-    state: TrainState,
-    hyperparameters: Hyperparameters,
-    batch: Mapping[str, jax.Array],
-    key: jax.Array,
-    axis_name: str | None,
-) -> Objective:
-    """params -> (this device's share of the global batch's mean loss, new model state)."""
-
-    def objective(params: Any) -> tuple[jax.Array, Any]:
+    def sums(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Any]:
         prepared = task.preprocess(batch, key, True)
-        outputs, model_state = task.model.apply(
-            params,
-            state.model_state,
-            prepared,
-            key=key,
-            train=True,
-            hyperparameters=hyperparameters,
+        outputs, new = task.model.apply(
+            params, model_state, prepared, key=key, train=True, hyperparameters=hyperparameters
         )
-        sums, counts = task.losses.objective(outputs, prepared, hyperparameters)
-        # The count is the whole batch's, so shares of devices add up to the exact mean.
-        count = jax.lax.stop_gradient(_total(jnp.sum(batch["weights"] * counts), axis_name))
-        return jnp.sum(batch["weights"] * sums) / count, model_state
+        losses, counts = task.losses.objective(outputs, prepared, hyperparameters)
+        weights = batch["weights"]
+        count = jax.lax.stop_gradient(jnp.sum(weights * counts))
+        return jnp.sum(weights * losses), count, new
 
-    return objective
+    return sums
 
 
 def initial_loss(
-    config: TrialConfig,
-    state: TrainState,
-    hyperparameters: Hyperparameters,
-    batch: Mapping[str, jax.Array],
+    config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters, batch: Batch
 ) -> jax.Array:
     """The mean objective on ``batch`` before the first step."""
     key = jax.random.wrap_key_data(state.key)
+    sums = _sums(make_task(config), state.model_state, hyperparameters, key)
     with jax.default_matmul_precision(config.precision.matmul):
-        return _objective(make_task(config), state, hyperparameters, batch, key, None)(
-            state.params
-        )[0]
+        return _mean(sums, state.params, batch)[0]
 
 
-def _gradient(
-    objective: Objective, params: Any, axis_name: str | None
+def _mean(sums: Sums, params: Any, batch: Batch) -> tuple[jax.Array, Any]:
+    """(mean loss, new model state) of a whole batch."""
+    total, count, model_state = sums(params, batch)
+    return total / count, model_state
+
+
+def _gradient(sums: Sums, params: Any, batch: Batch) -> tuple[jax.Array, Any, Any]:
+    """(mean loss, its gradient, new model state) of a whole batch."""
+    differentiate = jax.value_and_grad(functools.partial(_mean, sums), has_aux=True)
+    (loss, model_state), grads = differentiate(params, batch)
+    return loss, grads, model_state
+
+
+def _divided_gradient(
+    axis_name: str | None, sums: Sums, params: Any, batch: Batch
 ) -> tuple[jax.Array, Any, Any]:
-    """(mean loss, its gradient, new model state) over the global batch."""
-    (loss, model_state), grads = jax.value_and_grad(objective, has_aux=True)(params)
-    return (
-        _total(loss, axis_name),
-        jax.tree.map(lambda g: _total(g, axis_name), grads),
-        model_state,
-    )
+    """`_gradient` of the global batch of which this is a device's part, or micro-batches."""
+    if batch["weights"].ndim == 1:
+        batch = jax.tree.map(lambda x: x[None], batch)
+
+    def weighted_sum(params: Any, piece: Batch) -> Any:
+        total, count, model_state = sums(params, piece)
+        examples = jnp.sum(piece["weights"])
+        shares = jax.tree.map(lambda s: s * examples.astype(s.dtype), model_state)
+        return total, (count, (examples, shares))
+
+    loss, grads, (examples, shares) = accumulated_gradient(weighted_sum, params, batch, axis_name)
+    return loss, grads, jax.tree.map(lambda s: s / examples.astype(s.dtype), shares)
 
 
-def _value(objective: Objective, axis_name: str | None) -> Callable[[Any], jax.Array]:
+def _value(sums: Sums, batch: Batch, whole: bool) -> Callable[[Any], jax.Array]:
     """params -> the mean loss, which rules with a line search or a Hessian differentiate."""
-    if axis_name:
-        # The derivative of a sum over devices counts every device once more.
-        raise ValueError("rules that need the loss (second order) train on one device")
-    return lambda params: objective(params)[0]
+    if not whole:
+        raise ValueError("rules that need the loss (second order) take every batch whole")
+    return lambda params: _mean(sums, params, batch)[0]
 
 
 def _clip(

@@ -53,6 +53,21 @@ class LinenModel:
         variables = self.module.init({"params": key}, first["inputs"], context)
         return variables["params"], variables.get("batch_stats", {})
 
+    def together(self, batch: Batch) -> int | None:
+        """The one ghost size of the module's batch norms; 1 where it has none."""
+        sizes: set[int | None] = set()
+
+        def noted(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            if getattr(context.module, "mixes_examples", False):
+                sizes.add(context.module.ghost_size)
+            return next_call(*args, **kwargs)
+
+        with nn.intercept_methods(noted):
+            jax.eval_shape(lambda: self.init(jax.random.key(0), batch))
+        if len(sizes) > 1:
+            raise ValueError(f"one net has batch norms of several ghost sizes: {sizes}")
+        return sizes.pop() if sizes else 1
+
     def apply(
         self,
         params: Any,

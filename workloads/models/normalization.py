@@ -11,7 +11,7 @@ ghost batch.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ def _moments(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
     deviations, which does not cancel as the mean of squares does.
     """
     axes = tuple(range(1, x.ndim - 1))
+    # A ghost batch of padding alone is normalised as if it counted: it must stay finite.
+    weights = jnp.where(weights.sum(axis=1, keepdims=True) > 0, weights, 1.0)
     weights = weights.reshape(*weights.shape, *(1,) * (x.ndim - 2)).astype(x.dtype)
     places = x.size // (x.shape[0] * x.shape[1] * x.shape[-1])
     total = jnp.maximum(places * weights.sum(axis=1, keepdims=True), jnp.finfo(x.dtype).tiny)
@@ -59,8 +61,8 @@ class BatchNorm(nn.Module):
     The running averages are exponential with ``decay`` per step, of the mean over ghost
     batches of their means and variances, and are corrected for their start at zero. The new
     state is m * old + (1 - m) * (statistics of this batch): linear in the statistics, so the
-    weighted mean of the states that micro-batches or devices return *from the same old state*
-    is the state of the whole batch.
+    mean of the states that micro-batches or devices return *from the same old state*, weighted
+    by their examples, is the state of the whole batch.
 
     State ("batch_stats"): mean, variance [C]; weight [] (1 - decay^steps), all float32.
 
@@ -70,6 +72,8 @@ class BatchNorm(nn.Module):
       scale_init: 0 starts a residual branch as the zero function.
       dtype, param_dtype: number formats; statistics are computed in at least float32.
     """
+
+    mixes_examples: ClassVar[bool] = True  # what `LinenModel.together` looks for
 
     ghost_size: int | None = GHOST_SIZE
     decay: float = 0.9
