@@ -26,8 +26,10 @@ from experiments.study import Study, StudyError
 from experiments.training.compilation import enable_compilation_cache
 from experiments.training.environment import environment
 from experiments.training.plan import Plan, Workplan, device_name, make_plan
-from experiments.training.program import Program, ResidentData
+from experiments.training.program import Program, ResidentData, Splits
+from experiments.training.step import parameter_count
 from experiments.trial import RecordNorms, Status, Trial, evaluation_steps
+from optimizers import OPTIMIZERS
 from workloads import datasets
 
 FINAL = (Status.COMPLETE, Status.INFEASIBLE)
@@ -63,6 +65,7 @@ def run_study(
 
     Raises:
       RecordError, DataError, StudyError: one clear line; nothing recorded is lost.
+      ValueError: a model or an execution that the optimizer cannot take; nothing is written.
       KeyboardInterrupt: after what has finished was recorded.
     """
     folder = Path(folder)
@@ -80,6 +83,7 @@ def run_study(
         "hyperparameters": sorted(study.hyperparameters),
         "environment": environment(),
     }
+    _check_second_order(study, dataset.splits, execution)
     with Writer.open(folder, header, resume=resume) as writer:
         begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
         if begun != now:
@@ -100,6 +104,23 @@ def run_study(
             program = programs(plan.record_norms)
             Coordinator(study, writer, searches, program, plan, index, keep_going, observe).run()
     return folder
+
+
+def _check_second_order(study: Study, splits: Splits, execution: str) -> None:
+    """Refuse a model too large for the optimizer, and packs of trials that search along lines."""
+    rule = OPTIMIZERS[study.optimizer]
+    if rule.needs_loss and execution == "packed":
+        raise ValueError(
+            f"execution must be auto, loop or scan with {rule.name}, whose trials run unpacked, "
+            "got 'packed'"
+        )
+    if rule.largest_model is not None:
+        size = parameter_count(study.config("off"), splits["train"])
+        if size > rule.largest_model:
+            raise ValueError(
+                f"a model trained by {rule.name} may have at most {rule.largest_model:,} "
+                f"parameters, {study.workload.name} has {size:,} (hessian_free has no such limit)"
+            )
 
 
 def _searches(study: Study, checksum: str, writer: Writer) -> list[Search]:

@@ -65,7 +65,9 @@ class Optimizer:
         parameters to evaluate are not those the gradient is taken at; empty elsewhere.
       needs_loss: True where ``update`` must be given ``value`` (the loss of the whole batch),
         and ``value_fn`` (params -> that loss) as extra arguments; its state then counts
-        ``function_evaluations``, read by `optimizers.second_order.function_evaluations`.
+        ``function_evaluations``, read by `optimizers.second_order.function_evaluations`. Its
+        trials run unpacked, on one device.
+      largest_model: the most parameters a model may have, None where there is no limit.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Optimizer:
     summary: str = ""
     evaluation_params: str = ""
     needs_loss: bool = False
+    largest_model: int | None = None
 
     @property
     def momentum(self) -> str | None:

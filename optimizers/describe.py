@@ -77,7 +77,8 @@ def _notes(row: Optimizer) -> list[str]:
     if row.evaluation_params:
         notes.append("Evaluated at other parameters than those the gradient is taken at.")
     if row.needs_loss:
-        notes.append("Runs unpacked, on small models; counts function evaluations.")
+        most = f" of at most {row.largest_model:,} parameters" if row.largest_model else ""
+        notes.append(f"Runs unpacked, on small models{most}; counts function evaluations.")
     return notes
 
 

@@ -7,6 +7,8 @@ for Adam (under 10 trials the rate alone; 10 to 25 with beta1; from 25 with epsi
 
 from __future__ import annotations
 
+import dataclasses
+
 from optimizers.base import Hyperparameter, Optimizer
 
 ALWAYS, SOME, MANY, PLENTY = 0, 10, 25, 50
@@ -219,8 +221,10 @@ _SECOND_ORDER = (
         needs_loss=True,
     ),
     Optimizer(
-        "newton", "optimizers.second_order:newton", (_UNIT_RATE, _DAMPING),
-        "theta -= eta (H + lambda I)^(-1) g", needs_loss=True,
+        "newton", "optimizers.second_order:newton",
+        (dataclasses.replace(_UNIT_RATE, meaning="share of the Newton step; leave it at 1"),
+         _DAMPING),
+        "theta -= eta (H + lambda I)^(-1) g", needs_loss=True, largest_model=4096,
     ),
     Optimizer(
         "hessian_free", "optimizers.second_order:hessian_free",

@@ -57,6 +57,27 @@ def test_trials_recorded_out_of_order_are_counted_by_index():
     assert row_of(shuffled)["steps_to_result"] == 40
 
 
+def test_function_evaluations_are_the_fewest_of_any_counted_trial_past_the_goal():
+    """As steps, with the evaluations made by then in their place: here another trial's."""
+    curves = [
+        (DONE, {10: 0.2, 20: 0.05, 30: 0.01}),
+        (DONE, {10: 0.2, 20: 0.2, 30: 0.05}),
+        (DIVERGED, {1: 0.01}),
+    ]
+    record = handmade({8: curves, 16: curves[1:2]}, trials=2, goal=0.1)
+    assert "function_evaluations_to_result" not in steps_to_result(record).columns
+    per_step = pl.col("trial").replace_strict({0: 7, 1: 2, 2: 1})
+    counted = record.evaluations.with_columns(
+        (per_step * pl.col("step")).cast(pl.Float64).alias("function_evaluations")
+    )
+    record = dataclasses.replace(record, evaluations=counted)
+    row = row_of(record)
+    assert (row["steps_to_result"], row["trial"]) == (20, 0)
+    assert row["function_evaluations_to_result"] == 2 * 30
+    assert row_of(record, 16)["function_evaluations_to_result"] == 7 * 30
+    assert row_of(record, 16, goal=0.001)["function_evaluations_to_result"] is None
+
+
 def test_a_trial_that_passed_the_goal_and_diverged_later_does_not_count():
     record = handmade({8: [(DIVERGED, {10: 0.01}), (DONE, {10: 0.5, 90: 0.05})]}, trials=1)
     assert row_of(record)["steps_to_result"] == 90

@@ -170,6 +170,25 @@ def test_a_sound_study_gets_a_second_seed():
     assert verdict.next.command == "batchscale run synthetic --seed 5"
 
 
+def test_what_is_noted_and_the_reason_of_the_next_command_do_not_contradict_each_other():
+    """A finding that no changed study answers is not followed by "nothing"."""
+    early = {1: 0.5, 100: 0.05, 1280: 0.06}
+    late, calm = {1: 0.5, 1280: 0.05}, {1: 0.5, 600: 0.05, 1280: 0.06}
+    diverged = [(DIVERGED, {})] * 3
+    for rows, noted in (
+        ([(DONE, early)] * 2, ["far fewer steps would do"]),
+        ([(DONE, late)] * 2, ["still improving"]),
+        ([*diverged, *[(DONE, calm)] * 2], ["of the trials diverged"]),
+        ([(DONE, calm)] * 2, []),
+    ):
+        verdict = summarise(handmade({8: rows}, trials=2)).verdict
+        assert verdict.next.command == "batchscale run synthetic --seed 1"
+        assert len(verdict.findings) == len(noted)
+        assert all(n in f.sentence for n, f in zip(noted, verdict.findings, strict=True))
+        assert ("Nothing here" in verdict.next.reason) == (not noted)
+        assert ("what is noted above" in verdict.next.reason) == bool(noted)
+
+
 @pytest.mark.parametrize("batch_sizes", [(16,), (2, 32)])
 def test_everything_infeasible_is_a_result_too(batch_sizes):
     record = make_record(make_study(batch_sizes, trials=2), Truth(diverges_above=0.0))

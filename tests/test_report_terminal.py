@@ -1,6 +1,7 @@
 """What the command line prints: within 80 columns, nothing cut off, the CSV as promised."""
 
 import csv
+import dataclasses
 import io
 import math
 
@@ -35,8 +36,16 @@ def printed(record, function=print_summary, **options):
         {"batch_sizes": (8,), "trials": 1},
     ],
 )
-def test_it_fits_80_columns_and_cuts_nothing(study):
-    text = printed(make_record(make_study(**study)))
+@pytest.mark.parametrize("counted", [False, True])
+def test_it_fits_80_columns_and_cuts_nothing(study, counted):
+    record = make_record(make_study(**study))
+    if counted:
+        evaluations = (1e3 * pl.col("step")).alias("function_evaluations")
+        record = dataclasses.replace(
+            record, evaluations=record.evaluations.with_columns(evaluations)
+        )
+    text = printed(record)
+    assert ("evals" in text) == counted
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert "…" not in text
 

@@ -14,14 +14,15 @@ from records_factory import Truth, make_record, make_study
 from experiments import studies
 from experiments.analysis import compare
 from experiments.analysis.compare import Compared, best_value, fewest_steps, read_compared
+from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import summarise
 from experiments.cli import main
 from experiments.comparison import EQUAL, Comparison, of_optimizers
 from experiments.comparison_run import run_comparison
 from experiments.records.store import RecordError, read
-from experiments.report.comparison import (
-    answers,
-    comparison_page,
+from experiments.report.comparison import answers, comparison_page, joint_table
+from experiments.report.comparison_figures import (
+    comparison_figures,
     steps_figure,
     trials_figure,
     value_figure,
@@ -124,7 +125,8 @@ def test_each_optimizer_brings_its_own_search_space():
 def compared(**members):
     """A comparison of made-up records, without folders."""
     summaries = {name: summarise(record) for name, record in members.items()}
-    table = pl.concat([compare._rows(name, summary) for name, summary in summaries.items()])
+    counted = any(COUNTED_TO_RESULT in summary.steps.columns for summary in summaries.values())
+    table = pl.concat([compare._rows(name, s, counted) for name, s in summaries.items()])
     return Compared("made_up", "Who <wins>?", "", summaries, ("late",), table)
 
 
@@ -145,6 +147,20 @@ def test_the_winner_and_those_it_cannot_be_told_apart_from():
         assert ("slow" in winner.near) == reaches
         best = best_value(both, batch_size)
         assert best.value == rows["best_value"].min()
+
+
+def test_function_evaluations_stand_beside_steps_where_a_member_counts_them():
+    """A first-order rule makes one a step; its steps are its evaluations."""
+    evaluations = FAST.evaluations.with_columns(function_evaluations=3.0 * pl.col("step"))
+    counting = dataclasses.replace(FAST, evaluations=evaluations)
+    assert COUNTED_TO_RESULT not in compared(slow=SLOW, fast=FAST).table.columns
+    both = compared(slow=SLOW, fast=counting)
+    rows = both.table.select("label", "steps_to_result", COUNTED_TO_RESULT).drop_nulls().rows()
+    assert {label for label, *_ in rows} == {"slow", "fast"}
+    assert all(made == (3 if label == "fast" else 1) * steps for label, steps, made in rows)
+    assert "function evaluations" in joint_table(both).columns
+    names = [figure.name for figure in comparison_figures(both)]
+    assert COUNTED_TO_RESULT in names and names[0] == "steps_to_result"
 
 
 def test_a_goal_that_nobody_reaches_is_said():
@@ -199,6 +215,33 @@ def test_the_command_runs_a_comparison_from_a_file(tmp_path, monkeypatch, capsys
     capsys.readouterr()
     assert main(["run", "mine.py", "--optimizer", "adam"]) == 2
     assert "--optimizer has no place in mine" in capsys.readouterr().err
+
+
+def test_optimizers_digits_runs_whole_and_is_fair(tmp_path, monkeypatch, capsys):
+    """Equal COMPLETE trials, own spaces, each best inside its space or its edge reported."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "optimizers_digits", "--smoke"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    asked = studies.get("optimizers_digits", smoke=True)
+    found = read_compared(tmp_path / "runs" / asked.name)
+    page = (tmp_path / "runs" / asked.name / "report" / "index.html").read_text()
+    assert list(found.members) == list(asked.studies) and found.missing == ()
+    assert set(found.table["missing"]) == {0} and len(set(found.table["complete"])) == 1
+    for label, study in asked.studies.items():
+        summary = found.members[label]
+        complete = summary.record.trials.filter(status="COMPLETE")
+        counts = complete["batch_size"].value_counts().rows()
+        assert sorted(counts) == [(b, study.trials) for b in study.batch_sizes]
+        assert summary.question.space == study.space
+        reported = [sentence for member, sentence in found.findings() if member == label]
+        for row in summary.best.iter_rows(named=True):
+            for name, searched in study.space.items():
+                if not 0.05 < searched.position(row[name]) < 0.95:
+                    assert any(name in s and str(row["batch_size"]) in s for s in reported)
+        assert f"<td>{label}</td>" in page and label in printed
+        for sentence in reported:
+            assert sentence in page and sentence in printed
+    assert set(asked.studies["sgd"].space) < set(studies.get("quickstart").space)
 
 
 def test_optimizers_digits_is_what_it_says():

@@ -37,7 +37,7 @@ def timed(monkeypatch):
             return law(batch_size, execution)
 
         monkeypatch.setattr(plans, "_seconds_per_step", fake)
-        monkeypatch.setattr(plans, "candidates", lambda: [SCAN, LOOP, PACKED])
+        monkeypatch.setattr(plans, "candidates", lambda packable: [SCAN, LOOP, PACKED])
         return calls
 
     return install

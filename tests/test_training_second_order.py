@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from engine_factory import TINY, resident_digits, tiny_study, tiny_trial, train
 
-from experiments.records.store import read
-from experiments.run import run_study
 from experiments.training.program import Program
 from experiments.training.step import gather, init_state, make_step
 from experiments.trial import Status
@@ -70,17 +68,6 @@ def test_the_line_search_sees_the_loss_of_the_very_batch():
     elsewhere, _ = step(state, values, other)
     kernels = [jax.tree.leaves(s.params)[-1] for s in (moved, elsewhere)]
     assert not np.allclose(*kernels)
-
-
-def test_a_study_by_name_records_the_evaluations_beside_the_steps(tmp_path):
-    study = tiny_study(
-        optimizer="lbfgs", workload=LINEAR, batch_sizes=(WHOLE,), trials=1, step_budget=6,
-        example_budget=WHOLE, space={}, fixed={"learning_rate": 1.0},
-    )  # fmt: skip
-    record = read(run_study(study, tmp_path / "lbfgs"))
-    assert record.trials["status"].to_list() == ["COMPLETE"]
-    counted = record.evaluations["function_evaluations"].to_numpy()
-    assert (counted >= record.evaluations["step"].to_numpy()).all()
 
 
 def test_first_order_rules_record_no_such_column(gradient_descent):

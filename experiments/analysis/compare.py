@@ -15,6 +15,7 @@ import polars as pl
 
 from experiments.analysis.findings import EdgeOptimum, MostlyInfeasible, Shortfall
 from experiments.analysis.question import Question
+from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise
 from experiments.analysis.uncertainty import STANDARD, bootstrap_best
 from experiments.records.comparisons import read_comparison
@@ -35,7 +36,9 @@ class Compared:
       missing: labels whose record has not begun.
       table: one row a label and batch size (the first seed's search): ``label, batch_size,
         steps_to_result, evaluated_before, bootstrap_low, bootstrap_high, censored_at,
-        best_value, best_low, best_high, complete, infeasible, missing``; null where unknown.
+        best_value, best_low, best_high, complete, infeasible, missing``; null where unknown; with
+        ``function_evaluations_to_result`` where a member counts them (of a first-order rule they
+        are its steps: one gradient each).
     """
 
     name: str
@@ -88,18 +91,23 @@ def read_compared(folder: Path | str) -> Compared:
     if not begun:
         raise RecordError(f"no study of the comparison in {folder} has begun")
     members = {label: summarise(read(folder / label)) for label in begun}
+    counted = any(COUNTED_TO_RESULT in summary.steps.columns for summary in members.values())
     return Compared(
         found["name"],
         found["question"],
         found["expected"],
         members,
         tuple(label for label in labels if label not in members),
-        pl.concat([_rows(label, summary) for label, summary in members.items()]),
+        pl.concat([_rows(label, summary, counted) for label, summary in members.items()]),
     )
 
 
-def _rows(label: str, summary: Summary) -> pl.DataFrame:
-    """The rows of one member."""
+def _rows(label: str, summary: Summary, counted: bool = False) -> pl.DataFrame:
+    """The rows of one member; with its function evaluations where ``counted``."""
+    extra = {}
+    if counted:
+        own = COUNTED_TO_RESULT in summary.steps.columns
+        extra[COUNTED_TO_RESULT] = pl.col(COUNTED_TO_RESULT if own else "steps_to_result")
     best = []
     direction = summary.question.goal.direction
     values = summary.of_seed(summary.values)
@@ -112,11 +120,11 @@ def _rows(label: str, summary: Summary) -> pl.DataFrame:
     return (
         summary.of_seed(summary.steps)
         .join(intervals, on="batch_size", how="left")
-        .with_columns(label=pl.lit(label))
+        .with_columns(pl.lit(label).alias("label"), **extra)
         .select(
             "label", "batch_size", "steps_to_result", "evaluated_before",
             "bootstrap_low", "bootstrap_high", "censored_at", "best_value", "best_low",
-            "best_high", "complete", "infeasible", "missing",
+            "best_high", "complete", "infeasible", "missing", *extra,
         )
         .sort("batch_size")
     )  # fmt: skip

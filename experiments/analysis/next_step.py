@@ -53,10 +53,15 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
     unreached = _only(findings, Unreached)
     if unreached:
         return _longer(question, unreached[0])
+    stands = (
+        "Beside what is noted above the answer stands as it was asked for"
+        if findings
+        else "Nothing here asks for a changed study"
+    )
     return NextStep(
         f"{_run(question)} --seed {max(question.seeds) + 1}",
-        "Nothing here asks for a changed study; a second search with another seed shows how much "
-        "the result owes to the points it happened to draw.",
+        f"{stands}; a second search with another seed shows how much the result owes to the "
+        "points it happened to draw.",
     )
 
 

@@ -152,12 +152,12 @@ def choose_goal(record: Record, goal: float | Goal | None = None) -> Goal:
     return goal
 
 
-def measurements(record: Record, goal: Goal) -> pl.LazyFrame:
+def measurements(record: Record, goal: Goal, *others: str) -> pl.LazyFrame:
     """Every measurement of the goal's metric: ``batch_size, seed, trial, step, value``.
 
-    Without rows where nothing was ever measured, as in a record that holds no trial yet.
+    With the columns ``others`` of the evaluations beside it. Without rows where nothing was ever measured, as in a record that holds no trial yet.
     """
     held = record.evaluations.lazy()
     if goal.column not in record.evaluations.columns:
         held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(goal.column))
-    return held.select(*TRIAL, "step", pl.col(goal.column).alias("value"))
+    return held.select(*TRIAL, "step", *others, pl.col(goal.column).alias("value"))

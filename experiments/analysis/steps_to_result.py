@@ -24,6 +24,10 @@ from experiments.analysis.question import (
 from experiments.trial import Status
 from workloads.base import Goal
 
+COUNTED = "function_evaluations"
+"""Column of the evaluations table: evaluations over the batch a trial had made by that step."""
+COUNTED_TO_RESULT = "function_evaluations_to_result"
+
 
 def counted_trials(record: Record) -> pl.DataFrame:
     """The first N COMPLETE trials of each search by index; all there are where fewer.
@@ -89,6 +93,32 @@ def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
     return counted.join(passed, on=TRIAL, how="left").with_columns(whole).sort(TRIAL)
 
 
+def has_function_evaluations(record: Record) -> bool:
+    """Whether evaluations over the batch were counted beside steps (second-order rules)."""
+    return COUNTED in record.evaluations.columns
+
+
+def function_evaluations_to_result(
+    record: Record, goal: float | Goal | None = None
+) -> pl.DataFrame:
+    """The fewest function evaluations at which any counted trial is strictly past the goal.
+
+    As steps to result, with the evaluations a trial has made in place of its steps: the two may
+    be of different trials. Known to the evaluation grid, like steps. Columns: ``batch_size, seed,
+    function_evaluations_to_result``; a search that did not reach the goal has no row.
+    """
+    goal = choose_goal(record, goal)
+    return (
+        measurements(record, goal, COUNTED)
+        .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
+        .filter(better(goal))
+        .group_by(SEARCH)
+        .agg(pl.col(COUNTED).min().cast(pl.Int64).alias(COUNTED_TO_RESULT))
+        .collect()
+        .sort(SEARCH)
+    )
+
+
 def best_values(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
     """The best measurement of each counted trial (best checkpoint, not the last).
 
@@ -121,7 +151,7 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
     no counted trial passed the goal; ``censored_at``, the length in steps at which a search that
     did not reach the goal ended, null where it did or where nothing COMPLETE is recorded;
     ``best_value`` over all counted measurements; ``complete, infeasible, incomplete, missing``
-    as in `trial_counts`.
+    as in `trial_counts`; ``function_evaluations_to_result`` where the record counts them.
 
     Raises:
       ValueError: a goal the record cannot answer (`choose_goal`).
@@ -142,13 +172,16 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
         .group_by(SEARCH)
         .agg(value.min() if goal.direction == "min" else value.max())
     )
-    table = trial_counts(record)
-    for part in (first, lengths, best):
+    table, parts, counted = trial_counts(record), [first, lengths, best], []
+    if has_function_evaluations(record):
+        parts.append(function_evaluations_to_result(record, goal))
+        counted = [COUNTED_TO_RESULT]
+    for part in parts:
         table = table.join(part, on=SEARCH, how="left")
     unreached = pl.when(pl.col("steps_to_result").is_null()).then(pl.col("length"))
     return table.with_columns(
         unreached.alias("censored_at"), pl.lit(goal.value).cast(pl.Float64).alias("goal")
     ).select(
         *SEARCH, "goal", "steps_to_result", "trial", "evaluated_before", "censored_at",
-        "best_value", "complete", "infeasible", "incomplete", "missing",
+        "best_value", "complete", "infeasible", "incomplete", "missing", *counted,
     ).sort(SEARCH)  # fmt: skip

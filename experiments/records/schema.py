@@ -17,8 +17,10 @@ study.json's ``hyperparameters``).
 
 evaluations: ``batch_size, seed, trial, step, examples`` (= step * batch_size), then
 ``split/metric`` columns (float64) such as ``validation/classification_error`` and
-``train/cross_entropy``; with ``record_norms = evaluations`` also ``gradient_norm, update_norm,
-parameter_norm, learning_rate``.
+``train/cross_entropy``; for second-order rules ``function_evaluations``, made up to that step
+(the loss, its gradient or a Hessian-vector product over the batch count one each); with
+``record_norms = evaluations`` also ``gradient_norm, update_norm, parameter_norm,
+learning_rate``.
 
 norms: ``batch_size, seed, trial, step, gradient_norm, update_norm, parameter_norm,
 learning_rate``; where the study clips, here and beside the norms of evaluations, ``clipped``

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import altair as alt
 import numpy as np
-import polars as pl
 
 from experiments import space as spaces
 from experiments.analysis.compare import (
@@ -19,17 +17,9 @@ from experiments.analysis.compare import (
     read_compared,
     worst_end,
 )
-from experiments.analysis.uncertainty import best_of_k
-from experiments.report import style
-from experiments.report.figure import (
-    Figure,
-    extent,
-    nothing,
-    padded,
-    round_ticks,
-    tooltips,
-    values,
-)
+from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
+from experiments.report.comparison_figures import comparison_figures
+from experiments.report.figure import Figure
 from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.words import budget_words, goal_words, label, metric_title
@@ -38,13 +28,17 @@ from experiments.report.write import replace_report, write_figure
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLUMNS = 3
+_SHORT = {
+    "batch size": "batch", "steps to result": "steps", "function evaluations": "evaluations",
+    "best value": "best", "infeasible": "infeas.",
+}  # fmt: skip
+"""Heads of columns on the terminal."""
 
 
 def write_comparison_report(folder: Path | str) -> Path:
     """Writes ``folder/report/`` from the records alone; returns the path of its index.html."""
     compared = read_compared(folder)
-    figures = [steps_figure(compared), value_figure(compared), trials_figure(compared)]
+    figures = comparison_figures(compared)
 
     def build(target: Path) -> None:
         for figure in figures:
@@ -81,143 +75,6 @@ def _near(winner: Winner) -> str:
     return f"{within}; also within it: {', '.join(winner.near)})" if winner.near else f"{within})"
 
 
-def steps_figure(compared: Compared) -> Figure:
-    """Steps to result of every member, a panel a batch size."""
-    lengths = compared.shared.train_steps
-    reached, high = pl.col("steps_to_result").is_not_null(), pl.col("bootstrap_high")
-    length = pl.col("batch_size").replace_strict(lengths, return_dtype=pl.Float64)
-    table = compared.table.with_columns(
-        shown=pl.coalesce("steps_to_result", "censored_at"),
-        reached=reached,
-        high=pl.when(reached).then(pl.min_horizontal(high, length)),
-    )
-    hover = tooltips(
-        ("steps_to_result", "evaluated_before", "bootstrap_high", "censored_at", "complete",
-         "infeasible"),
-        bootstrap_high="bootstrap high", evaluated_before="not yet at",
-    )  # fmt: skip
-    return Figure(
-        "steps_to_result",
-        "Steps to result",
-        f"The fewest steps to {goal_words(compared.shared)} of any of "
-        f"{compared.shared.trials} COMPLETE trials; bars: 95% bootstrap interval over trials, "
-        "which never goes below the observed minimum (a bar to the trials' length has no end); "
-        "triangles: not reached by that step.",
-        _panels(compared, table, "shown", "high", "steps", hover),
-        compared.table,
-    )
-
-
-def value_figure(compared: Compared) -> Figure:
-    """The best value of every member, a panel a batch size."""
-    top = compared.shared.goal.direction == "max"
-    table = compared.table.with_columns(
-        shown=pl.col("best_value"),
-        high=pl.col("best_low" if top else "best_high"),
-        reached=pl.lit(True),
-    )
-    hover = tooltips(("best_value", "best_low", "best_high", "complete", "infeasible"))
-    return Figure(
-        "best_value",
-        f"Best {metric_title(compared.shared)}",
-        f"The best at any evaluation of any of {compared.shared.trials} COMPLETE trials (best of "
-        "N); bars: 95% bootstrap interval over trials.",
-        _panels(compared, table, "shown", "high", metric_title(compared.shared), hover),
-        compared.table.select("label", "batch_size", "best_value", "best_low", "best_high"),
-    )
-
-
-def _panels(
-    compared: Compared, table: pl.DataFrame, x: str, x2: str, title: str, hover: list[alt.Tooltip]
-) -> alt.TopLevelMixin:
-    """Members down, the measure across, a panel a batch size."""
-    panels = []
-    for number, batch_size in enumerate(compared.shared.batch_sizes):
-        rows = table.filter((pl.col("batch_size") == batch_size) & pl.col(x).is_not_null())
-        first = number % COLUMNS == 0
-        y = alt.Y(
-            "label:N", title=None, sort=list(compared.members),
-            scale=alt.Scale(domain=list(compared.members)),
-            axis=alt.Axis(grid=True, labelFontSize=12, labelLimit=200, **({} if first else {
-                "labels": False, "ticks": False})),
-        )  # fmt: skip
-        across = _axis(alt.X, x, title, pl.concat([rows[end].cast(pl.Float64) for end in (x, x2)]))
-        base = alt.Chart(values(rows)).encode(y=y)
-        layers = alt.layer(
-            base.transform_filter(f"isValid(datum.{x2})")
-            .mark_rule(color=style.BLUE, opacity=0.5, strokeWidth=3)
-            .encode(x=across, x2=f"{x2}:Q"),
-            base.transform_filter("datum.reached")
-            .mark_point(color=style.BLUE, filled=True, size=70, opacity=1)
-            .encode(x=across, tooltip=hover),
-            base.transform_filter("!datum.reached")
-            .mark_point(color=style.GREY, shape="triangle-right", filled=True, size=70, opacity=1)
-            .encode(x=across, tooltip=hover),
-        )
-        height = 24 * len(compared.members)
-        panels.append(layers.properties(width=250, height=height, title=f"B = {batch_size:,}"))
-    if table[x].is_null().all():
-        return nothing()
-    return alt.concat(*panels, columns=COLUMNS, spacing=16)
-
-
-def _axis(channel: type, column: str, title: str, drawn: pl.Series) -> Any:
-    """Logarithmic where all that is drawn is above zero."""
-    low, high = extent(drawn) or (1.0, 1.0)
-    first, last = domain = padded(low, high, low > 0)
-    kind = {"type": "log"} if low > 0 else {"type": "linear", "zero": False}
-    ticks: dict[str, Any] = {"tickCount": 5}
-    if low > 0 and len(round_ticks(first, last, 5)) > 1:
-        ticks = {"values": round_ticks(first, last, 5)}
-    return channel(
-        f"{column}:Q",
-        title=title,
-        scale=alt.Scale(nice=False, domain=domain, **kind),
-        axis=alt.Axis(format=",.4~g", **ticks),
-    )
-
-
-def trials_figure(compared: Compared) -> Figure:
-    """The median best value of a search of k trials: does the order depend on the budget?"""
-    found: list[pl.DataFrame] = []
-    for name, summary in compared.members.items():
-        own = summary.of_seed(summary.values)
-        for (batch_size,), trials in own.partition_by("batch_size", as_dict=True).items():
-            grid = sorted({round(k) for k in np.geomspace(1, len(trials), 10)})
-            direction = summary.question.goal.direction
-            best = best_of_k(trials["best_value"].to_numpy(), grid, direction)
-            found.append(best.select(pl.lit(name).alias("label"),
-                                    pl.lit(batch_size).alias("batch_size"), pl.all()))  # fmt: skip
-    if not found:
-        return Figure("best_of_trials", "Best of k trials", "", nothing(), pl.DataFrame())
-    table = pl.concat(found)
-    panels = []
-    for batch_size in compared.shared.batch_sizes:
-        rows = table.filter(pl.col("batch_size") == batch_size)
-        chart = (
-            alt.Chart(values(rows))
-            .mark_line(point=alt.OverlayMarkDef(size=14), strokeWidth=1.5)
-            .encode(
-                x=alt.X("k:Q", title="trials in the search",
-                        scale=alt.Scale(type="log", nice=False), axis=alt.Axis(format="d")),
-                y=_axis(alt.Y, "median", metric_title(compared.shared), rows["median"]),
-                color=alt.Color("label:N", title=None, sort=list(compared.members),
-                                scale=alt.Scale(scheme="tableau20" if len(compared.members) > 10
-                                                else "tableau10")),
-                tooltip=[alt.Tooltip("label:N"), *tooltips(("k", "median"), k="trials")],
-            )
-        )  # fmt: skip
-        panels.append(chart.properties(width=240, height=230, title=f"B = {batch_size:,}"))
-    return Figure(
-        "best_of_trials",
-        "Does the order depend on the tuning budget?",
-        f"Median best {metric_title(compared.shared)} in a search of k trials, by resampling the "
-        "COMPLETE trials. Where curves cross, the order depends on how much was tuned.",
-        alt.concat(*panels, columns=COLUMNS, spacing=16),
-        table,
-    )
-
-
 def comparison_page(compared: Compared, figures: list[Figure]) -> str:
     """The whole document."""
     shared = compared.shared
@@ -252,12 +109,18 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
 def joint_table(compared: Compared) -> Table:
     """Steps to result and best value, a row a member and batch size."""
     rows = []
+    counted = COUNTED_TO_RESULT in compared.table.columns
     for row in compared.table.sort("batch_size", maintain_order=True).iter_rows(named=True):
-        rows.append((f"{row['batch_size']:,}", row["label"], *_cells(row),
-                     f"{row['complete']:,}", f"{row['infeasible']:,}"))  # fmt: skip
-    columns = ("batch size", "", "steps to result", "to", "best value", "to", "trials",
+        steps, upper, best, worse = _cells(row)
+        made = row[COUNTED_TO_RESULT] if counted else None
+        evaluations = [f"{made:,}" if made is not None else ""] if counted else []
+        rows.append((f"{row['batch_size']:,}", row["label"], steps, upper, *evaluations, best,
+                     worse, f"{row['complete']:,}", f"{row['infeasible']:,}"))  # fmt: skip
+    columns = ("batch size", "", "steps to result", "to",
+               *(["function evaluations"] if counted else []), "best value", "to", "trials",
                "infeasible")  # fmt: skip
-    return Table("comparison", "Comparison", columns, tuple(rows), (True, False) + (True,) * 6)
+    numeric = tuple(number != 1 for number in range(len(columns)))
+    return Table("comparison", "Comparison", columns, tuple(rows), numeric)
 
 
 def _cells(row: dict) -> tuple[str, str, str, str]:
@@ -306,7 +169,8 @@ def print_comparison(compared: Compared, console: Console | None = None) -> None
     cells = joint_table(compared)
     table = RichTable(box=None, pad_edge=False)
     for name, numeric in zip(cells.columns, cells.numeric, strict=True):
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(_SHORT.get(name, name), justify="right" if numeric else "left",
+                         no_wrap=True)  # fmt: skip
     for row in cells.rows:
         table.add_row(*row)
     console.print(table)

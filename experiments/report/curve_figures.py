@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from experiments.analysis.question import TRIAL, measurements
+from experiments.analysis.steps_to_result import COUNTED, has_function_evaluations
 from experiments.analysis.summary import Summary
 from experiments.analysis.uncertainty import best_of_k
 from experiments.report.figure import (
@@ -37,19 +38,27 @@ def validation_curves(summary: Summary) -> Figure:
         _curve_panel(summary, shown, "examples", "examples seen", question.example_budget, picked),
     ]
     panels[0] = panels[0].add_params(picked)
+    against, counted = "against steps and against examples", COUNTED in table.columns
+    if counted:
+        against = "against steps, examples and evaluations of the loss or a derivative of it"
+        panels.append(_curve_panel(summary, shown, COUNTED, "function evaluations", None, picked))
     return Figure(
         "validation_curves",
         "Training curves of the best trials",
-        f"{metric_title(question).capitalize()} of the best trial of each batch size, against "
-        "steps and against examples. Dashed: the goal; dotted: the budget. Click a batch size in "
-        "the legend to see it alone.",
-        alt.hconcat(*panels, spacing=30, data=values(shown)) if len(table) else nothing(),
+        f"{metric_title(question).capitalize()} of the best trial of each batch size, {against}. "
+        "Dashed: the goal; dotted: the budget. Click a batch size in the legend to see it alone.",
+        alt.concat(*panels, columns=2, spacing=30, data=values(shown)) if len(table) else nothing(),
         table,
     )
 
 
 def _curve_panel(
-    summary: Summary, shown: pl.DataFrame, field: str, title: str, limit: int, picked: alt.Parameter
+    summary: Summary,
+    shown: pl.DataFrame,
+    field: str,
+    title: str,
+    limit: int | None,
+    picked: alt.Parameter,
 ) -> alt.LayerChart:
     """Curves against ``field``, with points to hover that show only their tooltip."""
     question = summary.question
@@ -63,14 +72,15 @@ def _curve_panel(
         axis=alt.Axis(format="~s", grid=False, values=ticks),
     )
     hover = tooltips(
-        ("batch_size", "trial", "step", "examples", "value", *searched_names(summary, shown)),
+        ("batch_size", "trial", "step", "examples", *([COUNTED] if COUNTED in shown.columns else []),
+         "value", *searched_names(summary, shown)),
         value=label(question.goal.metric),
-    )
+    )  # fmt: skip
     seen = alt.condition(picked, alt.value(0.95), alt.value(0.06))
     curve = alt.Chart().encode(x=x, y=y, color=batch_colour(question.batch_sizes), opacity=seen)
     points = curve.mark_point(size=22, filled=True)
     target = alt.Chart(alt.Data(values=[{"value": question.goal.value}]))
-    budget = alt.Chart(alt.Data(values=[{field: limit}]))
+    budget = alt.Chart(alt.Data(values=[{field: limit}] if limit else []))
     return alt.layer(
         curve.mark_line(strokeWidth=1.5),
         points.encode(opacity=alt.value(0.0), tooltip=hover),
@@ -89,7 +99,8 @@ def _thinned(curve: pl.DataFrame) -> pl.DataFrame:
 
 def _curves(summary: Summary) -> pl.DataFrame:
     best = summary.of_seed(summary.best).select(*TRIAL, *searched_names(summary, summary.best))
-    rows = measurements(summary.record, summary.question.goal)
+    counted = [COUNTED] if has_function_evaluations(summary.record) else []
+    rows = measurements(summary.record, summary.question.goal, *counted)
     rows = rows.filter(pl.col("value").is_finite()).join(best.lazy(), on=TRIAL)
     examples = (pl.col("batch_size").cast(pl.Int64) * pl.col("step")).alias("examples")
     return rows.with_columns(examples).sort("batch_size", "step").collect()

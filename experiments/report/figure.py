@@ -26,6 +26,8 @@ _COUNTS = frozenset(
         "step",
         "steps_to_result",
         "steps_to_goal",
+        "function_evaluations",
+        "function_evaluations_to_result",
         "evaluated_before",
         "censored_at",
         "bootstrap_low",
@@ -61,6 +63,9 @@ class Figure:
         specification = self.chart.to_dict()
         specification.pop("config", None)
         return specification
+
+
+NOT_SEARCHED = "no hyperparameter was searched"
 
 
 def nothing(text: str = "no COMPLETE trial is recorded") -> alt.Chart:

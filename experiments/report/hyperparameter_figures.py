@@ -12,6 +12,7 @@ from experiments.analysis.best_hyperparameters import (
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.figure import (
+    NOT_SEARCHED,
     Figure,
     HyperparameterAxis,
     batch_axis,
@@ -32,7 +33,9 @@ def best_hyperparameters(summary: Summary) -> Figure:
     if EFFECTIVE in best.columns and "momentum" in best.columns:
         names.append(EFFECTIVE)
     panels = [_best_panel(summary, best, name) for name in names if name in best.columns]
-    chart = alt.concat(*panels, columns=3, spacing=24) if len(best) and panels else nothing()
+    chart: alt.TopLevelMixin = nothing(NOT_SEARCHED) if len(best) else nothing()
+    if len(best) and panels:
+        chart = alt.concat(*panels, columns=3, spacing=24)
     return Figure(
         "best_hyperparameters",
         "Best hyperparameters against batch size",

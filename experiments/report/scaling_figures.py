@@ -9,6 +9,7 @@ import polars as pl
 from experiments.analysis.best_hyperparameters import with_effective_rate
 from experiments.analysis.critical_batch_size import REGIMES
 from experiments.analysis.question import SEARCH, TRIAL
+from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.figure import (
@@ -190,8 +191,10 @@ def _points(summary: Summary, table: pl.DataFrame, y: alt.Scale) -> list[alt.Cha
     counts = ("complete", "infeasible")
     hover = tooltips(
         ("batch_size", "steps_to_result", "evaluated_before", "bootstrap_low", "bootstrap_high",
+         *([COUNTED_TO_RESULT] if COUNTED_TO_RESULT in own.columns else []),
          "overhead", "trial", *searched_names(summary, own), *counts),
         evaluated_before="not yet at step", overhead="extra examples (share)",
+        function_evaluations_to_result="function evaluations to the goal",
     )  # fmt: skip
     missed = tooltips(
         ("batch_size", "censored_at", "best_value", *counts), censored_at="not reached by step"

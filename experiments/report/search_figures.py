@@ -12,6 +12,7 @@ from experiments.analysis.question import TRIAL
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.figure import (
+    NOT_SEARCHED,
     Figure,
     HyperparameterAxis,
     batch_colour,
@@ -134,12 +135,15 @@ def axis_plots(summary: Summary) -> Figure:
     names = [name for name in question.space if name in shown.columns]
     panels = [_axis_panel(summary, shown, name, picked) for name in names]
     panels[:1] = [panel.add_params(picked) for panel in panels[:1]]
+    chart: alt.TopLevelMixin = nothing(NOT_SEARCHED) if found else nothing()
+    if found and panels:
+        chart = alt.concat(*panels, columns=2, spacing=24)
     return Figure(
         "axis_plots",
         "Best result against each searched hyperparameter",
         f"Best {metric_title(question)} of every trial over its training; crosses at the worst "
         "value shown: infeasible (diverged). Click a batch size in the legend to see it alone.",
-        alt.concat(*panels, columns=2, spacing=24) if found and panels else nothing(),
+        chart,
         table,
     )
 

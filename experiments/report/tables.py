@@ -7,6 +7,7 @@ import dataclasses
 import polars as pl
 
 from experiments.analysis.best_hyperparameters import CLIPPED, EFFECTIVE
+from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary
 from experiments.report.answer import step_interval
 from experiments.report.words import label
@@ -26,20 +27,23 @@ class Table:
 def steps_table(summary: Summary) -> Table:
     """Steps to result with their intervals, regime and how many trials ended how."""
     several = len(summary.question.seeds) > 1
+    counted = COUNTED_TO_RESULT in summary.steps.columns
     columns = ["batch size", *(["seed"] if several else []), "steps to result", "not yet at",
-               "bootstrap", "examples", "extra examples", "regime", "trials", "infeasible"]  # fmt: skip
+               "bootstrap", *(["function evaluations"] if counted else []), "examples",
+               "extra examples", "regime", "trials", "infeasible"]  # fmt: skip
     rows = []
     for row in summary.steps.iter_rows(named=True):
         steps = row["steps_to_result"]
         cells = [f"{row['batch_size']:,}", *([str(row["seed"])] if several else [])]
         if steps is None:
             unknown = row["censored_at"] is None
-            cells += ["-" if unknown else f"> {row['censored_at']:,}", "", "", "", "", ""]
+            cells += ["-" if unknown else f"> {row['censored_at']:,}", *[""] * (5 + counted)]
             cells[-1] = "no COMPLETE trial" if unknown else "goal not reached"
         else:
             over = row["overhead"]
             cells += [
                 f"{steps:,}", f"{row['evaluated_before']:,}", step_interval(row),
+                *([f"{row[COUNTED_TO_RESULT]:,}"] if counted else []),
                 f"{steps * row['batch_size']:,}", f"{over:+.0%}", row["regime"],
             ]  # fmt: skip
         rows.append((*cells, f"{row['complete']:,}", f"{row['infeasible']:,}"))

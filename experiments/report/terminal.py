@@ -13,6 +13,7 @@ import polars as pl
 
 from experiments.analysis.critical_batch_size import DIMINISHING, FLAT, PERFECT
 from experiments.analysis.question import Record
+from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise
 from experiments.report.answer import answer, estimated
 from experiments.report.tables import csv_table, hyperparameter_table
@@ -86,22 +87,31 @@ def _table(title: str) -> Table:
 def _print_steps(summary: Summary, console: Console) -> None:
     question = summary.question
     table = _table(f"Steps to result: {goal_words(question)}")
-    several = len(question.seeds) > 1  # their column takes the place of "vs line"
+    # Seeds take the place of "vs line", function evaluations that of "after".
+    several, counted = len(question.seeds) > 1, COUNTED_TO_RESULT in summary.steps.columns
     heads = ["batch", "steps", "after", "bootstrap", "vs line", "regime", "complete", "infeas."]
     if several:
         heads = ["batch", "seed", *heads[1:4], *heads[5:]]
+    if counted:
+        heads[heads.index("after")] = "evals"
     for head in heads:
         table.add_column(head, justify="left" if head == "regime" else "right", no_wrap=True)
     for row in summary.steps.iter_rows(named=True):
         cells = dict(zip(("steps", "after", "bootstrap", "vs line", "regime"), _step_cells(row)))
         cells |= {"batch": f"{row['batch_size']}", "seed": f"{row['seed']}"}
+        evaluations = row.get(COUNTED_TO_RESULT)
+        cells["evals"] = "" if evaluations is None else f"{evaluations:,}"
         cells["complete"] = f"{row['complete']}"
         cells["complete"] += f" of {question.trials}" if row["missing"] else ""
         cells["infeas."] = f"{row['infeasible']}"
         table.add_row(*(cells[head] for head in heads))
     console.print(table)
+    second = "after: the last one short of it;"
+    if counted:
+        second = "evals: fewest function evaluations to\n"
+        second += "it (loss, gradient or Hessian-vector product over the batch), of any trial;"
     console.print(
-        "[dim]steps: first evaluation past the goal; after: the last one short of it;\n"
+        f"[dim]steps: first evaluation past the goal; {second}\n"
         "bootstrap: upper end of the 95% interval over trials (its lower end is steps);\n"
         "vs line: examples, over those of perfect scaling; >: not reached by that step.[/]"
     )

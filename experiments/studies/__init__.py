@@ -24,6 +24,7 @@ STUDIES: dict[str, str] = {
     "noisy_quadratic": "experiments.studies.noisy_quadratic",
     "optimizers_digits": "experiments.studies.optimizers_digits",
     "optimizer_paths": "experiments.studies.optimizer_paths",
+    "second_order_digits": "experiments.studies.second_order_digits",
     "text_transformer": "experiments.studies.text_transformer",
 }
 

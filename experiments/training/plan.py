@@ -23,6 +23,7 @@ import numpy as np
 from experiments.training.population import Mode, Population
 from experiments.training.program import Program
 from experiments.trial import RecordNorms, Trial, TrialResult
+from optimizers import OPTIMIZERS
 
 PROBE_SHARE = 0.05
 PROBE_SECONDS = 0.15
@@ -102,8 +103,14 @@ def default_workers() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
-def candidates() -> list[Execution]:
-    """Executions worth measuring on this backend, the likeliest first."""
+def candidates(packable: bool = True) -> list[Execution]:
+    """Executions worth measuring on this backend, the likeliest first.
+
+    Without packs for second-order rules: a pack's line searches all last as long as the longest,
+    and every slot has a Hessian of its own.
+    """
+    if not packable:
+        return [Execution("scan"), Execution("loop")]
     if jax.default_backend() == "cpu":
         return [Execution("scan"), Execution("loop"), Execution("packed", DEFAULT_PACK)]
     packs = [Execution("packed", slots) for slots in (8, 32, 128)]
@@ -154,7 +161,7 @@ def make_plan(
         dict.fromkeys([batch_sizes[0], batch_sizes[-1], batch_sizes[len(batch_sizes) // 2]])
     )
     try:
-        for candidate in candidates():
+        for candidate in candidates(packable=not OPTIMIZERS[program.config.optimizer].needs_loss):
             for batch_size in spots:
                 if probe.affordable:
                     probe.measure(program, batch_size, candidate)

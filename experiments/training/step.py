@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -253,6 +254,18 @@ def _clip(
     used, new = rule.update(grads, state.clips.state, state.params)
     steps = state.clips.steps + (new.clipped & (state.diverged_at == 0)).astype(jnp.int32)
     return used, Clips(new, steps), {"clipped": new.clipped.astype(jnp.float32)}
+
+
+def parameter_count(config: TrialConfig, examples: Mapping[str, np.ndarray]) -> int:
+    """Numbers in the parameters of the configuration's model; nothing is computed."""
+    task, one = make_task(config), {role: array[:1] for role, array in examples.items()}
+
+    def init() -> Any:
+        key = jax.random.key(0)
+        batch = gather(jax.tree.map(jnp.asarray, one), jnp.zeros(1, jnp.int32))
+        return task.model.init(key, task.preprocess(batch, key, False))[0]
+
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(init)))
 
 
 def first_divergence(before: jax.Array, bad: jax.Array, step: jax.Array) -> jax.Array:
