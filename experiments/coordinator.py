@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from experiments.records.store import Writer
 from experiments.search.search import Search
 from experiments.study import Study, StudyError
-from experiments.training.plan import Plan
+from experiments.training.memory import out_of_memory
+from experiments.training.plan import Execution, Plan
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.trial import Status, Trial, TrialResult, evaluation_steps
@@ -69,6 +70,7 @@ class Coordinator:
         self._program = program
         self._plan = plan
         self._plan_index = plan_index
+        self._plans = {plan_index: plan}
         self._keep_going = keep_going
         self._observe = observe
         self._changed = threading.Condition()
@@ -76,6 +78,8 @@ class Coordinator:
         self._stopped = False
         self._failure: str | None = None
         self._made_seconds = 0.0
+        self._full: set[int] = set()  # batch sizes that ran out of memory under this plan
+        self._threads = plan.workers
 
     def run(self) -> None:
         """Train all; on any way out but a failing disk, what has finished is recorded."""
@@ -103,6 +107,7 @@ class Coordinator:
         committed = began
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.05)
+            self._shrink()
             if time.perf_counter() - committed > COMMIT_SECONDS:
                 self._commit()
                 committed = time.perf_counter()
@@ -122,40 +127,65 @@ class Coordinator:
             found.append(self._results.get())
         self._writer.commit(found)
 
+    def _shrink(self) -> None:
+        """After an out-of-memory: the smaller plan, recorded before anything is trained by it."""
+        with self._changed:
+            for batch_size in self._full:
+                self._plan = self._plan.after_out_of_memory(batch_size) or self._plan
+            if self._full:
+                self._plan_index = self._writer.add_plan(self._plan.to_json())
+                self._plans[self._plan_index] = self._plan
+                self._full.clear()
+                self._changed.notify_all()
+
     # Worker threads.
 
     def _work(self) -> None:
-        while (search := self._claim()) is not None:
-            execution = self._plan.executions[search.batch_size]
-            population = Population(
-                self._program,
-                search.batch_size,
-                execution.slots,
-                execution.mode,
-                lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
-                self._plan_index,
-            )
-            try:
-                population.run(
-                    lambda search=search: self._next(search),  # type: ignore[misc]
-                    lambda result, search=search: self._end(search, result),  # type: ignore[misc]
-                    lambda steps, search=search: self._advanced(search, steps),  # type: ignore[misc]
-                )
-            except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
-                self._fail(search, population, error)
+        while (claimed := self._claim()) is not None:
+            self._train(*claimed)
 
-    def _claim(self) -> Search | None:
-        """The search with the most time left that can start a trial; None when all is done.
+    def _train(self, search: Search, execution: Execution, plan: int) -> None:
+        """Train a batch size until nothing is left to start, or it is to be done otherwise."""
+        population = Population(
+            self._program,
+            search.batch_size,
+            execution.slots,
+            execution.mode,
+            lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
+            plan,
+        )
+        try:
+            population.run(
+                lambda: self._next(search, plan),
+                lambda result: self._end(search, result),
+                lambda steps: self._advanced(search, plan, steps),
+            )
+        except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
+            if out_of_memory(error):
+                self._run_out(search, population, plan, error)
+            else:
+                self._fail(search, population, in_one_line(error))
+        else:
+            with self._changed:
+                search.release(population.trials, population.steps_under_way)
+
+    def _claim(self) -> tuple[Search, Execution, int] | None:
+        """The search with the most time left that can start a trial, how its trials run and by
+        which plan; None when all is done.
 
         The longest first keeps all workers busy to the end. While others run, a divergence may
         still make a trial startable, so a worker waits for them.
         """
         with self._changed:
             while not self._stopped:
+                if self._threads > self._plan.workers:
+                    self._threads -= 1
+                    return None
                 able = [search for search in self._searches if search.startable]
-                if able:
-                    return max(able, key=self._remaining_seconds)
-                if not any(search.running for search in self._searches):
+                if able and not self._full:
+                    search = max(able, key=self._remaining_seconds)
+                    return search, self._plan.executions[search.batch_size], self._plan_index
+                if not able and not any(search.running for search in self._searches):
                     return None
                 self._changed.wait()
         return None
@@ -164,9 +194,9 @@ class Coordinator:
         # The plan covers the batch sizes that had work left when it was made.
         return search.remaining_steps * self._plan.seconds_per_step.get(search.batch_size, 0.0)
 
-    def _next(self, search: Search) -> Trial | None:
+    def _next(self, search: Search, plan: int) -> Trial | None:
         with self._changed:
-            return None if self._stopped else search.start()
+            return None if self._stopped or self._outdated(search, plan) else search.start()
 
     def _end(self, search: Search, result: TrialResult) -> None:
         with self._changed:
@@ -174,15 +204,38 @@ class Coordinator:
             self._results.put(result)
             self._changed.notify_all()
 
-    def _advanced(self, search: Search, steps: int) -> bool:
+    def _advanced(self, search: Search, plan: int, steps: int) -> bool:
         with self._changed:
             search.steps_running += steps
             self._made_seconds += steps * self._plan.seconds_per_step[search.batch_size]
-            return not self._stopped
+            return not self._stopped and not self._outdated(search, plan)
 
-    def _fail(self, search: Search, population: Population, error: Exception) -> None:
+    def _outdated(self, search: Search, plan: int) -> bool:
+        """Whether trials of this batch size are to start again under a newer plan."""
+        size = search.batch_size
+        changed = self._plans[plan].executions[size] != self._plan.executions[size]
+        return changed or size in self._full
+
+    def _run_out(self, search: Search, population: Population, plan: int, error: Exception) -> None:
+        """Memory is full: unfinished trials start again under a smaller plan, if there is one."""
+        with self._changed:
+            older = plan != self._plan_index
+            if older or self._plan.after_out_of_memory(search.batch_size):
+                search.release(population.trials, population.steps_under_way)
+                if not older:
+                    self._full.add(search.batch_size)
+                self._changed.notify_all()
+                return
+        self._fail(
+            search,
+            population,
+            f"{in_one_line(error)}; one trial at a time needs more memory than there is: choose "
+            "batch sizes that fit (batchscale plan STUDY finds them) or cut the step into "
+            "micro-batches (--micro-batch)",
+        )
+
+    def _fail(self, search: Search, population: Population, message: str) -> None:
         """An exception in a user's code: its trials are INCOMPLETE; go on only if asked."""
-        message = in_one_line(error)
         with self._changed:
             for trial in population.trials:
                 result = TrialResult(

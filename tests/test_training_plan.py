@@ -104,6 +104,21 @@ def test_a_probe_that_fails_leaves_the_failure_to_training(monkeypatch):
     assert plan.reason == "default: the probe failed (RuntimeError('no such layer'))"
 
 
+def test_what_runs_out_of_memory_in_the_probe_is_not_chosen_there_nor_above(timed):
+    """Packs would be fastest everywhere, and fit at the smallest batch size only."""
+
+    def law(batch_size, execution):
+        if execution.slots * batch_size > 100:
+            raise plans.ProbeError("full") from MemoryError()
+        return {SCAN: 2e-4, LOOP: 3e-4, PACKED: 1e-4}[execution]
+
+    calls = timed(law)
+    plan = make_plan(workplan({2**k: 10**9 for k in range(7)}), workers=1, record_norms="off")
+    assert plan.reason == "measured"
+    assert {b: e for b, e in plan.executions.items() if e != PACKED} == {64: SCAN}
+    assert calls.count((64, PACKED, "off")) == 1
+
+
 def _raises(*arguments):
     raise RuntimeError("no such layer")
 

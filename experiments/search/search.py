@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from experiments.search.samplers import point
 from experiments.study import Study
 from experiments.trial import Status, Trial, TrialResult
@@ -58,6 +60,11 @@ class Search:
             return None
         self.running.add(startable[0])
         return self.trial(startable[0])
+
+    def release(self, trials: Iterable[Trial], steps: int) -> None:
+        """These were not finished, after so many steps in all: they may start again."""
+        self.running -= {trial.index for trial in trials}
+        self.steps_running = max(0, self.steps_running - steps)
 
     def end(self, result: TrialResult) -> None:
         """Take a result."""

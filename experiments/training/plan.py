@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from experiments.training.memory import out_of_memory
 from experiments.training.population import Mode, Population
 from experiments.training.program import Program
 from experiments.trial import RecordNorms, Trial, TrialResult
@@ -72,6 +73,25 @@ class Plan:
     probe: Sequence[Mapping[str, Any]] = ()
     probe_seconds: float = 0.0
     device: str = ""
+
+    def after_out_of_memory(self, batch_size: int) -> Plan | None:
+        """Half the slots at ``batch_size``; with one slot half the workers; None with one."""
+        execution, workers = self.executions[batch_size], self.workers
+        if execution.slots > 1:
+            slots = execution.slots // 2
+            mode: Mode = execution.mode if slots > 1 else "scan"
+            execution = dataclasses.replace(execution, mode=mode, slots=slots)
+        elif workers > 1:
+            workers //= 2
+        else:
+            return None
+        reason = f"out of memory at batch size {batch_size} with {self.executions[batch_size]}"
+        return dataclasses.replace(
+            self,
+            executions={**self.executions, batch_size: execution},
+            workers=workers,
+            reason=f"{reason}, {self.workers} at a time" if self.workers > 1 else reason,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for study.json."""
@@ -163,15 +183,22 @@ def make_plan(
     try:
         for candidate in candidates(packable=not OPTIMIZERS[program.config.optimizer].needs_loss):
             for batch_size in spots:
-                if probe.affordable:
+                if probe.affordable and probe.may_fit(batch_size, candidate):
                     probe.measure(program, batch_size, candidate)
     except ProbeError as error:  # training will meet it again, and say which trial
         chosen = dict.fromkeys(work.steps, Execution("scan"))
         return probe.plan(chosen, norms, execution, f"default: the probe failed ({error})")
     if not probe.found:
         chosen = dict.fromkeys(work.steps, Execution("scan"))
-        return probe.plan(chosen, norms, execution, "default: the study is too short for a probe")
-    chosen = {b: min(probe.candidates, key=lambda e: probe.estimate(b, e)) for b in batch_sizes}
+        short = "nothing fits in memory" if probe.full else "the study is too short for a probe"
+        return probe.plan(chosen, norms, execution, f"default: {short}")
+    chosen = {
+        b: min(
+            [e for e in probe.candidates if probe.may_fit(b, e)] or [Execution("scan")],
+            key=lambda e: probe.estimate(b, e),
+        )
+        for b in batch_sizes
+    }
     if record_norms == "auto" and probe.affordable:
         middle = spots[-1]
         seconds = _seconds_per_step(
@@ -190,6 +217,7 @@ class _Probe:
     workers: int
     began: float = dataclasses.field(default_factory=lambda: time.perf_counter())
     found: dict[tuple[int, Execution], float] = dataclasses.field(default_factory=dict)
+    full: list[tuple[int, int]] = dataclasses.field(default_factory=list)  # (B, slots) too large
 
     @property
     def spent(self) -> float:
@@ -214,10 +242,19 @@ class _Probe:
         )
 
     def measure(self, program: Program, batch_size: int, execution: Execution) -> None:
-        """Seconds of one trial-step with every worker busy; compiles first."""
-        self.found[batch_size, execution] = _seconds_per_step(
-            self.work, program, batch_size, execution, self.workers
-        )
+        """Seconds of one trial-step with every worker busy, if memory allows; compiles first."""
+        try:
+            self.found[batch_size, execution] = _seconds_per_step(
+                self.work, program, batch_size, execution, self.workers
+            )
+        except ProbeError as error:
+            if error.__cause__ is None or not out_of_memory(error.__cause__):
+                raise
+            self.full.append((batch_size, execution.slots))
+
+    def may_fit(self, batch_size: int, execution: Execution) -> bool:
+        """Whether nothing smaller has run out of memory."""
+        return not any(batch_size >= b and execution.slots >= n for b, n in self.full)
 
     def plan(
         self, chosen: Mapping[int, Execution], norms: RecordNorms, request: str, reason: str
@@ -300,8 +337,11 @@ def _seconds_per_step(
             raise
     failures = [error for future in running if (error := future.exception())]
     causes = [e for e in failures if not isinstance(e, threading.BrokenBarrierError)]
+    if causes:
+        full = [error for error in causes if out_of_memory(error)]
+        raise ProbeError(repr(causes[0])) from (full or causes)[0]
     if failures or not all(steps):
-        raise ProbeError(repr(causes[0]) if causes else "the probe's trials ended at once")
+        raise ProbeError("the probe's trials ended at once")
     return 1.0 / sum(made / spent for made, spent in zip(steps, seconds, strict=True))
 
 

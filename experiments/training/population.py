@@ -87,6 +87,11 @@ class Population:
         """The trials in the slots now."""
         return [running.trial for running in self._slots if running is not None]
 
+    @property
+    def steps_under_way(self) -> int:
+        """Steps that the trials in the slots have made."""
+        return sum(running.step for running in self._slots if running is not None)
+
     def _start(self, slot: int, trial: Trial) -> None:
         program = self._program
         order = ExampleOrder(trial.seed, trial.index, program.examples)
