@@ -30,8 +30,9 @@ from experiments.run import run_study
 from experiments.search.samplers import point
 from experiments.studies.quickstart import STUDY
 from experiments.study import Study
+from experiments.training.feed import ResidentData
 from experiments.training.population import Population
-from experiments.training.program import Program, ResidentData
+from experiments.training.program import Program
 from experiments.trial import Trial, evaluation_steps
 from workloads.datasets import load
 

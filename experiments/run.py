@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from experiments.coordinator import Coordinator, Observer, Progress, in_one_line
 from experiments.records.store import Writer
@@ -25,12 +26,14 @@ from experiments.search.search import Search
 from experiments.study import Study, StudyError
 from experiments.training.compilation import enable_compilation_cache
 from experiments.training.environment import environment
+from experiments.training.feed import ResidentData
 from experiments.training.plan import Plan, Workplan, device_name, make_plan
-from experiments.training.program import Program, ResidentData, Splits
+from experiments.training.program import Program
 from experiments.training.step import parameter_count
 from experiments.trial import RecordNorms, Status, Trial, evaluation_steps
 from optimizers import OPTIMIZERS
 from workloads import datasets
+from workloads.datasets.base import Split, read
 
 FINAL = (Status.COMPLETE, Status.INFEASIBLE)
 
@@ -44,6 +47,7 @@ def run_study(
     resume: bool = True,
     keep_going: bool = False,
     workers: int | None = None,
+    stream: bool | None = None,
     observe: Observer = lambda progress: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Path:
@@ -57,6 +61,8 @@ def run_study(
       resume: False refuses a folder that holds records.
       keep_going: after an exception in a trial, record it INCOMPLETE and go on.
       workers: packs trained at a time; default: one a core on a CPU, else one.
+      stream: read training examples from disk while training, rather than keep all of them on
+        the device; by the training set's size where None. Results are the same.
       observe: called often with the `Progress`.
       warn: takes one line where the record was begun by another commit of this code.
 
@@ -83,14 +89,14 @@ def run_study(
         "hyperparameters": sorted(study.hyperparameters),
         "environment": environment(),
     }
-    _check_second_order(study, dataset.splits, execution)
+    _check_second_order(study, dataset.splits["train"], execution)
     with Writer.open(folder, header, resume=resume) as writer:
         begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
         if begun != now:
             warn(f"the record {folder} was begun by commit {begun}, this is {now}")
         searches = _searches(study, checksum, writer)
         if any(search.startable for search in searches):
-            data = ResidentData.put(dataset.splits, study.train_evaluation_examples)
+            data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
 
             def programs(norms: RecordNorms) -> Program:
                 try:
@@ -106,7 +112,7 @@ def run_study(
     return folder
 
 
-def _check_second_order(study: Study, splits: Splits, execution: str) -> None:
+def _check_second_order(study: Study, train: Split, execution: str) -> None:
     """Refuse a model too large for the optimizer, and packs of trials that search along lines."""
     rule = OPTIMIZERS[study.optimizer]
     if rule.needs_loss and execution == "packed":
@@ -115,7 +121,7 @@ def _check_second_order(study: Study, splits: Splits, execution: str) -> None:
             "got 'packed'"
         )
     if rule.largest_model is not None:
-        size = parameter_count(study.config("off"), splits["train"])
+        size = parameter_count(study.config("off"), read(train, np.arange(1)))
         if size > rule.largest_model:
             raise ValueError(
                 f"a model trained by {rule.name} may have at most {rule.largest_model:,} "

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.study import Study
+from experiments.training.feed import ResidentData
 from experiments.training.population import Mode, Population
-from experiments.training.program import Program, ResidentData
+from experiments.training.program import Program
 from experiments.trial import Trial, TrialResult, evaluation_steps
 from workloads.datasets import load
 from workloads.digits_fc import WORKLOAD

@@ -38,6 +38,21 @@ def test_data_describes_a_text_of_the_users_own(tmp_path, capsys):
     assert "7 of 97 classes occur" in said
 
 
+def test_data_takes_the_options_of_the_dataset(tmp_path, capsys):
+    path = tmp_path / "mine.txt"
+    path.write_text("to be or not to be " * 400)
+    command = ["data", "text", "--data-dir", str(path), "--set", "tokens=bytes"]
+    assert main([*command, "sequence_length=16", "train_examples=10"]) == 0
+    said = capsys.readouterr().out
+    assert "10 examples of 16 uint8" in said and "of 256 classes occur" in said
+    assert main(["data", "synthetic_images", "--set", "shape=4,6,3", "classes=5"]) == 0
+    assert "2,048 examples of 4x6x3 uint8" in capsys.readouterr().out
+    assert main(["data", "digits", "--set", "validation_examples=100"]) == 0
+    said, digits = capsys.readouterr().out, datasets.load("digits", validation_examples=100)
+    assert digits.checksum in said and "100 examples" in said
+    assert digits.checksum != datasets.load("digits").checksum
+
+
 def test_nqm_prints_writes_and_draws_the_published_models_table(tmp_path, capsys):
     table, drawing = tmp_path / "steps.csv", tmp_path / "steps.png"
     command = ["nqm", "--batch-sizes", *map(str, STEPS), "--csv", str(table)]
@@ -104,6 +119,19 @@ def test_a_row_without_steps_is_null_and_the_line_starts_at_the_first_that_has()
         ("data text --data-dir latin.txt", "latin.txt: not UTF-8 at byte 1"),
         ("data text --data-dir short.txt", "short.txt: 9 bytes of text, expected at least"),
         ("data cifar10 --data-dir .", "tfds build cifar10"),
+        ("data cifar100 --data-dir .", "tfds build cifar100"),
+        ("data imagenet --data-dir .", "ILSVRC2012_img_train.tar"),
+        ("data lm1b --data-dir .", "tfds build lm1b"),
+        ("data mnist --data-dir .", "expected the four IDX files of mnist"),
+        ("data digits --set size=3", "option of dataset digits 'size' is unknown (known: train_"),
+        ("data text --set sequence_lenght=3", "did you mean 'sequence_length'?"),
+        ("data text --set sequence_length=x", "sequence_length must be a whole number, got 'x'"),
+        ("data text --set sequence_length", "--set takes KEY=VALUE, got 'sequence_length'"),
+        ("data text --set tokens=words", "tokens 'words' is unknown"),
+        ("data synthetic_images --set shape=4x4", "shape must be whole numbers with commas"),
+        ("data digits --set train_examples=0", "train_examples must be a whole number in 1..1024"),
+        ("data digits --set validation_examples=385", "in 1..384 (the validation split of digits)"),
+        ("run absent.py --data-dir .", "tfds build cifar100 --file_format=array_record"),
         ("data fashion_mnist --data-dir .", "fashion"),
         ("nqm --optimizer momentun", "'momentun' is unknown; did you mean 'momentum'?"),
         ("nqm --power 1.5", "power must lie in [0, 1], got 1.5"),
@@ -119,6 +147,11 @@ def test_bad_input_is_one_line_exit_2(arguments, said, tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin.txt").write_bytes("né à".encode("latin-1") * 1000)
     (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "absent.py").write_text(
+        "import workloads\nfrom experiments.study import Study\n"
+        "STUDY = Study(name='a', question='?', batch_sizes=(8,), step_budget=1, example_budget=8,"
+        " workload=workloads.get('cifar100_wide_resnet'))\n"
+    )
     before = sorted(tmp_path.iterdir())
     try:
         code = main(arguments.split())

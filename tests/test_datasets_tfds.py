@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tfds_factory
 
 from workloads import datasets
 from workloads.datasets.base import DataError
@@ -9,28 +10,14 @@ from workloads.datasets.tfds_arrays import load_labelled_images
 
 
 def prepare(folder, images, labels, splits=("train", "test")):
-    """TFDS's own cifar10 builder, fed with other images; no TensorFlow."""
-    import tensorflow_datasets as tfds
+    """A small cifar10."""
     from PIL import Image
-    from tensorflow_datasets.core import registered
 
-    stock = tfds.builder_cls("cifar10")
-    with registered.skip_registration():
-
-        class Small(stock):
-            name = "cifar10"
-
-            def _split_generators(self, dl_manager):
-                return {split: self._generate_examples() for split in splits}
-
-            def _generate_examples(self):
-                for place, (image, label) in enumerate(zip(images, labels, strict=True)):
-                    example = {"id": str(place), "image": Image.fromarray(image)}
-                    yield place, {**example, "label": int(label)}
-
-    settings = tfds.download.DownloadConfig(try_download_gcs=False)
-    builder = Small(data_dir=folder, file_format="array_record")
-    builder.download_and_prepare(download_config=settings)
+    examples = [
+        {"id": str(place), "image": Image.fromarray(image), "label": int(label)}
+        for place, (image, label) in enumerate(zip(images, labels, strict=True))
+    ]
+    return tfds_factory.prepare("cifar10", folder, dict.fromkeys(splits, examples))
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +78,26 @@ def test_a_missing_split_and_labels_out_of_range_are_named(tmp_path):
     assert "train_labels in 0..9, expected 0..4" in refused(
         lambda: load_labelled_images("cifar10", 5, 4, folder)
     )
+
+
+def test_images_of_another_size_and_too_few_of_them_are_named(tmp_path):
+    images, labels = small_data()
+    folder = str(prepare(tmp_path / "tfds", images, labels))
+    said = refused(lambda: load_labelled_images("cifar10", 10, 4, folder, shape=(28, 28, 3)))
+    assert "an image of 32x32x3, expected 28x28x3" in said
+    assert f"{folder}/cifar10 (train) record 0" in said
+    assert "12 training examples, expected more than the 12" in refused(
+        lambda: load_labelled_images("cifar10", 10, 12, folder)
+    )
+
+
+def test_damaged_records_are_named(tmp_path):
+    images, labels = small_data()
+    folder = prepare(tmp_path / "tfds", images, labels)
+    (records,) = folder.glob("cifar10/*/*train.array_record*")
+    content = bytearray(records.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(64)
+    records.write_bytes(content)
+    said = refused(lambda: load_labelled_images("cifar10", 10, 4, str(folder)))
+    assert f"{folder}/cifar10 (train)" in said and "cannot be" in said

@@ -19,8 +19,9 @@ from experiments.analysis.steps_to_result import steps_to_result
 from experiments.records.store import Record, read
 from experiments.run import run_study
 from experiments.study import Study
+from experiments.training.feed import ResidentData
 from experiments.training.population import Population
-from experiments.training.program import Program, ResidentData
+from experiments.training.program import Program
 from workloads.base import Goal
 from workloads.datasets import load
 from workloads.models.nqm_recursions import expected_losses, full_spectrum

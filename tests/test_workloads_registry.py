@@ -17,6 +17,8 @@ EXAMPLES = {
     "cifar100": ((32, 32, 3), (), jnp.uint8),
     "digits": ((64,), (), jnp.float32),
     "fashion_mnist": ((28, 28, 1), (), jnp.uint8),
+    "imagenet": ((256, 256, 3), (), jnp.uint8),
+    "lm1b": ((64,), (64,), jnp.uint16),
     "mnist": ((28, 28, 1), (), jnp.uint8),
     "noisy_quadratic": ((1,), (), jnp.float32),
     "synthetic_images": ((32, 32, 3), (), jnp.uint8),

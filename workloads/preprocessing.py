@@ -18,11 +18,29 @@ CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_DEVIATION = (0.2470, 0.2435, 0.2616)
 """Per channel, of CIFAR-10's training images in [0, 1]; used for CIFAR-100 too."""
 
+IMAGENET_SIDE = 224
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+"""Per channel, of ImageNet's training images in [0, 1], as commonly used."""
+CROP_AREA = (0.08, 1.0)
+CROP_ASPECT = (3 / 4, 4 / 3)
+"""Share of the image's area that a random crop takes, and its width over its height (Szegedy et
+al. 2014)."""
+
 
 def scale_bytes(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
     """inputs uint8 in 0..255 -> float32 in [0, 1]; images stay a quarter the size in memory."""
     del key, train
     return {**batch, "inputs": batch["inputs"].astype(jnp.float32) / 255}
+
+
+def _standardised(
+    images: jax.Array, mean: tuple[float, ...], deviation: tuple[float, ...]
+) -> jax.Array:
+    """uint8 [B, H, W, C] -> float32: (x / 255 - mean) / deviation, by channel."""
+    shape = (1, 1, 1, len(mean))
+    scaled = images.astype(jnp.float32) / 255
+    return (scaled - jnp.array(mean).reshape(shape)) / jnp.array(deviation).reshape(shape)
 
 
 def crop_and_flip(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
@@ -38,10 +56,7 @@ def crop_and_flip(key: jax.Array, image: jax.Array, padding: int) -> jax.Array:
 def cifar(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
     """uint8 [B, 32, 32, 3] -> float32, channels standardised; in training randomly shifted by
     up to four pixels and mirrored. Shifting comes after standardising: zeros are the mean."""
-    shape = (1, 1, 1, 3)
-    mean = jnp.array(CIFAR_MEAN).reshape(shape)
-    deviation = jnp.array(CIFAR_DEVIATION).reshape(shape)
-    images = (batch["inputs"].astype(jnp.float32) / 255 - mean) / deviation
+    images = _standardised(batch["inputs"], CIFAR_MEAN, CIFAR_DEVIATION)
     if train:
         assert key is not None, "augmentation needs a key"
 
@@ -50,3 +65,51 @@ def cifar(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
 
         images = jax.vmap(augment)(batch["position"], images)
     return {**batch, "inputs": images}
+
+
+def resample(start: jax.Array, length: jax.Array, stored: int, size: int) -> jax.Array:
+    """[size, stored] weights that scale the pixels start .. start + length of a row to ``size``.
+
+    A triangle as wide as the larger of the two pixels (bilinear, antialiased); each row sums to
+    one, and pixels beyond the border count nowhere.
+    """
+    centres = start + (jnp.arange(size) + 0.5) * (length / size) - 0.5
+    distance = jnp.abs(centres[:, None] - jnp.arange(stored)[None, :])
+    weights = jnp.maximum(0.0, 1.0 - distance / jnp.maximum(1.0, length / size))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def random_resized_crop(key: jax.Array, image: jax.Array, size: int) -> jax.Array:
+    """A random part of an image [H, W, C] scaled to [size, size, C], half of the times mirrored.
+
+    The part's share of the area is uniform in `CROP_AREA`, the logarithm of its aspect uniform
+    in `CROP_ASPECT` (Szegedy et al. 2014); a side longer than the image's is cut to it.
+    """
+    height, width, _ = image.shape
+    area_key, aspect_key, corner_key, flip_key = jax.random.split(key, 4)
+    area = jax.random.uniform(area_key, (), minval=CROP_AREA[0], maxval=CROP_AREA[1])
+    low, high = jnp.log(jnp.array(CROP_ASPECT))
+    aspect = jnp.exp(jax.random.uniform(aspect_key, (), minval=low, maxval=high))
+    sides = jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)])
+    lengths = jnp.minimum(sides * jnp.sqrt(height * width), jnp.array([height, width]))
+    corner = jax.random.uniform(corner_key, (2,)) * (jnp.array([height, width]) - lengths)
+    rows = resample(corner[0], lengths[0], height, size)
+    columns = resample(corner[1], lengths[1], width, size)
+    part = jnp.einsum("ph,hwc,qw->pqc", rows, image, columns)
+    return jnp.where(jax.random.bernoulli(flip_key), part[:, ::-1], part)
+
+
+def imagenet(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
+    """uint8 [B, 256, 256, 3] -> float32 [B, 224, 224, 3], channels standardised: in training a
+    random part scaled and mirrored at random, in evaluation the central 224x224."""
+    images = _standardised(batch["inputs"], IMAGENET_MEAN, IMAGENET_DEVIATION)
+    if train:
+        assert key is not None, "augmentation needs a key"
+
+        def augment(position: jax.Array, image: jax.Array) -> jax.Array:
+            return random_resized_crop(jax.random.fold_in(key, position), image, IMAGENET_SIDE)
+
+        return {**batch, "inputs": jax.vmap(augment)(batch["position"], images)}
+    top, left = ((side - IMAGENET_SIDE) // 2 for side in images.shape[1:3])
+    central = images[:, top : top + IMAGENET_SIDE, left : left + IMAGENET_SIDE]
+    return {**batch, "inputs": central}

@@ -17,6 +17,11 @@ def reverse_log(low: float, high: float) -> Range:
     return {"type": "real", "low": low, "high": high, "scale": "reverse_log"}
 
 
+def choice(*values: float) -> Range:
+    """One of these, each as likely."""
+    return {"type": "choice", "values": list(values)}
+
+
 def momentum_spaces(low: float, high: float) -> dict[str, dict[str, Range]]:
     """Plain SGD, momentum and Nesterov, with the learning rate in [low, high].
 

@@ -48,6 +48,12 @@ def add(commands: Any) -> None:
         "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
     )
     run.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
+    run.add_argument(
+        "--stream",
+        action="store_true",
+        default=None,
+        help="read training data from disk while training (beyond 2 GiB always)",
+    )
     run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
     run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
     run.set_defaults(function=run_command)
@@ -67,6 +73,7 @@ def run_command(options: argparse.Namespace) -> int:
     settings = {
         "execution": options.execution,
         "data_dir": options.data_dir,
+        "stream": options.stream,
         "resume": not options.no_resume,
         "keep_going": options.keep_going,
         "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),

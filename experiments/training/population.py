@@ -14,7 +14,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments.training.program import Program, chunk_steps
+from experiments.training.feed import Feed
+from experiments.training.program import Program
 from experiments.training.randomness import ExampleOrder, trial_keys
 from experiments.training.slots import Chunk, Slot, Table, collect, joined
 from experiments.trial import Status, Trial, TrialResult, evaluation_steps
@@ -54,6 +55,7 @@ class Population:
         self._plan = plan
         self._places = program.places(batch_size)
         self._slots: list[Slot | None] = [None] * slots
+        self._feed = Feed(program.train, program.stored, batch_size, slots, program.place)
         self._states: Any = None
         self._pack: Any = None
         self._seconds_per_step: float | None = None
@@ -70,17 +72,18 @@ class Population:
         with the trial-steps made and stops the run, dropping unfinished trials, by returning
         False.
         """
-        while True:
-            for slot, running in enumerate(self._slots):
-                if running is None and (trial := next_trial()) is not None:
-                    self._start(slot, trial)
-            if all(running is None for running in self._slots):
-                return
-            steps = self._advance()
-            for result in self._finished():
-                emit(result)
-            if not advanced(steps):
-                return
+        with self._feed:
+            while True:
+                for slot, running in enumerate(self._slots):
+                    if running is None and (trial := next_trial()) is not None:
+                        self._start(slot, trial)
+                if all(running is None for running in self._slots):
+                    return
+                steps = self._advance()
+                for result in self._finished():
+                    emit(result)
+                if not advanced(steps):
+                    return
 
     @property
     def trials(self) -> list[Trial]:
@@ -113,17 +116,16 @@ class Population:
 
     def _length(self) -> int:
         """Steps of the next chunk: about `TARGET_CHUNK_SECONDS`, never past a trial's end."""
-        most = chunk_steps(self._batch_size)
         if self._seconds_per_step is None:
             wanted = 8
         else:
             wanted = int(TARGET_CHUNK_SECONDS / self._seconds_per_step)
         ends = [s.trial.train_steps - s.step for s in self._slots if s is not None]
-        return max(1, min(most, wanted, *ends))
+        return max(1, min(self._feed.most_steps, wanted, *ends))
 
     def _inputs(self, count: int) -> Chunk:
         """What the next ``count`` steps need."""
-        most, size = chunk_steps(self._batch_size), self._batch_size
+        most, size = self._feed.most_steps, self._batch_size
         stream = np.zeros((most + 1, len(self._slots), size), np.int32)
         evaluated = np.zeros((count, len(self._slots)), bool)
         for i, slot in enumerate(self._slots):
@@ -139,9 +141,11 @@ class Population:
         ends[: len(stops)] = stops + 1
         due = np.zeros((most, len(self._slots)), bool)
         due[: len(stops)] = evaluated[stops]
+        orders = [None if slot is None else slot.order for slot in self._slots]
+        train, stream = self._feed.window(stream, orders, count)
         if self._places is not None:
             stream = stream[..., self._places.position.ravel()]
-        return Chunk(stream, ends, due, np.any(due, axis=1), len(stops), count)
+        return Chunk(train, stream, ends, due, np.any(due, axis=1), len(stops), count)
 
     def _advance(self) -> int:
         """Make some steps of every slot; collect evaluations and norms. Returns trial-steps."""
@@ -172,7 +176,7 @@ class Population:
             chunk.due,
             chunk.anywhere,
             np.int32(chunk.segments),
-            program.train,
+            chunk.train,
             program.evaluation,
         )
         return jax.device_get((evaluations, norms, self._states.diverged_at))
@@ -188,7 +192,7 @@ class Population:
                     self._pack,
                     chunk.stream[i],
                     self._places,
-                    program.train,
+                    chunk.train,
                 )
                 measured.append(norms)
             first = end
@@ -200,7 +204,7 @@ class Population:
                     self._pack,
                     following,
                     self._places,
-                    program.train,
+                    chunk.train,
                     program.evaluation,
                 )
                 self._states = program.observe(

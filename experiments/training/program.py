@@ -12,13 +12,14 @@ import collections
 import functools
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.training.evaluation import evaluation_data, make_evaluation
+from experiments.training.evaluation import make_evaluation
+from experiments.training.feed import INITIAL_LOSS_EXAMPLES, ResidentData
 from experiments.training.parallel import (
     DATA,
     ONE_DEVICE,
@@ -45,15 +46,6 @@ from schedules import PLATEAU
 from schedules.plateau import PlateauState, observe
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
-INITIAL_LOSS_EXAMPLES = 256
-MAX_CHUNK_STEPS = 2048
-MAX_CHUNK_EXAMPLES = 1 << 16
-Splits = Mapping[str, Mapping[str, np.ndarray]]
-
-
-def chunk_steps(batch_size: int) -> int:
-    """The most steps one call makes: bounds the index stream to 256 kB a slot."""
-    return min(MAX_CHUNK_STEPS, max(1, MAX_CHUNK_EXAMPLES // batch_size))
 
 
 def across_slots(f: Callable[..., Any], lone: bool, in_axes: tuple[int | None, ...]) -> Any:
@@ -90,19 +82,6 @@ class CompiledOnce:
             return result
 
 
-class ResidentData(NamedTuple):
-    """A dataset on the device: training arrays, role -> [n, ...], and evaluation batches."""
-
-    train: dict[str, jax.Array]
-    evaluation: dict[str, jax.Array]
-
-    @classmethod
-    def put(cls, splits: Splits, train_evaluation_examples: int) -> ResidentData:
-        """Copy the splits to the device, once for all programs."""
-        train = {role: np.asarray(array) for role, array in splits["train"].items()}
-        return cls(*jax.device_put((train, evaluation_data(splits, train_evaluation_examples))))
-
-
 SLOTS, ROWS = P(TRIALS), P(None, TRIALS)
 """Arrays with a leading axis of slots; rows of a chunk, each with one."""
 
@@ -113,8 +92,7 @@ class Program:
     Attributes:
       config: the static configuration.
       layout: the devices they run on.
-      train, evaluation: device-resident data.
-      examples: size of the training set.
+      train, evaluation, examples, stored: the data, see `ResidentData`.
       number: dtype of hyperparameters and of what is measured, float32 or wider.
       norms: the columns measured where norms are recorded.
       traces: how often a training program was traced, by (mode, batch size, slots): one each.
@@ -134,7 +112,7 @@ class Program:
             )
         self.config = config
         self.layout = layout
-        self.examples = len(data.train["inputs"])
+        self.examples, self.stored = data.examples, data.stored
         self._data = data
         self._spread = spread = Spread(layout)
         self.train = spread.put(data.train, P())
@@ -170,6 +148,10 @@ class Program:
             other._elsewhere = self._elsewhere
             self._elsewhere[layout] = other
         return self._elsewhere[layout]
+
+    def place(self, examples: Mapping[str, np.ndarray]) -> Any:
+        """Training examples on every device."""
+        return jax.device_put(self._spread.put(examples, P()))
 
     def places(self, batch_size: int) -> Places | None:
         """Where the examples of a step go: `parallel.cut`; None where they stay together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,8 @@ class Slot:
 class Chunk(NamedTuple):
     """What one call is given: see `Program.chunk`."""
 
-    stream: np.ndarray  # int32 [steps + 1, N, B]
+    train: Mapping[str, Any]  # role -> [n, ...], training examples
+    stream: np.ndarray  # int32 [steps + 1, N, B], rows of ``train``
     ends: np.ndarray  # int32 [steps]
     due: np.ndarray  # bool [steps, N]
     anywhere: np.ndarray  # bool [steps]

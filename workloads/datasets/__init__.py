@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from workloads.base import resolve, unknown_name
+from workloads.datasets import options
 from workloads.datasets.base import DataError, Dataset, DatasetSpec
-from workloads.datasets.splits import with_train_examples
+from workloads.datasets.splits import limited
 
-__all__ = ["DATASETS", "DataError", "Dataset", "DatasetSpec", "load"]
+__all__ = ["DATASETS", "DataError", "Dataset", "DatasetSpec", "load", "options_from_text"]
 
 DATASETS: dict[str, DatasetSpec] = {
     "cifar10": DatasetSpec(
@@ -34,6 +36,18 @@ DATASETS: dict[str, DatasetSpec] = {
         {"train": 55_000, "validation": 5_000, "test": 10_000},
         "28x28 clothing, 10 classes (Zalando)",
         "MIT, Copyright 2017 Zalando SE",
+    ),
+    "imagenet": DatasetSpec(
+        "workloads.datasets.imagenet:load",
+        {"train": 1_231_167, "validation": 50_000, "test": 50_000},
+        "photographs as 256x256 colour images, 1,000 classes, through TFDS",
+        "for research and education, not for sale; terms of image-net.org",
+    ),
+    "lm1b": DatasetSpec(
+        "workloads.datasets.lm1b:load",
+        {"train": 30_301_028, "validation": 153_344, "test": 153_344},
+        "sentences of news as 64 subwords (One Billion Word Benchmark), through TFDS",
+        "none stated for the text (news crawled for WMT 2011)",
     ),
     "mnist": DatasetSpec(
         "workloads.datasets.mnist:load",
@@ -69,14 +83,32 @@ DATASETS: dict[str, DatasetSpec] = {
 }
 
 
+def _loader(name: str) -> Callable[..., Dataset]:
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, DATASETS)
+    return resolve(DATASETS[name].load)
+
+
+def options_from_text(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Options of the dataset called ``name`` as a command line gives them: `options.parse`."""
+    return options.parse(name, _loader(name), texts)
+
+
 def load(
-    name: str, data_dir: str | None = None, train_examples: int | None = None, **options: Any
+    name: str,
+    data_dir: str | None = None,
+    train_examples: int | None = None,
+    validation_examples: int | None = None,
+    **chosen: Any,
 ) -> Dataset:
     """The dataset called ``name``; DataError says in one line what is missing and what to do.
 
-    ``train_examples`` keeps only the first so many of the training split.
+    ``train_examples`` and ``validation_examples`` keep only the first so many of a split.
     """
-    if name not in DATASETS:
-        raise unknown_name("dataset", name, DATASETS)
-    dataset = resolve(DATASETS[name].load)(data_dir=data_dir, **options)
-    return dataset if train_examples is None else with_train_examples(dataset, train_examples)
+    loader = _loader(name)
+    options.check_names(name, loader, chosen)
+    dataset = loader(data_dir=data_dir, **chosen)
+    for split, examples in (("train", train_examples), ("validation", validation_examples)):
+        if examples is not None:
+            dataset = limited(dataset, split, examples)
+    return dataset

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -59,25 +59,32 @@ def store(folder: Path, arrays: Arrays) -> None:
     )
 
 
-def retrieve(folder: Path) -> dict[str, np.ndarray] | None:
-    """The arrays stored in ``folder``, or None where they are absent, unfinished or damaged."""
+def retrieve(folder: Path, mapped: bool = False) -> dict[str, np.ndarray] | None:
+    """The arrays stored in ``folder``, or None where they are absent, unfinished or damaged.
+
+    ``mapped`` leaves them on disk (np.memmap); they are verified all the same.
+    """
     try:
         checksums = json.loads((folder / SIDECAR).read_bytes())
         if any(_sha256(folder / f"{name}.npy") != sum_ for name, sum_ in checksums.items()):
             return None
-        return {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in checksums}
+        mode: Literal["r"] | None = "r" if mapped else None
+        return {
+            name: np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
+            for name in checksums
+        }
     except (OSError, ValueError, AttributeError):
         return None
 
 
-def cached(name: str, build: Callable[[], Arrays]) -> Arrays:
+def cached(name: str, build: Callable[[], Arrays], mapped: bool = False) -> Arrays:
     """The arrays called ``name`` from the cache; built, and stored for next time, otherwise.
 
     A damaged or half-written entry is built anew. A cache that cannot be written (read-only
-    home, full disk) costs only the time to decode again, so it is no error.
+    home, full disk) costs only the time to decode again, so it is no error. ``mapped`` as in `retrieve`.
     """
     folder = cache_folder() / name
-    stored = retrieve(folder)
+    stored = retrieve(folder, mapped)
     if stored is not None:
         return stored
     arrays = build()

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from workloads.datasets import DATASETS, load
-from workloads.datasets.base import Dataset
+from workloads.datasets.base import Split, Stored, size_of
 
 SHADES = " .:-=+*#%@"
 LABELS_SHOWN = 20
+LOOKED_AT = 1024
+"""Of a split that stays on disk, numbers are of the first so many examples."""
 
 
-def mean_image(dataset: Dataset) -> np.ndarray | None:
-    """[H, W, C] float64: the mean of the training images; None where inputs are no images.
+def mean_image(inputs: np.ndarray) -> np.ndarray | None:
+    """[H, W, C] float64: the mean of images [n, H, W, C]; None where inputs are no images.
 
     Flattened square images ([n, side * side] float) count as images of one channel.
     """
-    inputs = dataset.splits["train"]["inputs"]
     if inputs.ndim == 4:
         # In parts: a float64 copy of 55,000 images would take 345 MB.
         total = sum(
@@ -51,10 +52,19 @@ def draw(image: np.ndarray, width: int = 56) -> list[str]:
     return ["".join(SHADES[level] for level in row).rstrip() for row in levels.round().astype(int)]
 
 
-def _split(arrays: Mapping[str, np.ndarray], classes: int | None) -> dict[str, Any]:
+def _looked_at(split: Split) -> Mapping[str, np.ndarray]:
+    """The examples that numbers are taken of."""
+    if isinstance(split, Stored):
+        return split.read(np.arange(min(split.size, LOOKED_AT)))
+    return split
+
+
+def _split(split: Split, classes: int | None) -> dict[str, Any]:
+    arrays = _looked_at(split)
     inputs, targets = arrays["inputs"], arrays["targets"]
     described: dict[str, Any] = {
-        "examples": len(inputs),
+        "examples": size_of(split),
+        "looked_at": len(inputs),
         "inputs": {
             "shape": list(inputs.shape[1:]),
             "dtype": inputs.dtype.name,
@@ -64,7 +74,8 @@ def _split(arrays: Mapping[str, np.ndarray], classes: int | None) -> dict[str, A
         "targets": {"shape": list(targets.shape[1:]), "dtype": targets.dtype.name},
     }
     if classes is not None:
-        counts = np.bincount(targets.ravel(), minlength=classes)
+        # Negative targets are padding.
+        counts = np.bincount(targets[targets >= 0].ravel(), minlength=classes)
         described["label_counts"] = counts.tolist()
     return described
 
@@ -82,7 +93,7 @@ def describe(name: str, data_dir: str | None = None, **options: Any) -> dict[str
       UnknownNameError: no such dataset.
     """
     dataset = load(name, data_dir, **options)
-    image = mean_image(dataset)
+    image = mean_image(_looked_at(dataset.splits["train"])["inputs"])
     return {
         "name": dataset.name,
         "summary": DATASETS[name].summary,
@@ -90,9 +101,7 @@ def describe(name: str, data_dir: str | None = None, **options: Any) -> dict[str
         "source": dataset.source,
         "checksum": dataset.checksum,
         "classes": dataset.classes,
-        "splits": {
-            split: _split(arrays, dataset.classes) for split, arrays in dataset.splits.items()
-        },
+        "splits": {name: _split(split, dataset.classes) for name, split in dataset.splits.items()},
         "mean_image": None if image is None else image.tolist(),
     }
 
@@ -110,6 +119,8 @@ def lines(description: Mapping[str, Any]) -> list[str]:
             f"  {split:<10} {numbers['examples']:>7,} examples of {shape} {inputs['dtype']} "
             f"in {inputs['low']:g}..{inputs['high']:g}"
         )
+        if numbers["looked_at"] < numbers["examples"]:
+            shown.append(f"{'':13}range and labels of the first {numbers['looked_at']:,}")
         counts = numbers.get("label_counts")
         if counts and len(counts) <= LABELS_SHOWN:
             shown.append(f"{'':13}per class: {' '.join(map(str, counts))}")

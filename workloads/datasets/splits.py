@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from workloads.datasets.base import Dataset
+from workloads.datasets.base import Dataset, Split, Stored
 
 
 def fixed_permutation(examples: int, seed: int) -> np.ndarray:
@@ -27,21 +27,36 @@ def fixed_permutation(examples: int, seed: int) -> np.ndarray:
     return np.argsort(words, kind="stable")
 
 
-def with_train_examples(dataset: Dataset, train_examples: int) -> Dataset:
-    """``dataset`` with only the first ``train_examples`` of its training split.
+def limited(dataset: Dataset, split: str, examples: int) -> Dataset:
+    """``dataset`` with only the first ``examples`` of one split.
 
-    The other splits stay whole, so that results on subsets compare (Shallue et al. 2019, MNIST
-    subsets).
+    The other splits stay whole, so that results on subsets of the training set compare (Shallue
+    et al. 2019, MNIST subsets).
 
     Raises:
-      ValueError: ``train_examples`` is no whole number in 1..size of the training split.
+      ValueError: ``examples`` is no whole number in 1..size of the split.
     """
-    size = dataset.size("train")
-    whole = isinstance(train_examples, int) and not isinstance(train_examples, bool)
-    if not whole or not 1 <= train_examples <= size:
+    size = dataset.size(split)
+    whole = isinstance(examples, int) and not isinstance(examples, bool)
+    if not whole or not 1 <= examples <= size:
         raise ValueError(
-            f"train_examples must be a whole number in 1..{size} (the training split of "
-            f"{dataset.name}), got {train_examples!r}"
+            f"{split}_examples must be a whole number in 1..{size} (the {_WORDS[split]} split of "
+            f"{dataset.name}), got {examples!r}"
         )
-    train = {role: array[:train_examples] for role, array in dataset.splits["train"].items()}
-    return dataclasses.replace(dataset, splits={**dataset.splits, "train": train})
+    return dataclasses.replace(
+        dataset, splits={**dataset.splits, split: part(dataset.splits[split], 0, examples)}
+    )
+
+
+_WORDS = {"train": "training", "validation": "validation"}
+
+
+def part(split: Split, first: int, last: int) -> Split:
+    """Examples ``first`` .. ``last`` - 1."""
+    if not isinstance(split, Stored):
+        return {role: array[first:last] for role, array in split.items()}
+    return Stored(
+        last - first,
+        lambda numbers: split.read(np.asarray(numbers) + first),
+        split.identity if first == 0 else f"{split.identity} from {first}",
+    )

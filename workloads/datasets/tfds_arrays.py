@@ -10,80 +10,89 @@ import numpy as np
 
 from workloads.datasets.base import DataError, Dataset
 from workloads.datasets.cache import Arrays, cached
-from workloads.datasets.tfds_images import READ_CHUNK, is_prepared, tfds_folder
+from workloads.datasets.tfds_images import READ_CHUNK
+from workloads.datasets.tfds_records import Records, build_command, open_records
 
 
-def read_labelled_images(name: str, folder: Path) -> dict[str, np.ndarray]:
+def read_labelled_images(
+    name: str, data_dir: str | None, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
     """{train,test}_{images,labels} of a prepared dataset, in the order TFDS stores them.
 
     Raises:
-      DataError: a split is missing, or the records are not in the array_record format.
+      DataError: absent, a split is missing, images of another shape, or records that are
+        damaged or not in the array_record format.
     """
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(name, data_dir=folder)
+    splits = open_records(name, data_dir, ("train", "test"), build_command(name), ("image",))
     arrays: dict[str, np.ndarray] = {}
-    for split in ("train", "test"):
-        if split not in builder.info.splits:
-            raise DataError(f"{folder / name}: has no split {split}, expected train and test")
-        try:
-            records = builder.as_data_source(
-                split=split, decoders={"image": tfds.decode.SkipDecoding()}
-            )
-        except (NotImplementedError, ImportError) as error:
-            raise DataError(
-                f"{folder / name}: cannot be read without TensorFlow, expected the "
-                "array_record format"
-            ) from error
-        arrays |= _decode(split, records)
+    for split, records in splits.items():
+        arrays |= _decode(split, records, shape)
     return arrays
 
 
-def _decode(split: str, records: Any) -> dict[str, np.ndarray]:
-    from PIL import Image
-
-    images, labels = [], []
+def _decode(split: str, records: Records, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    images = np.empty((len(records), *shape), np.uint8)
+    labels = np.empty(len(records), np.int32)
     for start in range(0, len(records), READ_CHUNK):
         places = range(start, min(start + READ_CHUNK, len(records)))
-        for record in records.__getitems__(places):
-            images.append(np.asarray(Image.open(io.BytesIO(record["image"]))))
-            labels.append(record["label"])
-    return {f"{split}_images": np.stack(images), f"{split}_labels": np.array(labels, np.int32)}
+        for place, record in zip(places, records.read(places), strict=True):
+            images[place] = decode_image(record, f"{records.place} record {place}", shape)
+            labels[place] = record["label"]
+    return {f"{split}_images": images, f"{split}_labels": labels}
+
+
+def decode_image(record: dict[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The pixels of a record's image, which must have this shape (DataError)."""
+    from PIL import Image
+
+    try:
+        image = np.asarray(Image.open(io.BytesIO(record["image"])))
+    except OSError as error:
+        raise DataError(f"{name}: the image cannot be decoded ({error})") from error
+    if image.shape != shape:
+        found, expected = ("x".join(map(str, sizes)) for sizes in (image.shape, shape))
+        raise DataError(f"{name}: an image of {found}, expected {expected}")
+    return image
 
 
 def load_labelled_images(
-    name: str, classes: int, validation_examples: int, data_dir: str | None = None
+    name: str,
+    classes: int,
+    validation_examples: int,
+    data_dir: str | None = None,
+    shape: tuple[int, ...] = (32, 32, 3),
 ) -> Dataset:
-    """inputs [n, H, W, 3] uint8, targets [n] int32; the last training examples validate.
+    """inputs [n, *shape] uint8, targets [n] int32; the last training examples validate.
 
     Args:
       name: TFDS's name.
       classes: labels lie in 0..classes-1.
       validation_examples: taken from the end of the training split.
       data_dir: where TFDS prepared it; its own folder where None.
+      shape: of an image.
 
     Raises:
-      DataError: not prepared, a missing split, or labels out of range.
+      DataError: not prepared, a missing split, images of another shape, labels out of range, or
+        too few examples.
     """
-    folder = tfds_folder(Path(data_dir).expanduser() if data_dir else None)
 
     def build() -> Arrays:
-        if not is_prepared(name, folder):
-            raise DataError(
-                f"{name} is not prepared in {folder}: run `tfds build {name} "
-                "--file_format=array_record` on a machine with TensorFlow and a network, and "
-                "give its folder with --data-dir or TFDS_DATA_DIR"
-            )
-        return read_labelled_images(name, folder)
+        return read_labelled_images(name, data_dir, shape)
 
     arrays = build() if data_dir else cached(f"{name}/decoded", build)
+    place = str(Path(data_dir) / name) if data_dir else name
     for role in ("train_labels", "test_labels"):
         if not 0 <= arrays[role].min() <= arrays[role].max() < classes:
             raise DataError(
-                f"{folder / name}: {role} in {arrays[role].min()}..{arrays[role].max()}, "
+                f"{place}: {role} in {arrays[role].min()}..{arrays[role].max()}, "
                 f"expected 0..{classes - 1}"
             )
     border = len(arrays["train_labels"]) - validation_examples
+    if border < 1:
+        raise DataError(
+            f"{place}: {len(arrays['train_labels'])} training examples, expected more than the "
+            f"{validation_examples} that validate"
+        )
     rows = {
         "train": ("train", slice(None, border)),
         "validation": ("train", slice(border, None)),
