@@ -18,6 +18,8 @@ from experiments import space as spaces
 from experiments.parts import PARTS, Row
 from experiments.trial import Precision, RecordNorms, Trial, TrialConfig
 from optimizers import OPTIMIZERS
+from schedules.durations import parse
+from schedules.rescaling import STEP_COUNTS
 from workloads.base import Goal, Workload, unknown_name
 from workloads.datasets import DATASETS
 
@@ -49,7 +51,9 @@ class Study:
       space: searched hyperparameters; default: the workload's for this optimizer, else the
         optimizer's own for this many trials (the more trials, the more hyperparameters) and
         the schedule's; with either, those of the other parts.
-      fixed: hyperparameters held at a value; others take their defaults.
+      fixed: hyperparameters held at a value; others take their defaults. One that counts steps
+        may be a duration, such as ``"2 epochs"`` or ``"5%"`` of the trial: steps then differ
+        between batch sizes.
       train_steps: batch size -> length in steps, fixed beforehand; a batch size not in it gets
         max(step_budget, ceil(example_budget / B)), the least both budgets need.
       trials: N, COMPLETE trials per batch size.
@@ -76,7 +80,7 @@ class Study:
     averaging: str = "none"
     momentum_schedule: str = "constant"
     space: Mapping[str, spaces.Distribution] | None = None
-    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     train_steps: Mapping[int, int] = dataclasses.field(default_factory=dict)
     trials: int = 20
     seeds: tuple[int, ...] = (0,)
@@ -211,7 +215,8 @@ class Study:
                 for value in values:
                     row.check(float(value))
             elif name in self.fixed:
-                row.check(self.fixed[name])
+                for batch_size in self.batch_sizes:
+                    row.check(self._number(name, self.fixed[name], batch_size))
             elif row.default is None:
                 raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
 
@@ -231,11 +236,22 @@ class Study:
         """train_steps(B)."""
         return self.train_steps.get(batch_size, self.steps_needed(batch_size))
 
+    def _number(self, name: str, value: float | str, batch_size: int) -> float:
+        """A fixed value; a duration as steps of this batch size."""
+        if not isinstance(value, str):
+            return float(value)
+        if name not in STEP_COUNTS:
+            raise ValueError(
+                f"hyperparameter {name} must be a number, got {value!r} "
+                f"(durations fit {', '.join(STEP_COUNTS)})"
+            )
+        return float(parse(value).steps(batch_size, self.train_size, self.length(batch_size)))
+
     @property
-    def hyperparameters(self) -> dict[str, float | None]:
+    def hyperparameters(self) -> dict[str, float | str | None]:
         """Every hyperparameter of a trial with its fixed or default value; None if searched."""
         assert self.space is not None
-        values = {row.name: row.default for row in self._rows}
+        values: dict[str, float | str | None] = {row.name: row.default for row in self._rows}
         values |= {**self.workload.hyperparameters, **self.fixed}
         return {name: None if name in self.space else v for name, v in values.items()}
 
@@ -303,7 +319,10 @@ class Study:
         assert self.space is not None
         sampled = spaces.sample(self.space, point)
         values = {**self.hyperparameters, **sampled}
-        hyperparameters = {name: float(value) for name, value in values.items()}  # type: ignore[arg-type]
+        hyperparameters = {
+            name: self._number(name, value, batch_size)  # type: ignore[arg-type]
+            for name, value in values.items()
+        }
         length = self.length(batch_size)
         identity = _digest(
             {

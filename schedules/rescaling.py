@@ -6,6 +6,7 @@ present. Rules combine: ``"linear+half_life+warmup_examples"``. Imports no jax.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 from collections.abc import Callable, Mapping
@@ -14,62 +15,83 @@ Values = dict[str, float]
 RATE = "learning_rate"
 DECAYS_PER_STEP = ("momentum", "beta1", "beta2", "decay", "beta")
 """Coefficients of exponential averages over steps."""
-STEP_COUNTS = ("warmup_steps", "timescale_steps", "patience_steps", "momentum_period_steps")
+STEP_COUNTS = (
+    "warmup_steps", "timescale_steps", "patience_steps", "momentum_period_steps",
+    "average_start", "clip_window",
+)  # fmt: skip
 """Durations given in steps."""
 
 
-def linear(values: Values, k: float) -> Values:
-    """eta <- k eta. Invariant: eta / B, the displacement per example for a constant gradient
-    and the noise scale eps N / B (Krizhevsky 2014; Goyal et al. 2017; Smith et al. 2018)."""
-    return _times(values, RATE, k)
+@dataclasses.dataclass(frozen=True)
+class Rescaling:
+    """A row of the table of rules.
+
+    Attributes:
+      name: what users call it.
+      change: ``(values at B, k) -> values at kB``; what it is not about it leaves alone.
+      formula: what becomes of the hyperparameters it is about.
+      invariant: what that keeps.
+      reference: where the rule is from.
+    """
+
+    name: str
+    change: Callable[..., Values]
+    formula: str
+    invariant: str
+    reference: str = ""
 
 
-def square_root(values: Values, k: float) -> Values:
-    """eta <- sqrt(k) eta. Invariant: eta^2 / B, the covariance of one step's displacement
-    (Krizhevsky 2014; Hoffer et al. 2017)."""
-    return _times(values, RATE, math.sqrt(k))
+def _power(values: Values, names: tuple[str, ...], k: float) -> Values:
+    return {name: value**k if name in names else value for name, value in values.items()}
 
 
-def half_life(values: Values, k: float) -> Values:
-    """beta <- beta^k for every decay per step. Invariant: the average's half-life in examples,
-    B log(1/2) / log(beta)."""
-    return {name: value**k if name in DECAYS_PER_STEP else value for name, value in values.items()}
+def _times(values: Values, names: tuple[str, ...], factor: float) -> Values:
+    return {name: value * factor if name in names else value for name, value in values.items()}
 
 
-def ema_power(values: Values, k: float) -> Values:
-    """d <- d^k for the weight average's decay. Invariant: the weight of the parameters as they
-    were a given number of examples ago (Busbridge et al. 2023, the EMA scaling rule)."""
-    name = "average_decay"
-    return {**values, name: values[name] ** k} if name in values else dict(values)
+def _weight_decay(values: Values, k: float, rate_ratio: float = 1.0) -> Values:
+    """``rate_ratio``: new rate / old rate."""
+    return _times(values, ("weight_decay",), k / rate_ratio)
 
 
-def weight_decay_timescale(values: Values, k: float, rate_ratio: float = 1.0) -> Values:
-    """lambda <- lambda k / r, r = new rate / old rate. Invariant: B / (eta lambda), the examples
-    over which decoupled decay averages (Wang and Aitchison 2024)."""
-    return _times(values, "weight_decay", k / rate_ratio)
-
-
-def warmup_examples(values: Values, k: float) -> Values:
-    """W <- W / k for the warmup and every other duration given in steps. Invariant: W B, the
-    examples it lasts. Not rounded: the shapes take fractions of a step."""
-    return {name: value / k if name in STEP_COUNTS else value for name, value in values.items()}
-
-
-def none(values: Values, k: float) -> Values:
-    """Everything as it was."""
-    del k
-    return dict(values)
-
-
-RULES: dict[str, Callable[..., Values]] = {
-    "none": none,
-    "linear": linear,
-    "square_root": square_root,
-    "half_life": half_life,
-    "ema_power": ema_power,
-    "weight_decay_timescale": weight_decay_timescale,
-    "warmup_examples": warmup_examples,
-}
+RULES: dict[str, Rescaling] = {
+    row.name: row
+    for row in (
+        Rescaling("none", lambda values, k: dict(values), "all as it was", "every value"),
+        Rescaling(
+            "linear", lambda values, k: _times(values, (RATE,), k), "eta <- k eta",
+            "eta / B: displacement per example for a constant gradient; noise scale eps N / B",
+            "Krizhevsky 2014; Goyal et al. 2017; Smith et al. 2018",
+        ),
+        Rescaling(
+            "square_root", lambda values, k: _times(values, (RATE,), math.sqrt(k)),
+            "eta <- sqrt(k) eta", "eta^2 / B: covariance of one step's displacement",
+            "Krizhevsky 2014; Hoffer et al. 2017",
+        ),
+        Rescaling(
+            "half_life", lambda values, k: _power(values, DECAYS_PER_STEP, k),
+            "beta <- beta^k, every decay per step",
+            "B log(1/2) / log(beta): half-life of the averages in examples",
+        ),
+        Rescaling(
+            "ema_power", lambda values, k: _power(values, ("average_decay",), k),
+            "d <- d^k, the weight average's decay",
+            "d^(n/B): weight of the parameters n examples ago",
+            "Busbridge et al. 2023, the EMA scaling rule",
+        ),
+        Rescaling(
+            "weight_decay_timescale", _weight_decay,
+            "lambda <- lambda k / r, r = new rate / old rate",
+            "B / (eta lambda): examples over which decoupled decay averages",
+            "Wang and Aitchison 2024",
+        ),
+        Rescaling(
+            "warmup_examples", lambda values, k: _times(values, STEP_COUNTS, 1 / k),
+            "W <- W / k, the warmup and every other duration in steps, not rounded",
+            "W B: the examples it lasts",
+        ),
+    )
+}  # fmt: skip
 
 
 def rescale(
@@ -106,15 +128,11 @@ def rescale(
     values: Values = dict(hyperparameters)
     for name in names:
         if name != "weight_decay_timescale":
-            values = RULES[name](values, k)
+            values = RULES[name].change(values, k)
     if "weight_decay_timescale" in names:
         ratio = values[RATE] / hyperparameters[RATE] if RATE in values else 1.0
-        values = weight_decay_timescale(values, k, ratio)
+        values = _weight_decay(values, k, ratio)
     return values
-
-
-def _times(values: Values, name: str, factor: float) -> Values:
-    return {**values, name: values[name] * factor} if name in values else dict(values)
 
 
 def _unknown(name: str) -> ValueError:

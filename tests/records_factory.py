@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from experiments.space import Real, sample
+from experiments.space import Real
 from experiments.study import Study
 from experiments.trial import evaluation_steps
 from workloads.base import Goal, Workload
@@ -120,8 +120,7 @@ def simulate(
 ) -> tuple[dict[str, Any], pl.DataFrame]:
     """(row of the trials table, rows of the evaluations table) of one simulated trial."""
     point = {name: float(generator.uniform()) for name in study.space}
-    values = {**study.hyperparameters, **sample(study.space, point)}
-    values = {name: float(value) for name, value in values.items()}
+    values = study.trial(batch_size, seed, index, point, "").hyperparameters
     effective = values.get("learning_rate", 0.1) / (1 - values.get("momentum", 0.0))
     off = effective / truth.rate(batch_size)
     length = study.length(batch_size)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.parts import PARTS
 from schedules import BATCH_SIZE_SCHEDULES
 from schedules.batch_size import constant, cuts_of, phase_at, seesaw, smith, updates
-from schedules.rescaling import RULES, rescale
+from schedules.rescaling import DECAYS_PER_STEP, RULES, STEP_COUNTS, rescale
 
 EPOCH = 50_000
 CUTS = (60 * EPOCH, 120 * EPOCH, 160 * EPOCH)
@@ -103,6 +104,7 @@ VALUES = {
     "average_decay": 0.9999,
     "weight_decay": 0.01,
     "warmup_steps": 500.0,
+    "average_start": 800.0,
     "epsilon": 1e-8,
 }
 
@@ -124,12 +126,28 @@ INVARIANTS = {
     "weight_decay_timescale": {
         "weight_decay": lambda v, b: b / (v["learning_rate"] * v["weight_decay"])
     },
-    "warmup_examples": {"warmup_steps": lambda v, b: v["warmup_steps"] * b},
+    "warmup_examples": {
+        "warmup_steps": lambda v, b: v["warmup_steps"] * b,
+        "average_start": lambda v, b: v["average_start"] * b,
+    },
 }
 
 
-def test_every_rule_has_its_invariant():
+def test_every_rule_has_its_invariant_and_says_it():
     assert set(INVARIANTS) == set(RULES)
+    assert all(row.name == name and row.formula and row.invariant for name, row in RULES.items())
+
+
+def test_every_decay_and_duration_in_steps_of_the_tables_is_known():
+    """A hyperparameter that joins a table and counts steps is rescaled, or its name says why not."""
+    names = {
+        row.name
+        for part in PARTS.values()
+        for choice in part.table.values()
+        for row in choice.hyperparameters
+    }
+    assert {name for name in names if name.endswith("_steps")} <= set(STEP_COUNTS)
+    assert set(STEP_COUNTS) | set(DECAYS_PER_STEP) | {"average_decay", "weight_decay"} <= names
 
 
 @given(st.sampled_from(sorted(RULES)), st.integers(1, 10**5), st.integers(1, 10**5))

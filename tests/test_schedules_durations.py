@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from engine_factory import tiny_study
 from hypothesis import given
 from hypothesis import strategies as st
+from records_factory import make_record
 
+from experiments.analysis.summary import summarise
+from experiments.cli import build_parser
+from experiments.commands.run import chosen_study
+from experiments.report.facts import facts
 from schedules.durations import UNITS, Duration, of_steps, parse
 
 SIZES = st.integers(1, 10**7)
@@ -67,3 +73,75 @@ def test_smith_epochs_and_playbook_warmup():
 def test_refusals_name_field_value_and_what_is_allowed(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("warmup", "wanted"),
+    [
+        ("20", {8: 20, 64: 20}),
+        ("0.5 epochs", {8: 64, 64: 8}),
+        ("500 examples", {8: 63, 64: 8}),
+        ("10%", {8: 26, 64: 10}),
+    ],
+)
+def test_a_study_holds_a_warmup_at_a_duration_at_every_batch_size(warmup, wanted):
+    """Of 1,024 training examples; trials of 256 steps at batch size 8 and of 100 at 64."""
+    study = tiny_study(step_budget=100, example_budget=2048, fixed={"warmup_steps": warmup})
+    for batch_size, steps in wanted.items():
+        trial = study.trial(batch_size, 0, 0, dict.fromkeys(study.space, 0.5), "")
+        assert trial.hyperparameters["warmup_steps"] == steps
+    assert study.describe()["fixed"]["warmup_steps"] == warmup
+    record = make_record(study)
+    assert f"warmup steps {warmup}" in dict(facts(summarise(record)))["Fixed"]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"momentum": "5%"}, "momentum must be a number, got '5%' .durations fit warmup_steps, "),
+        ({"warmup_steps": "3 weeks"}, "duration unit must be one of"),
+        ({"warmup_steps": "1e12 steps"}, r"warmup_steps must lie in \[0, 1e\+09\]"),
+    ],
+)
+def test_durations_that_do_not_fit_a_hyperparameter_are_refused(fixed, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_study(fixed=fixed)
+
+
+def asked(*options):
+    return chosen_study(build_parser().parse_args(["run", *options]))
+
+
+def test_run_takes_budgets_in_steps_examples_and_epochs():
+    study = asked("quickstart", "--budget", "500steps", "2.5epochs")
+    assert (study.step_budget, study.example_budget) == (500, 2560)
+    assert study.name == "quickstart-500steps-2.5epochs"
+    assert study.length(1) == 2560 and study.length(1024) == 500
+    half = asked("quickstart", "--budget", "1e4 examples")
+    assert (half.step_budget, half.example_budget) == (1000, 10_000)
+    same = asked("quickstart", "--budget", "1000", "20epochs")
+    assert same == asked("quickstart")
+    several = asked("optimizers_digits", "--budget", "100")
+    assert several.name == "optimizers_digits-100steps"
+    assert {member.step_budget for member in several.studies.values()} == {100}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("quickstart", "--budget", "10%"),
+            "--budget must be in steps, examples or epochs, got 0.1",
+        ),
+        (("quickstart", "--budget", "1epoch", "9examples"), "--budget takes one example_budget"),
+        (
+            ("quickstart", "--budget", "0"),
+            "step_budget must be a whole number of at least 1, got 0",
+        ),
+        (("quickstart", "--budget", "soon"), "duration must be a number and a unit"),
+        (("optimizer_paths", "--budget", "9"), "--budget has no place in optimizer_paths"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        asked(*options)

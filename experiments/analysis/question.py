@@ -55,7 +55,7 @@ class Question:
       step_budget, example_budget, train_size: steps, examples, examples.
       train_steps: batch size -> length of its trials in steps.
       space: the searched hyperparameters.
-      fixed: the others, name -> value.
+      fixed: the others, name -> value, or a duration as text.
       hyperparameters: names of all hyperparameter columns of the trials table.
       clipping, averaging, momentum_schedule: "none" and "constant" too in records from before
         there was any.
@@ -78,7 +78,7 @@ class Question:
     train_size: int
     train_steps: Mapping[int, int]
     space: Mapping[str, spaces.Distribution]
-    fixed: Mapping[str, float]
+    fixed: Mapping[str, float | str]
     hyperparameters: tuple[str, ...]
     clipping: str = "none"
     averaging: str = "none"

@@ -4,6 +4,6 @@ Every import that costs time is made by the function that needs it, so that ``--
 once.
 """
 
-from experiments.commands import data, listing, nqm, plot_schedule, report, run
+from experiments.commands import data, listing, nqm, plot_schedule, report, rescale, run
 
-COMMANDS = (listing, run, report, plot_schedule, data, nqm)
+COMMANDS = (listing, run, report, plot_schedule, rescale, data, nqm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 
 
@@ -26,3 +27,16 @@ def settings(pairs: Sequence[str]) -> dict[str, str]:
         if not (name and equals and value):
             raise ValueError(f"--set takes KEY=VALUE, got {name + equals + value!r}")
     return {name: value for name, _, value in parted}
+
+
+def numbers(pairs: Sequence[str]) -> dict[str, float]:
+    """``KEY=NUMBER ...`` as a dictionary; ValueError where one is neither or not finite."""
+    found = {}
+    for name, text in settings(pairs).items():
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise ValueError(f"{name} must be a finite number, got {text!r}")
+    return found

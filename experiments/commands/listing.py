@@ -12,6 +12,7 @@ LISTED = (
     "momentum-schedules",
     "clippings",
     "averagings",
+    "rescalings",
     "studies",
 )
 
@@ -35,6 +36,10 @@ def list_names(options: argparse.Namespace) -> int:
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:
+    if kind == "rescalings":
+        from schedules.rescaling import RULES
+
+        return [(name, f"{row.formula}; keeps {row.invariant}") for name, row in RULES.items()]
     if kind not in ("workloads", "studies"):
         from experiments.parts import PARTS
 

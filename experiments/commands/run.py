@@ -39,6 +39,10 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="these only"
     )
+    run.add_argument(
+        "--budget", nargs="+", metavar="DURATION",
+        help="500steps, 5epochs, 1e5examples: the step budget, the epoch budget, or both",
+    )  # fmt: skip
     run.add_argument("--optimizer", metavar="NAME", help="another optimizer, its own search space")
     for field, what in PARTS.items():
         run.add_argument(
@@ -107,12 +111,16 @@ def chosen_study(options: argparse.Namespace) -> Any:
     if options.batch_sizes is not None:
         changes["batch_sizes"] = tuple(options.batch_sizes)
     if isinstance(study, Paths):
-        _refuse(options, ("seed", "trials", "batch_sizes", "optimizer", *PARTS), study.name)
+        refused = ("seed", "trials", "batch_sizes", "budget", "optimizer", *PARTS)
+        _refuse(options, refused, study.name)
         return study
     if isinstance(study, Comparison):
         _refuse(options, ("optimizer", *PARTS), study.name)
-        return study.changed(**changes)
+        study = study.changed(**changes)
+        return _with_budgets(study, options.budget) if options.budget else study
     study = dataclasses.replace(study, **changes)
+    if options.budget:
+        study = _with_budgets(study, options.budget)
     if options.optimizer is not None:
         study = _with_optimizer(study, options.optimizer)
     for field in PARTS:
@@ -126,6 +134,32 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], study: str) -> No
     for name in names:
         if getattr(options, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} has no place in {study}")
+
+
+def _with_budgets(study: Any, texts: Sequence[str]) -> Any:
+    """The study or comparison under other budgets: in steps, or in examples or epochs."""
+    import dataclasses
+
+    from experiments.comparison import Comparison
+    from schedules.durations import parse
+
+    one = next(iter(study.studies.values())) if isinstance(study, Comparison) else study
+    changes: dict[str, Any] = {}
+    suffix = ""
+    for duration in map(parse, texts):
+        if duration.unit == "fraction":
+            raise ValueError(f"--budget must be in steps, examples or epochs, got {duration}")
+        field = "step_budget" if duration.unit == "steps" else "example_budget"
+        if field in changes:
+            raise ValueError(f"--budget takes one {field}, got {' and '.join(texts)}")
+        # At one example a step, steps are examples.
+        changes[field] = duration.steps(1, one.train_size)
+        suffix += f"-{duration.amount:.12g}{duration.unit}"
+    if all(getattr(one, field) == value for field, value in changes.items()):
+        return study
+    if isinstance(study, Comparison):
+        return dataclasses.replace(study.changed(**changes), name=study.name + suffix)
+    return dataclasses.replace(study, name=study.name + suffix, **changes)
 
 
 def _with_optimizer(study: Study, name: str) -> Study:

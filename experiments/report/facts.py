@@ -33,7 +33,8 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     ]
     fixed = {n: v for n, v in question.fixed.items() if n not in question.space}
     if fixed:
-        shown.append(("Fixed", ", ".join(f"{label(n)} {v:g}" for n, v in fixed.items())))
+        held = (f"{label(n)} {v if isinstance(v, str) else f'{v:g}'}" for n, v in fixed.items())
+        shown.append(("Fixed", ", ".join(held)))
     shown += _environment(study.get("environment", {}))
     plans = study.get("plans", [])
     if plans:
