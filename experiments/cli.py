@@ -1,7 +1,8 @@
 """The command ``batchscale``. It parses, calls one function, and turns failures into one line.
 
 Exit codes: 0 done; 1 the study could not go on (what finished is recorded); 2 bad input, nothing
-on disk was changed; 130 interrupted.
+on disk was changed; 75 told to end by SIGTERM, running trials are saved: run it again; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from experiments.commands import COMMANDS
+
+RESUME_ME = 75
+"""EX_TEMPFAIL of sysexits.h: what a scheduler may take for "run it again"."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,7 +28,12 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    parser = _Parser(prog="batchscale", description="Batch-size scaling studies in JAX.")
+    parser = _Parser(
+        prog="batchscale",
+        description="Batch-size scaling studies in JAX.",
+        epilog="Exit codes: 0 done; 1 the study could not go on; 2 bad input; 75 told to end "
+        "(SIGTERM), running trials are saved and the same command goes on; 130 interrupted.",
+    )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
@@ -38,10 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         return options.function(options)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        from experiments.study import Preempted
+
+        told = isinstance(stop, Preempted)
         command = "batchscale " + " ".join(a for a in arguments if a != "--no-resume")
-        print(f"\ninterrupted; what finished is recorded. Go on with: {command}", file=sys.stderr)
-        return 130
+        what = "told to end; running trials are saved" if told else "interrupted"
+        print(f"\n{what}; what finished is recorded. Go on with: {command}", file=sys.stderr)
+        return RESUME_ME if told else 130
     except BrokenPipeError:
         return 0
     except Exception as error:

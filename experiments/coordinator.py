@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 from experiments.records.store import Writer
 from experiments.search.search import Search
-from experiments.study import Study, StudyError
+from experiments.study import Preempted, Study, StudyError
 from experiments.training.memory import out_of_memory
 from experiments.training.plan import Execution, Plan
 from experiments.training.population import Population
 from experiments.training.program import Program
+from experiments.training.resume import Checkpoints
 from experiments.trial import Status, Trial, TrialResult, evaluation_steps
 
 COMMIT_SECONDS = 1.0
@@ -61,6 +62,7 @@ class Coordinator:
         program: Program,
         plan: Plan,
         plan_index: int,
+        checkpoints: Checkpoints,
         keep_going: bool,
         observe: Observer,
     ):
@@ -71,18 +73,23 @@ class Coordinator:
         self._plan = plan
         self._plan_index = plan_index
         self._plans = {plan_index: plan}
+        self._checkpoints = checkpoints
         self._keep_going = keep_going
         self._observe = observe
         self._changed = threading.Condition()
         self._results: queue.SimpleQueue[TrialResult] = queue.SimpleQueue()
         self._stopped = False
+        self._preempted = False
         self._failure: str | None = None
         self._made_seconds = 0.0
         self._full: set[int] = set()  # batch sizes that ran out of memory under this plan
         self._threads = plan.workers
 
     def run(self) -> None:
-        """Train all; on any way out but a failing disk, what has finished is recorded."""
+        """Train all; on any way out but a failing disk, what has finished is recorded.
+
+        `Preempted` saves what is running too.
+        """
         threads = [
             threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True)
             for i in range(self._plan.workers)
@@ -93,6 +100,9 @@ class Coordinator:
         try:
             try:
                 self._record_while(threads, began)
+            except Preempted:
+                self._preempted = True
+                raise
             finally:
                 self._stop(threads)
         except KeyboardInterrupt:
@@ -126,6 +136,8 @@ class Coordinator:
         while not self._results.empty():
             found.append(self._results.get())
         self._writer.commit(found)
+        for result in found:
+            self._checkpoints.end(result.trial, result.status)
 
     def _shrink(self) -> None:
         """After an out-of-memory: the smaller plan, recorded before anything is trained by it."""
@@ -153,6 +165,7 @@ class Coordinator:
             execution.mode,
             lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
             plan,
+            self._checkpoints,
         )
         try:
             population.run(
@@ -166,6 +179,8 @@ class Coordinator:
             else:
                 self._fail(search, population, in_one_line(error))
         else:
+            if self._preempted:
+                population.save()
             with self._changed:
                 search.release(population.trials, population.steps_under_way)
 

@@ -6,7 +6,8 @@
 
 One coordinator (this thread) writes; worker threads train packs of trials. A trial's result does
 not depend on the workers' timing, so neither does the record: killed at any moment and started
-again, a study repeats nothing that was recorded and ends with the same trials.
+again, a study repeats nothing that was recorded, goes on with long trials where they were saved,
+and ends with the same trials.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from experiments.training.environment import environment
 from experiments.training.feed import ResidentData
 from experiments.training.plan import Plan, Workplan, device_name, make_plan
 from experiments.training.program import Program
+from experiments.training.resume import CHECKPOINTS_FOLDER, DEFAULT_MINUTES, Checkpoints
 from experiments.training.step import parameter_count
 from experiments.trial import RecordNorms, Status, Trial, evaluation_steps
 from optimizers import OPTIMIZERS
@@ -48,6 +50,7 @@ def run_study(
     keep_going: bool = False,
     workers: int | None = None,
     stream: bool | None = None,
+    checkpoint_minutes: float = DEFAULT_MINUTES,
     observe: Observer = lambda progress: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Path:
@@ -63,8 +66,11 @@ def run_study(
       workers: packs trained at a time; default: one a core on a CPU, else one.
       stream: read training examples from disk while training, rather than keep all of them on
         the device; by the training set's size where None. Results are the same.
+      checkpoint_minutes: a trial that has run so long is saved, then every so many minutes and
+        at its best evaluations (training/resume.py); infinite for never.
       observe: called often with the `Progress`.
-      warn: takes one line where the record was begun by another commit of this code.
+      warn: takes one line where the record was begun by another commit of this code, or a
+        checkpoint cannot be used or written.
 
     Returns:
       The folder.
@@ -72,8 +78,12 @@ def run_study(
     Raises:
       RecordError, DataError, StudyError: one clear line; nothing recorded is lost.
       ValueError: a model or an execution that the optimizer cannot take; nothing is written.
-      KeyboardInterrupt: after what has finished was recorded.
+      CheckpointError (a ValueError): a checkpoint there is of another configuration.
+      KeyboardInterrupt: after what has finished was recorded; `Preempted`, which a handler of
+        SIGTERM may raise: after what was running was saved too.
     """
+    if not checkpoint_minutes > 0:
+        raise ValueError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes!r}")
     folder = Path(folder)
     observe(Progress("loading data"))
     enable_compilation_cache()
@@ -106,9 +116,14 @@ def run_study(
                         f"workload {study.workload.name} cannot be built: {in_one_line(error)}"
                     ) from error
 
+            assert study.goal is not None
+            checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
+            _check_checkpoints(checkpoints, searches)
             plan, index = _plan(study, writer, searches, programs, execution, workers, observe)
             program = programs(plan.record_norms)
-            Coordinator(study, writer, searches, program, plan, index, keep_going, observe).run()
+            Coordinator(
+                study, writer, searches, program, plan, index, checkpoints, keep_going, observe
+            ).run()
     return folder
 
 
@@ -127,6 +142,19 @@ def _check_second_order(study: Study, train: Split, execution: str) -> None:
                 f"a model trained by {rule.name} may have at most {rule.largest_model:,} "
                 f"parameters, {study.workload.name} has {size:,} (hessian_free has no such limit)"
             )
+
+
+def _check_checkpoints(checkpoints: Checkpoints, searches: Sequence[Search]) -> None:
+    """Refuse another configuration's checkpoints; finish what a kill after a commit left."""
+    if not (checkpoints.folder / CHECKPOINTS_FOLDER).is_dir():
+        return
+    for search in searches:
+        for index in range(search.limit):
+            trial = search.trial(index)
+            if index in search.ended:
+                checkpoints.end(trial, search.ended[index])
+            else:
+                checkpoints.check(trial)
 
 
 def _searches(study: Study, checksum: str, writer: Writer) -> list[Search]:

@@ -31,6 +31,10 @@ class StudyError(Exception):
     """A study that cannot go on, in one line; what finished is recorded."""
 
 
+class Preempted(KeyboardInterrupt):
+    """The process was told to end (SIGTERM): running trials are saved, then it ends."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """The whole question. Scalars in steps or examples as their names say.

@@ -8,6 +8,16 @@ from engine_factory import tiny_study
 
 from experiments import run
 
+PRELOADED = [
+    "experiments.run",
+    "flax.linen",
+    "orbax.checkpoint",
+    "polars",
+    "sklearn.datasets",
+]
+"""What the server that children are forked from has imported. It does not find tests/, and says
+nothing of a module that it does not find."""
+
 
 def killed_study():
     """Two batch sizes, six trials each, some of which diverge."""

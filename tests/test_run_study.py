@@ -17,7 +17,7 @@ import pytest
 from engine_factory import TINY, tiny_study
 from hypothesis import given
 from hypothesis import strategies as st
-from run_child import killed_study, run_killed_study
+from run_child import PRELOADED, killed_study, run_killed_study
 
 from experiments.records.store import RecordError, read
 from experiments.run import run_study
@@ -201,7 +201,7 @@ def test_twenty_kills_lose_nothing_finished_and_repeat_nothing(tmp_path):
     chance = random.Random(20260)
     # Children are forked from a server that has imported jax and not yet used it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["run_child", "sklearn.datasets"])
+    context.set_forkserver_preload(PRELOADED)
     recorded: dict[tuple, tuple] = {}
     moments: list[float] = []
     while len(moments) < 20:

@@ -20,6 +20,17 @@ def whole_number(low: int) -> Callable[[str], int]:
     return parse
 
 
+def positive(text: str) -> float:
+    """A number above 0, ``inf`` among them."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
 def settings(pairs: Sequence[str]) -> dict[str, str]:
     """``KEY=VALUE ...`` as a dictionary; ValueError where one is neither."""
     parted = [text.partition("=") for text in pairs]

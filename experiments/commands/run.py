@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.commands.arguments import whole_number
+from experiments.commands.arguments import positive, whole_number
 from experiments.commands.report import summarise
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ EXECUTIONS = ("auto", "loop", "scan", "packed")
 
 def add(commands: Any) -> None:
     """The command ``run``."""
-    run = commands.add_parser("run", help="run a study, or finish one")
+    run = commands.add_parser(
+        "run",
+        help="run a study, or finish one",
+        epilog="Told to end by SIGTERM, it saves the running trials and exits with code 75; the "
+        "same command goes on where it was.",
+    )
     run.add_argument(
         "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
     )
@@ -58,6 +64,13 @@ def add(commands: Any) -> None:
         default=None,
         help="read training data from disk while training (beyond 2 GiB always)",
     )
+    run.add_argument(
+        "--checkpoint-minutes",
+        type=positive,
+        default=5.0,
+        metavar="M",
+        help="save a trial that has run so long, then every M minutes and at its best (5; inf)",
+    )
     run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
     run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
     run.set_defaults(function=run_command)
@@ -80,18 +93,43 @@ def run_command(options: argparse.Namespace) -> int:
         "stream": options.stream,
         "resume": not options.no_resume,
         "keep_going": options.keep_going,
+        "checkpoint_minutes": options.checkpoint_minutes,
         "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
     }
-    if isinstance(study, Paths):
-        from experiments.paths_run import run_paths
+    with _ended_by_sigterm():
+        if isinstance(study, Paths):
+            from experiments.paths_run import run_paths
 
-        run_paths(study, folder)
-    elif isinstance(study, Comparison):
-        run_comparison(study, folder, shown=shown_progress, **settings)
-    else:
-        with shown_progress(study) as observe:
-            run_study(study, folder, observe=observe, **settings)
-    return summarise(folder)
+            run_paths(study, folder)
+        elif isinstance(study, Comparison):
+            run_comparison(study, folder, shown=shown_progress, **settings)
+        else:
+            with shown_progress(study) as observe:
+                run_study(study, folder, observe=observe, **settings)
+        return summarise(folder)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM, by which a scheduler takes its machine back, raises `Preempted` once."""
+    import signal
+    import threading
+
+    from experiments.study import Preempted
+
+    def end(number: int, frame: object) -> None:
+        del frame
+        signal.signal(number, signal.SIG_IGN)  # while the trials are being saved
+        raise Preempted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other may set a handler
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def chosen_study(options: argparse.Namespace) -> Any:

@@ -7,6 +7,7 @@ slot, its neighbours or when it started.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -14,10 +15,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from experiments.training.feed import Feed
+from experiments.training.checkpoint import CheckpointError
+from experiments.training.feed import MAX_CHUNK_STEPS, Feed
 from experiments.training.program import Program
 from experiments.training.randomness import ExampleOrder, trial_keys
+from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
 from experiments.training.slots import Chunk, Slot, Table, collect, joined
+from experiments.training.step import TrainState
 from experiments.trial import Status, Trial, TrialResult, evaluation_steps
 
 Mode = Literal["loop", "scan", "packed"]
@@ -34,6 +38,7 @@ class Population:
       mode: "loop" dispatches every step, "scan" and "packed" many steps in one call.
       grid: train_steps -> the steps after which a trial is evaluated, ascending.
       plan: index recorded with every result.
+      checkpoints: where long trials are saved and go on; None saves nothing.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Population:
         mode: Mode = "scan",
         grid: Callable[[int], Sequence[int]] = evaluation_steps,
         plan: int = 0,
+        checkpoints: Checkpoints | None = None,
     ):
         if slots < 1 or slots & (slots - 1):
             raise ValueError(f"slots must be a power of two, got {slots}")
@@ -54,6 +60,11 @@ class Population:
         self._grid = grid
         self._plan = plan
         self._places = program.places(batch_size)
+        self._checkpoints = checkpoints
+        norms, device = program.config.record_norms, jax.local_devices()[0].device_kind
+        how = (f"{mode} x {slots}", str(program.layout), f"norms {norms}", device)
+        self._how = ", ".join(word for word in how if word)
+        self._seconds = self._saving_seconds = 0.0
         self._slots: list[Slot | None] = [None] * slots
         self._feed = Feed(program.train, program.stored, batch_size, slots, program.place)
         self._states: Any = None
@@ -77,11 +88,14 @@ class Population:
                 for slot, running in enumerate(self._slots):
                     if running is None and (trial := next_trial()) is not None:
                         self._start(slot, trial)
+                        if self._checkpoints:
+                            self._checkpoints.go_on(trial, self._at(slot).step)
                 if all(running is None for running in self._slots):
                     return
                 steps = self._advance()
                 for result in self._finished():
                     emit(result)
+                self.save(self._due)
                 if not advanced(steps):
                     return
 
@@ -95,7 +109,25 @@ class Population:
         """Steps that the trials in the slots have made."""
         return sum(running.step for running in self._slots if running is not None)
 
-    def _start(self, slot: int, trial: Trial) -> None:
+    def train_to(self, trial: Trial, step: int) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """(state, evaluations) of ``trial`` after ``step`` steps, as when it ran its whole length.
+
+        Begins at its newest checkpoint that is not past ``step``. The state is a lone trial's.
+        """
+        with self._feed:
+            self._start(0, trial, step)
+            while self._at(0).step < step:
+                self._advance(step - self._at(0).step)
+        return jax.tree.map(lambda x: x[0], self._states), joined(
+            self._at(0).evaluations, step, False
+        )
+
+    def _at(self, slot: int) -> Slot:
+        running = self._slots[slot]
+        assert running is not None
+        return running
+
+    def _start(self, slot: int, trial: Trial, most: float = math.inf) -> None:
         program = self._program
         order = ExampleOrder(trial.seed, trial.index, program.examples)
         grid = np.asarray(self._grid(trial.train_steps))
@@ -103,6 +135,8 @@ class Population:
         self._slots[slot] = Slot(trial, order, grid, following)
         if self._states is None:
             self._states, self._pack = program.empty(len(self._slots), trial.hyperparameters)
+        if self._resume(slot, trial, most):
+            return
         self._states, self._pack = program.start(
             len(self._slots),
             self._states,
@@ -114,13 +148,74 @@ class Population:
             program.train,
         )
 
+    # Checkpoints.
+
+    def _resume(self, slot: int, trial: Trial, most: float) -> bool:
+        """Go on where ``trial`` was saved, at most ``most`` steps in; whether that was possible."""
+        if self._checkpoints is None:
+            return False
+        saved = self._checkpoints.newest(trial, self._how, most)
+        if saved is None:
+            return False
+        shapes = self._program.shapes(trial.hyperparameters)
+        try:
+            state = restored(self._at(slot), saved, shapes)
+        except CheckpointError as error:
+            self._checkpoints.warn(f"{self._checkpoints.of(trial)} is not used: {error}")
+            return False
+        self._states, self._pack = self._program.put(
+            len(self._slots),
+            self._states,
+            self._pack,
+            np.int32(slot),
+            state,
+            self._program.numbers(trial.hyperparameters),
+        )
+        return True
+
+    def save(self, wanted: Callable[[Slot], bool] = lambda slot: slot.step > 0) -> None:
+        """Save the ``wanted`` running trials (by default all), where that has not been done."""
+        running = [(i, slot) for i, slot in enumerate(self._slots) if slot is not None]
+        chosen = [(i, slot) for i, slot in running if slot.step > slot.saved_step and wanted(slot)]
+        if self._checkpoints is None or not chosen:
+            return
+        began = time.perf_counter()
+        states = jax.device_get(self._states)
+        for i, slot in chosen:
+            slot.saved_step, slot.saved_at = slot.step, slot.ran
+            arrays, about = packed(slot, jax.tree.map(lambda x, i=i: x[i], states))
+            ranks = self._checkpoints.ranks(slot.evaluations)
+            rank = float(ranks[-1]) if slot.evaluated else None
+            self._checkpoints.save(slot.trial, arrays, {**about, "how": self._how}, rank)
+        self._saving_seconds += time.perf_counter() - began
+
+    def _due(self, slot: Slot) -> bool:
+        """Whether a trial is to be saved now: see resume.py."""
+        if self._checkpoints is None or slot.ran < self._checkpoints.seconds:
+            return False
+        if slot.ran - slot.saved_at >= self._checkpoints.seconds:
+            return True
+        if not slot.evaluated or self._saving_seconds > BEST_SHARE * self._seconds:
+            return False
+        ranks = self._checkpoints.ranks(slot.evaluations)
+        return bool(ranks[-1] < np.min(ranks[:-1], initial=np.inf))
+
+    # Chunks.
+
     def _length(self) -> int:
-        """Steps of the next chunk: about `TARGET_CHUNK_SECONDS`, never past a trial's end."""
+        """Steps of the next chunk: about `TARGET_CHUNK_SECONDS`, never past a trial's end.
+
+        Nor past the next evaluation of a trial that may be saved there.
+        """
         if self._seconds_per_step is None:
             wanted = 8
         else:
             wanted = int(TARGET_CHUNK_SECONDS / self._seconds_per_step)
-        ends = [s.trial.train_steps - s.step for s in self._slots if s is not None]
+        running = [slot for slot in self._slots if slot is not None]
+        ends = [slot.trial.train_steps - slot.step for slot in running]
+        if self._checkpoints:
+            long = [slot for slot in running if slot.ran >= self._checkpoints.seconds]
+            ends += [slot.next_evaluation - slot.step for slot in long]
         return max(1, min(self._feed.most_steps, wanted, *ends))
 
     def _inputs(self, count: int) -> Chunk:
@@ -147,10 +242,10 @@ class Population:
             stream = stream[..., self._places.position.ravel()]
         return Chunk(train, stream, ends, due, np.any(due, axis=1), len(stops), count)
 
-    def _advance(self) -> int:
+    def _advance(self, most: int = MAX_CHUNK_STEPS) -> int:
         """Make some steps of every slot; collect evaluations and norms. Returns trial-steps."""
         began = time.perf_counter()
-        chunk = self._inputs(self._length())
+        chunk = self._inputs(min(most, self._length()))
         advance = self._loop if self._mode == "loop" else self._scan
         evaluations, norms, diverged = advance(chunk)
         seconds = time.perf_counter() - began
@@ -162,6 +257,8 @@ class Population:
             if slot is not None:
                 collect(slot, i, chunk, evaluations, norms, int(diverged[i]))
                 slot.seconds += seconds / len(running)
+                slot.ran += seconds
+        self._seconds += seconds
         return chunk.steps * len(running)
 
     def _scan(self, chunk: Chunk) -> tuple[Table, Table, np.ndarray]:

@@ -132,6 +132,9 @@ class Program:
         self.start = CompiledOnce(
             spread.compiled(self._start, slot, (SLOTS, SLOTS), donate=(0, 1), options=quick)
         )
+        self.put = CompiledOnce(
+            spread.compiled(self._put, slot[:-2], (SLOTS, SLOTS), donate=(0, 1), options=quick)
+        )
         # The stream, the places and the evaluation data are cut over devices.
         rows = (P(None, TRIALS, DATA), P(DATA), whole, ROWS, whole, whole, whole, P(None, DATA))
         self.chunk = CompiledOnce(
@@ -170,13 +173,16 @@ class Program:
 
     def empty(self, slots: int, hyperparameters: Mapping[str, float]) -> tuple[Any, Any]:
         """(states, hyperparameters) of a pack of idle slots: zeros of the right shapes."""
-        one = self.numbers(hyperparameters)
-        keys = np.zeros((2, 2), np.uint32)
-        state = jax.eval_shape(self._init, keys, one, np.int32(1), self.train)
+        one = jax.eval_shape(lambda: self.numbers(hyperparameters))
         zeros = jax.tree.map(
-            lambda x: jnp.zeros((slots, *x.shape), x.dtype), (state, jax.eval_shape(lambda: one))
+            lambda x: jnp.zeros((slots, *x.shape), x.dtype), (self.shapes(hyperparameters), one)
         )
         return self._spread.put(zeros, SLOTS)
+
+    def shapes(self, hyperparameters: Mapping[str, float]) -> Any:
+        """A trial's state as shapes and dtypes."""
+        one, keys = self.numbers(hyperparameters), np.zeros((2, 2), np.uint32)
+        return jax.eval_shape(self._init, keys, one, np.int32(1), self.train)
 
     # What is traced.
 
@@ -200,6 +206,12 @@ class Program:
     ) -> Any:
         """Put a fresh trial into a slot; the others are untouched."""
         state = self._init(keys, hyperparameters, train_steps, train)
+        return self._put(states, pack, slot, state, hyperparameters)
+
+    def _put(
+        self, states: TrainState, pack: Any, slot: Any, state: TrainState, hyperparameters: Any
+    ) -> Any:
+        """Put a trial's state into a slot; the others are untouched."""
         if self.layout.trials > 1:  # a slot of other devices is out of range here: dropped
             mine = slot - jax.lax.axis_index(TRIALS) * len(states.step)
             slot = jnp.where(mine < 0, len(states.step), mine)

@@ -38,8 +38,11 @@ class ExampleOrder:
         high, low = _words("order", seed, index)
         self._key = int(high) << 32 | int(low)
         self._examples = examples
-        self.epoch = epoch
-        self.offset = offset
+        self.move(epoch, offset)
+
+    def move(self, epoch: int, offset: int) -> None:
+        """Go to a place in the stream."""
+        self.epoch, self.offset = epoch, offset
         self._permutation = self._epoch(epoch)
 
     def _epoch(self, epoch: int) -> np.ndarray:

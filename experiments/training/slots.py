@@ -26,6 +26,19 @@ class Slot:
     seconds: float = 0.0  # wall-clock, the chunk's time shared by the trials in it
     evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     norms: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    ran: float = 0.0  # wall-clock seconds in the slot, those before a resume included
+    saved_at: float = 0.0  # ``ran`` at the newest checkpoint
+    saved_step: int = 0
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the newest evaluation is of this very step."""
+        return bool(self.evaluations) and int(self.evaluations[-1]["step"][-1]) == self.step
+
+    @property
+    def next_evaluation(self) -> int:
+        """The next step of the grid."""
+        return int(self.grid[np.searchsorted(self.grid, self.step + 1)])
 
 
 class Chunk(NamedTuple):

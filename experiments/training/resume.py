@@ -1,0 +1,154 @@
+"""When a running trial is saved, what is saved of it, and where it goes on after a resume.
+
+A trial is saved once it has run for ``seconds``, every so many seconds after that, and after each
+evaluation that is its best so far, the last as long as all saving costs at most `BEST_SHARE` of
+the time: evaluations lie at most 5 % apart, so a handful follow each other in a long run. A
+trial shorter than that is never saved, except when the process is told to end (SIGTERM).
+
+Where checkpoints fall depends on the clock; what a trial returns does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.training import checkpoint
+from experiments.training.checkpoint import CheckpointError, Saved, Warn, filled, named
+from experiments.training.slots import Slot, Table, joined
+from experiments.trial import Status, Trial
+from workloads.base import Goal
+
+CHECKPOINTS_FOLDER = "checkpoints"
+DEFAULT_MINUTES = 5.0
+BEST_SHARE = 0.02
+_TABLES = ("evaluations", "norms")
+_NUMBERS = ("step", "seconds", "ran")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a study's trials.
+
+    Attributes:
+      folder: of the study's record.
+      goal: its metric, on its split, says which evaluation is the best.
+      seconds: wall-clock seconds before a trial is first saved, and between two checkpoints.
+      warn: takes one line where a checkpoint cannot be used or written.
+    """
+
+    folder: Path
+    goal: Goal
+    seconds: float
+    warn: Warn
+
+    def of(self, trial: Trial) -> Path:
+        """The folder of a trial's checkpoints: ``checkpoints/<batch size>/<seed>-<index>``."""
+        name = f"{trial.seed}-{trial.index}"
+        return self.folder / CHECKPOINTS_FOLDER / str(trial.batch_size) / name
+
+    def ranks(self, evaluations: Sequence[Table]) -> np.ndarray:
+        """The goal's metric at every evaluation so far, smaller is better, infinite where NaN."""
+        sign = 1.0 if self.goal.direction == "min" else -1.0
+        found = [piece[self.goal.column] for piece in evaluations]
+        values = sign * np.concatenate([np.zeros(0), *found])
+        return np.where(np.isfinite(values), values, np.inf)
+
+    def save(
+        self,
+        trial: Trial,
+        arrays: Mapping[str, np.ndarray],
+        about: Mapping[str, Any],
+        rank: float | None,
+    ) -> None:
+        """Save a trial at ``about["step"]``; a disk that fails does not end its training."""
+        folder = self.of(trial)
+        try:
+            checkpoint.save(
+                folder, about["step"], arrays, {**about, "identity": trial.identity}, rank
+            )
+        except Exception as error:  # noqa: BLE001 (Orbax raises a disk's errors under many names)
+            reason = (str(error).strip().splitlines() or ["no message"])[0]
+            self.warn(f"no checkpoint in {folder} at step {about['step']} ({reason})")
+
+    def newest(self, trial: Trial, how: str, most: float = math.inf) -> Saved | None:
+        """Where ``trial`` goes on, or None where it starts.
+
+        Executed otherwise than ``how`` it was, its bits would be others, so it starts again
+        (DESIGN contract 12).
+        """
+        saved = checkpoint.newest(self.of(trial), self.warn, most)
+        if saved is None:
+            return None
+        self._check_identity(trial, saved.about["identity"])
+        if saved.about["how"] != how:
+            self.warn(
+                f"{self.of(trial)} was saved under another plan ({saved.about['how']}, now {how}): "
+                "the trial starts again"
+            )
+            return None
+        return saved
+
+    def go_on(self, trial: Trial, step: int) -> None:
+        """Training goes on from ``step``: what was saved after it will be saved again."""
+        if self.of(trial).is_dir():
+            checkpoint.forget_after(self.of(trial), step)
+
+    def check(self, trial: Trial) -> None:
+        """CheckpointError where the folder of ``trial`` holds another configuration's."""
+        if self.of(trial).is_dir():
+            saved = checkpoint.newest(self.of(trial), lambda line: None)
+            if saved is not None:
+                self._check_identity(trial, saved.about["identity"])
+
+    def _check_identity(self, trial: Trial, identity: str) -> None:
+        if identity != trial.identity:
+            raise CheckpointError(
+                f"{self.of(trial)} holds checkpoints of another configuration (identity "
+                f"{identity}, this trial's is {trial.identity}): move it away or remove it"
+            )
+
+    def end(self, trial: Trial, status: Status) -> None:
+        """Once ``trial`` is recorded: its best checkpoint stays, nothing of an INFEASIBLE one.
+
+        What an exception ended (INCOMPLETE) will go on where it was.
+        """
+        if status == Status.COMPLETE:
+            checkpoint.keep_best(self.of(trial))
+        elif status == Status.INFEASIBLE:
+            checkpoint.remove(self.of(trial))
+
+
+def packed(slot: Slot, state: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays, JSON values): all that a running trial is, ``state`` its `TrainState`."""
+    arrays = {**named("state", state), "following": slot.following}
+    for table in _TABLES:
+        pieces = getattr(slot, table)
+        if pieces:
+            whole = joined(pieces, slot.step, False)
+            arrays |= {f"{table}/{column}": values for column, values in whole.items()}
+    about = {name: getattr(slot, name) for name in _NUMBERS}
+    return arrays, {**about, "epoch": slot.order.epoch, "offset": slot.order.offset}
+
+
+def restored(slot: Slot, saved: Saved, shapes: Any) -> Any:
+    """Put into a fresh ``slot`` what `packed` found; returns the `TrainState`, like ``shapes``.
+
+    Raises CheckpointError, and changes nothing, where the state has another structure.
+    """
+    state = filled("state", shapes, saved.arrays)
+    slot.following = saved.arrays["following"]
+    slot.order.move(saved.about["epoch"], saved.about["offset"])
+    for table in _TABLES:
+        head = f"{table}/"
+        found = {k.removeprefix(head): v for k, v in saved.arrays.items() if k.startswith(head)}
+        getattr(slot, table)[:] = [found] if found else []
+    for name in _NUMBERS:
+        setattr(slot, name, saved.about[name])
+    slot.saved_step, slot.saved_at = slot.step, slot.ran
+    return state
