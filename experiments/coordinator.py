@@ -159,7 +159,7 @@ class Coordinator:
     def _train(self, search: Search, execution: Execution, plan: int) -> None:
         """Train a batch size until nothing is left to start, or it is to be done otherwise."""
         population = Population(
-            self._program,
+            self._program.at(execution.layout),
             search.batch_size,
             execution.slots,
             execution.mode,

@@ -16,7 +16,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,8 +28,16 @@ from experiments.study import Study, StudyError
 from experiments.training.compilation import enable_compilation_cache
 from experiments.training.environment import environment
 from experiments.training.feed import ResidentData
-from experiments.training.plan import Plan, Workplan, device_name, make_plan
-from experiments.training.program import Program
+from experiments.training.parallel import Layout
+from experiments.training.plan import (
+    Plan,
+    Workplan,
+    asked_candidates,
+    device_name,
+    make_plan,
+    requested,
+)
+from experiments.training.program import Program, check_cuts
 from experiments.training.resume import CHECKPOINTS_FOLDER, DEFAULT_MINUTES, Checkpoints
 from experiments.training.step import parameter_count
 from experiments.trial import RecordNorms, Status, Trial, evaluation_steps
@@ -51,6 +59,7 @@ def run_study(
     workers: int | None = None,
     stream: bool | None = None,
     checkpoint_minutes: float = DEFAULT_MINUTES,
+    layout: Layout | None = None,
     observe: Observer = lambda progress: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Path:
@@ -68,6 +77,8 @@ def run_study(
         the device; by the training set's size where None. Results are the same.
       checkpoint_minutes: a trial that has run so long is saved, then every so many minutes and
         at its best evaluations (training/resume.py); infinite for never.
+      layout: devices and micro-batches (`chosen_layout`); None: the plan chooses among the
+        devices there are.
       observe: called often with the `Progress`.
       warn: takes one line where the record was begun by another commit of this code, or a
         checkpoint cannot be used or written.
@@ -86,10 +97,14 @@ def run_study(
         raise ValueError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes!r}")
     folder = Path(folder)
     observe(Progress("loading data"))
+    asked_candidates(execution, layout, divisible=True)  # refuses what does not go together
     enable_compilation_cache()
     if "float64" in (study.precision.parameters, study.precision.compute):
         jax.config.update("jax_enable_x64", True)
     dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
+    if layout is not None:
+        example = read(dataset.splits["train"], np.arange(1))
+        check_cuts(study.config("off"), example, layout, study.batch_sizes)
     described = dataset.describe()
     checksum = described["checksum"]
     header: dict[str, Any] = {
@@ -119,7 +134,8 @@ def run_study(
             assert study.goal is not None
             checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
             _check_checkpoints(checkpoints, searches)
-            plan, index = _plan(study, writer, searches, programs, execution, workers, observe)
+            asked = Asked(execution, layout, workers)
+            plan, index = _plan(study, writer, searches, programs, asked, observe)
             program = programs(plan.record_norms)
             Coordinator(
                 study, writer, searches, program, plan, index, checkpoints, keep_going, observe
@@ -157,6 +173,14 @@ def _check_checkpoints(checkpoints: Checkpoints, searches: Sequence[Search]) -> 
                 checkpoints.check(trial)
 
 
+class Asked(NamedTuple):
+    """How the caller wants trials to run."""
+
+    execution: str
+    layout: Layout | None
+    workers: int | None
+
+
 def _searches(study: Study, checksum: str, writer: Writer) -> list[Search]:
     """One search for each batch size and seed, with what is recorded already."""
     searches = {
@@ -175,8 +199,7 @@ def _plan(
     writer: Writer,
     searches: Sequence[Search],
     programs: Callable[[RecordNorms], Program],
-    execution: str,
-    workers: int | None,
+    asked: Asked,
     observe: Observer,
 ) -> tuple[Plan, int]:
     """The newest recorded plan where it still fits, else a new one; with its index."""
@@ -184,8 +207,8 @@ def _plan(
     recorded = writer.study["plans"]
     if recorded:
         plan = Plan.from_json(recorded[-1])
-        asked = execution in ("auto", plan.request)
-        if asked and plan.device == device_name() and needed <= plan.executions.keys():
+        same = requested(asked.execution, asked.layout) in ("auto", plan.request)
+        if same and plan.device == device_name() and needed <= plan.executions.keys():
             return plan, len(recorded) - 1
     observe(Progress("measuring how to run the trials"))
     steps: dict[int, int] = {}
@@ -200,7 +223,7 @@ def _plan(
         make_program=programs,
         make_trial=lambda batch_size, index: _probe_trial(study, batch_size, index),
     )
-    plan = make_plan(work, execution, study.record_norms, workers)
+    plan = make_plan(work, asked.execution, study.record_norms, asked.workers, asked.layout)
     return plan, writer.add_plan(plan.to_json())
 
 

@@ -16,8 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parallel_factory import apart, difference, mixed_program, trained
 
+from experiments.cli import main
+from experiments.records.store import read
+from experiments.report.facts import micro_batches
+from experiments.run import run_study
 from experiments.training.parallel import Layout, cut
-from experiments.training.program import Program
+from experiments.training.program import Program, check_cuts
 from workloads.models.normalization import ghost_sizes
 
 ROUNDING = 1e-6
@@ -36,14 +40,20 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def differences():
-    """(measurements, final state) of every layout against one device, from a child."""
+def child():
+    """What `parallel_child` prints on eight simulated devices."""
     command = [sys.executable, "-W", "error", str(HERE / "parallel_child.py")]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, **SIMULATED}
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def differences(child):
+    """(measurements, final state) of every layout against one device."""
+    return child["differences"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,6 +64,72 @@ def test_devices_change_nothing_but_rounding(differences, name):
 
 def test_the_child_tried_all_of_them(differences):
     assert sorted(differences) == sorted(NAMES)
+
+
+def test_the_plan_chooses_among_the_devices_there_are(child):
+    found = child["plans"]
+    spread = [
+        "packed x 8, shard_map trials=8,data=1",
+        "packed x 64, shard_map trials=8,data=1",
+        "packed x 4, shard_map trials=4,data=2",
+        "scan, pmap trials=1,data=8",
+    ]
+    assert found["candidates"] == ["scan", "loop", "packed x 8", *spread]
+    # Second-order rules: nothing that cuts a batch or packs trials on a device.
+    assert found["whole"] == ["scan", "loop", spread[0]]
+
+
+def test_a_mesh_is_recorded_and_a_resume_uses_it(child):
+    found = child["plans"]
+    layout = {"how": "shard_map", "trials": 4, "data": 2}
+    assert found["recorded"] == [{"27": {"mode": "packed", "slots": 4, "layout": layout}}]
+    assert found["device"] == "cpu (cpu) x 8"
+    assert found["workers"] == 1  # two packs that exchange sums would wait for each other
+    assert found["trials"] == 2
+
+
+def test_wishes_that_do_not_go_together_are_refused_in_one_line(child):
+    assert child["refused"] == [
+        "--mesh trials=4,data=4 is for 16 devices, there are 8 devices",
+        "--mesh trials must be a power of two, got 3",
+        "--parallel pmap takes all devices for a trial: no place for --mesh",
+        "--execution packed has no place with pmap trials=1,data=8",
+        "--execution loop has no place with shard_map trials=8,data=1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--mesh", "trials=4,data=2"], "is for 8 devices, there is 1 device"),
+        (["--mesh", "4x2"], "argument --mesh: must be trials=T,data=D, got '4x2'"),
+        (["--micro-batch", "0"], "must be a whole number of at least 1, got '0'"),
+        (["--optimizer", "lbfgs", "--micro-batch", "8"], "lbfgs needs the loss of the whole batch"),
+    ],
+)
+def test_bad_input_is_one_line_and_changes_nothing(arguments, message, tmp_path, capsys):
+    out = tmp_path / "never"
+    command = ["run", "quickstart", "--smoke", "--out", str(out), *arguments]
+    try:
+        code = main(command)
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2 and not out.exists()
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_micro_batches_are_recorded_and_the_report_says_what_they_do_not_buy(tmp_path):
+    study = tiny_study(batch_sizes=(64,), trials=1)
+    for size in (1, 16):  # without batch norm any size is legal
+        check_cuts(study.config("off"), resident_digits().train, Layout(micro_batch=size), (64,))
+    run_study(study, tmp_path / "s", execution="loop", layout=Layout(micro_batch=16))
+    record = read(tmp_path / "s")
+    execution = {"mode": "loop", "slots": 1, "layout": {"micro_batch": 16}}
+    assert record.study["plans"][0]["executions"] == {"64": execution}
+    assert "at most 16 examples" in micro_batches(record.study)
+    assert "no throughput" in micro_batches(record.study)
+    assert micro_batches({}) == ""
 
 
 @pytest.fixture(scope="module")

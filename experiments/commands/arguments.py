@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Sequence
 
 
@@ -29,6 +30,14 @@ def positive(text: str) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
     return value
+
+
+def mesh(text: str) -> tuple[int, int]:
+    """``trials=T,data=D`` as (T, D)."""
+    found = re.fullmatch(r"trials=([1-9]\d*),data=([1-9]\d*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be trials=T,data=D, got {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

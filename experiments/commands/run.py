@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.commands.arguments import positive, whole_number
+from experiments.commands.arguments import mesh, positive, whole_number
 from experiments.commands.report import summarise
 
 if TYPE_CHECKING:
@@ -57,6 +57,20 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
     )
+    run.add_argument(
+        "--parallel",
+        choices=("pmap", "shard_map"),
+        help="every trial over all devices (default: measured)",
+    )
+    run.add_argument(
+        "--mesh", type=mesh, metavar="trials=T,data=D", help="T groups of D devices (shard_map)"
+    )
+    run.add_argument(
+        "--micro-batch",
+        type=whole_number(1),
+        metavar="M",
+        help="at most M examples at a time on a device: saves memory, no time",
+    )
     run.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
     run.add_argument(
         "--stream",
@@ -86,9 +100,11 @@ def run_command(options: argparse.Namespace) -> int:
     from experiments.comparison_run import run_comparison
     from experiments.progress import shown_progress
     from experiments.run import run_study
+    from experiments.training.parallel import chosen_layout
 
     settings = {
         "execution": options.execution,
+        "layout": chosen_layout(options.parallel, options.mesh, options.micro_batch),
         "data_dir": options.data_dir,
         "stream": options.stream,
         "resume": not options.no_resume,
@@ -149,8 +165,8 @@ def chosen_study(options: argparse.Namespace) -> Any:
     if options.batch_sizes is not None:
         changes["batch_sizes"] = tuple(options.batch_sizes)
     if isinstance(study, Paths):
-        refused = ("seed", "trials", "batch_sizes", "budget", "optimizer", *PARTS)
-        _refuse(options, refused, study.name)
+        own = ("seed", "trials", "batch_sizes", "budget", "optimizer", *PARTS)
+        _refuse(options, (*own, "parallel", "mesh", "micro_batch"), study.name)
         return study
     if isinstance(study, Comparison):
         _refuse(options, ("optimizer", *PARTS), study.name)

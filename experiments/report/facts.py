@@ -39,6 +39,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     plans = study.get("plans", [])
     if plans:
         shown.append(("Plan" if len(plans) == 1 else "Plans", "; ".join(map(_plan, plans))))
+    shown.append(("Micro-batches", micro_batches(study)))
     shown.append(("Bootstrap", _bootstrap(summary)))
     return [(name, value) for name, value in shown if value]
 
@@ -95,6 +96,20 @@ def _plan(plan: Mapping[str, Any]) -> str:
     ]
     plain = {k: v for k, v in plan.items() if not isinstance(v, (Mapping, list, tuple))}
     return "; ".join([*parts, *([_words(plain)] if plain else [])])
+
+
+def micro_batches(study: Mapping[str, Any]) -> str:
+    """What micro-batches of a recorded study do and do not; "" where there are none."""
+    plans = study.get("plans", [])
+    executions = [e for plan in plans for e in plan.get("executions", {}).values()]
+    sizes = {e.get("layout", {}).get("micro_batch") for e in executions} - {None}
+    if not sizes:
+        return ""
+    most = ", ".join(str(size) for size in sorted(sizes))
+    return (
+        f"at most {most} examples at a time on a device; a step is that of the whole batch, in "
+        "less memory, and no faster: micro-batches buy no throughput"
+    )
 
 
 def _words(value: Any) -> str:

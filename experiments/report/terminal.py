@@ -16,6 +16,7 @@ from experiments.analysis.question import Record
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise
 from experiments.report.answer import answer, estimated
+from experiments.report.facts import micro_batches
 from experiments.report.tables import csv_table, hyperparameter_table
 from experiments.report.words import budget_words, goal_words, metric_title
 from workloads.base import Goal
@@ -47,6 +48,8 @@ def print_summary(record: Record, console: Console | None = None) -> None:
     console.print(f"[dim]{'; '.join(limits)}[/]")
     console.print()
     console.print(_hyperparameter_table(summary))
+    if words := micro_batches(record.study):
+        console.print(f"[dim]micro-batches: {words}[/]")
     _print_verdict(summary, console)
 
 

@@ -66,6 +66,11 @@ class Layout:
         """Whether the examples of a step are cut at all."""
         return self.data > 1 or self.micro_batch is not None
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields that are not as on one device."""
+        plain = dataclasses.asdict(self)
+        return {k: v for k, v in plain.items() if v != getattr(ONE_DEVICE, k)}
+
     def __str__(self) -> str:
         words = [] if self.how == "jit" else [f"{self.how} trials={self.trials},data={self.data}"]
         return ", ".join(
@@ -84,6 +89,38 @@ class Places(NamedTuple):
 
     position: Any  # int32, place in the global batch
     weights: Any  # float32, 1, or 0 for padding
+
+
+def chosen_layout(
+    parallel: str | None, mesh: tuple[int, int] | None, micro_batch: int | None
+) -> Layout | None:
+    """The layout that a user asks for; None where nothing is asked and the plan chooses.
+
+    Args:
+      parallel: "pmap" or "shard_map", over all devices unless ``mesh`` says otherwise.
+      mesh: (trials, data), by shard_map.
+      micro_batch: as in `Layout`; alone, on one device.
+
+    Raises:
+      ValueError: what `Layout` refuses, or a mesh that is not all the devices.
+    """
+    if parallel is None and mesh is None:
+        return None if micro_batch is None else Layout(micro_batch=micro_batch)
+    count = jax.device_count()
+    if mesh is None:
+        return Layout(parallel, data=count, micro_batch=micro_batch)  # type: ignore[arg-type]
+    trials, data = mesh
+    if parallel == "pmap":
+        raise ValueError("--parallel pmap takes all devices for a trial: no place for --mesh")
+    if trials & (trials - 1):
+        raise ValueError(f"--mesh trials must be a power of two, got {trials}")
+    if trials * data != count:
+        there = "1 device" if count == 1 else f"{count} devices"
+        raise ValueError(
+            f"--mesh trials={trials},data={data} is for {trials * data} devices, "
+            f"there {'is' if count == 1 else 'are'} {there}"
+        )
+    return Layout("shard_map", trials, data, micro_batch)
 
 
 @functools.cache

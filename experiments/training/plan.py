@@ -21,10 +21,10 @@ import jax
 import numpy as np
 
 from experiments.training.memory import out_of_memory
+from experiments.training.parallel import ONE_DEVICE, Layout
 from experiments.training.population import Mode, Population
 from experiments.training.program import Program
 from experiments.trial import RecordNorms, Trial, TrialResult
-from optimizers import OPTIMIZERS
 
 PROBE_SHARE = 0.05
 PROBE_SECONDS = 0.15
@@ -39,13 +39,30 @@ class ProbeError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """``mode`` "loop", "scan" (many steps a call) or "packed" (``slots`` trials together)."""
+    """``mode`` "loop", "scan" (many steps a call) or "packed" (``slots`` trials together), on the
+    devices and in the micro-batches of ``layout``."""
 
     mode: Mode
     slots: int = 1
+    layout: Layout = ONE_DEVICE
 
     def __str__(self) -> str:
-        return f"{self.mode} x {self.slots}" if self.slots > 1 else self.mode
+        words = f"{self.mode} x {self.slots}" if self.slots > 1 else self.mode
+        return words if self.layout == ONE_DEVICE else f"{words}, {self.layout}"
+
+    def load(self, batch_size: int) -> tuple[float, int]:
+        """(examples of a step, slots) of one device."""
+        return batch_size / self.layout.data, self.slots // self.layout.trials
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; of a layout what is not as on one device."""
+        plain = {"mode": self.mode, "slots": self.slots}
+        return plain if self.layout == ONE_DEVICE else {**plain, "layout": self.layout.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Execution:
+        """The execution that `to_json` wrote."""
+        return cls(data["mode"], data["slots"], Layout(**data.get("layout", {})))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +74,7 @@ class Plan:
       seconds_per_step: batch size -> wall-clock seconds of one trial-step, all workers busy.
       workers: packs trained at a time, each from its own thread.
       record_norms: "every", "evaluations" or "off".
-      request: what was asked for: "auto", "loop", "scan" or "packed".
+      request: what was asked for (`requested`).
       reason: one line.
       probe: what was measured: rows of batch_size, execution, seconds_per_step.
       probe_seconds: what measuring cost.
@@ -75,9 +92,9 @@ class Plan:
     device: str = ""
 
     def after_out_of_memory(self, batch_size: int) -> Plan | None:
-        """Half the slots at ``batch_size``; with one slot half the workers; None with one."""
+        """Half the slots at ``batch_size``; with one (a device) half the workers; None with one."""
         execution, workers = self.executions[batch_size], self.workers
-        if execution.slots > 1:
+        if execution.slots > execution.layout.trials:
             slots = execution.slots // 2
             mode: Mode = execution.mode if slots > 1 else "scan"
             execution = dataclasses.replace(execution, mode=mode, slots=slots)
@@ -96,7 +113,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Plain data for study.json."""
         data = dataclasses.asdict(self)
-        data["executions"] = {str(b): dataclasses.asdict(e) for b, e in self.executions.items()}
+        data["executions"] = {str(b): e.to_json() for b, e in self.executions.items()}
         data["seconds_per_step"] = {str(b): s for b, s in self.seconds_per_step.items()}
         data["probe"] = [dict(row) for row in self.probe]
         return data
@@ -105,26 +122,35 @@ class Plan:
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """The plan that `to_json` wrote."""
         fields = dict(data)
-        fields["executions"] = {int(b): Execution(**e) for b, e in data["executions"].items()}
+        fields["executions"] = {
+            int(b): Execution.from_json(e) for b, e in data["executions"].items()
+        }
         fields["seconds_per_step"] = {int(b): s for b, s in data["seconds_per_step"].items()}
         return cls(**fields)
 
 
 def device_name() -> str:
-    """Platform and kind of the first local device, e.g. ``"cpu (cpu)"``."""
-    device = jax.local_devices()[0]
-    return f"{device.platform} ({device.device_kind})"
+    """Platform, kind and number of the devices, e.g. ``"cpu (cpu)"`` or ``"gpu (H100) x 8"``."""
+    device, count = jax.local_devices()[0], jax.device_count()
+    name = f"{device.platform} ({device.device_kind})"
+    return f"{name} x {count}" if count > 1 else name
+
+
+def requested(execution: str, layout: Layout | None) -> str:
+    """An execution and a layout asked for, as the plan records them; "auto" for neither."""
+    return execution if layout is None else f"{execution}, {layout}"
 
 
 def default_workers() -> int:
-    """Packs trained at a time: one a core on a CPU (a small trial uses one), else one."""
-    if jax.default_backend() != "cpu":
+    """Packs trained at a time: one a core on a CPU (a small trial uses one), else one; one, too,
+    on several devices, where two that exchange sums would wait for each other."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
         return 1
     return max(1, len(os.sched_getaffinity(0)))
 
 
 def candidates(packable: bool = True) -> list[Execution]:
-    """Executions worth measuring on this backend, the likeliest first.
+    """Executions of one device worth measuring on this backend, the likeliest first.
 
     Without packs for second-order rules: a pack's line searches all last as long as the longest,
     and every slot has a Hessian of its own.
@@ -135,6 +161,51 @@ def candidates(packable: bool = True) -> list[Execution]:
         return [Execution("scan"), Execution("loop"), Execution("packed", DEFAULT_PACK)]
     packs = [Execution("packed", slots) for slots in (8, 32, 128)]
     return [Execution("scan"), *packs, Execution("loop")]
+
+
+def spread_candidates(divisible: bool) -> list[Execution]:
+    """Executions of all local devices worth measuring; none where there is one device.
+
+    From a pack on every device to every device on one trial, and half way between. Where the
+    update rule needs the loss of the whole batch (not ``divisible``), one trial a device.
+    """
+    count = jax.local_device_count()
+    if count == 1:
+        return []
+    groups = 1 << (count.bit_length() - 1)  # slots are a power of two, equally many a device
+    apart = Layout("shard_map", trials=groups)
+    packs = [Execution("packed", groups * each, apart) for each in (1, DEFAULT_PACK)]
+    if not divisible:
+        return packs[:1]
+    both = [Layout("shard_map", groups // 2, 2)] if groups > 2 else []
+    middle = [Execution("packed", layout.trials, layout) for layout in both]
+    return [*packs, *middle, Execution("scan", 1, Layout("pmap", data=count))]
+
+
+def asked_candidates(execution: str, layout: Layout | None, divisible: bool) -> list[Execution]:
+    """What to choose from: all there is, or what was asked for.
+
+    Raises:
+      ValueError: an execution that a layout of several devices does not have.
+    """
+    if layout is None and execution == "auto":
+        return [*candidates(packable=divisible), *spread_candidates(divisible)]
+    layout = layout or ONE_DEVICE
+    if layout.devices == 1:
+        found = [dataclasses.replace(e, layout=layout) for e in candidates(packable=divisible)]
+    elif layout.trials == 1:
+        found = [Execution("scan", 1, layout)]
+    else:
+        packs = (1, DEFAULT_PACK) if divisible else (1,)
+        found = [Execution("packed", layout.trials * n, layout) for n in packs]
+    if execution == "auto":
+        return found
+    lone = layout.devices > 1 and layout.trials == 1
+    if (layout.devices > 1 and execution == "loop") or (lone and execution == "packed"):
+        raise ValueError(f"--execution {execution} has no place with {layout}")
+    slots = layout.trials * (DEFAULT_PACK if execution == "packed" else 1)
+    mode: Mode = "packed" if slots > 1 else execution  # type: ignore[assignment]
+    return [Execution(mode, slots, layout)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,11 +230,12 @@ def make_plan(
     execution: str = "auto",
     record_norms: RecordNorms | Literal["auto"] = "auto",
     workers: int | None = None,
+    layout: Layout | None = None,
 ) -> Plan:
     """Choose how every batch size is executed: as asked, else by a probe, else by default.
 
     ``execution`` "auto" measures; "loop", "scan" and "packed" (`DEFAULT_PACK` slots) are taken
-    as asked. ``record_norms`` "auto" records every step's norms where that costs at most 5 %,
+    as asked, and so is a ``layout`` of devices and micro-batches. ``record_norms`` "auto" records every step's norms where that costs at most 5 %,
     else the norms at evaluations where these are rare enough to cost that little, else none.
     """
     workers = workers or default_workers()
@@ -171,30 +243,28 @@ def make_plan(
     rare = max(work.evaluations.values()) <= NORMS_MAY_COST - 1
     cheap: RecordNorms = "evaluations" if rare else "off"
     norms = cheap if record_norms == "auto" else record_norms
-    if execution != "auto":
-        asked = Execution(execution, DEFAULT_PACK if execution == "packed" else 1)  # type: ignore[arg-type]
-        chosen = dict.fromkeys(work.steps, asked)
-        return probe.plan(chosen, norms, execution, "as asked")
     program = work.make_program(norms)
+    allowed = asked_candidates(execution, layout, program.divisible)
+    request, first = requested(execution, layout), dict.fromkeys(work.steps, allowed[0])
+    if len(allowed) == 1:
+        return probe.plan(first, norms, request, "as asked")
     batch_sizes = sorted(work.steps)
     spots = list(
         dict.fromkeys([batch_sizes[0], batch_sizes[-1], batch_sizes[len(batch_sizes) // 2]])
     )
     try:
-        for candidate in candidates(packable=not OPTIMIZERS[program.config.optimizer].needs_loss):
+        for candidate in allowed:
             for batch_size in spots:
                 if probe.affordable and probe.may_fit(batch_size, candidate):
                     probe.measure(program, batch_size, candidate)
     except ProbeError as error:  # training will meet it again, and say which trial
-        chosen = dict.fromkeys(work.steps, Execution("scan"))
-        return probe.plan(chosen, norms, execution, f"default: the probe failed ({error})")
+        return probe.plan(first, norms, request, f"default: the probe failed ({error})")
     if not probe.found:
-        chosen = dict.fromkeys(work.steps, Execution("scan"))
         short = "nothing fits in memory" if probe.full else "the study is too short for a probe"
-        return probe.plan(chosen, norms, execution, f"default: {short}")
+        return probe.plan(first, norms, request, f"default: {short}")
     chosen = {
         b: min(
-            [e for e in probe.candidates if probe.may_fit(b, e)] or [Execution("scan")],
+            [e for e in probe.candidates if probe.may_fit(b, e)] or allowed[:1],
             key=lambda e: probe.estimate(b, e),
         )
         for b in batch_sizes
@@ -206,7 +276,7 @@ def make_plan(
         )
         if seconds <= NORMS_MAY_COST * probe.estimate(middle, chosen[middle]):
             norms = "every"
-    return probe.plan(chosen, norms, execution, "measured")
+    return probe.plan(chosen, norms, request, "measured")
 
 
 @dataclasses.dataclass
@@ -217,7 +287,7 @@ class _Probe:
     workers: int
     began: float = dataclasses.field(default_factory=lambda: time.perf_counter())
     found: dict[tuple[int, Execution], float] = dataclasses.field(default_factory=dict)
-    full: list[tuple[int, int]] = dataclasses.field(default_factory=list)  # (B, slots) too large
+    full: list[tuple[float, int]] = dataclasses.field(default_factory=list)  # loads too large
 
     @property
     def spent(self) -> float:
@@ -250,18 +320,19 @@ class _Probe:
         except ProbeError as error:
             if error.__cause__ is None or not out_of_memory(error.__cause__):
                 raise
-            self.full.append((batch_size, execution.slots))
+            self.full.append(execution.load(batch_size))
 
     def may_fit(self, batch_size: int, execution: Execution) -> bool:
         """Whether nothing smaller has run out of memory."""
-        return not any(batch_size >= b and execution.slots >= n for b, n in self.full)
+        examples, slots = execution.load(batch_size)
+        return not any(examples >= b and slots >= n for b, n in self.full)
 
     def plan(
         self, chosen: Mapping[int, Execution], norms: RecordNorms, request: str, reason: str
     ) -> Plan:
         """The plan of these executions, with what was measured."""
         rows = [
-            {"batch_size": b, **dataclasses.asdict(e), "seconds_per_step": seconds}
+            {"batch_size": b, **e.to_json(), "seconds_per_step": seconds}
             for (b, e), seconds in self.found.items()
         ]
         seconds = {b: self.estimate(b, e) for b, e in chosen.items()}
@@ -306,7 +377,8 @@ def _seconds_per_step(
 
     def train(worker: int) -> None:
         slots = execution.slots
-        population = Population(program, batch_size, slots, execution.mode, grid)
+        there = program.at(execution.layout)
+        population = Population(there, batch_size, slots, execution.mode, grid)
         first = worker * slots
         pending = [work.make_trial(batch_size, i) for i in range(first, first + slots)]
         began = 0.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import functools
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -105,11 +105,7 @@ class Program:
         divergence_factor: float,
         layout: Layout = ONE_DEVICE,
     ):
-        if OPTIMIZERS[config.optimizer].needs_loss and layout.divides:
-            raise ValueError(
-                f"{config.optimizer} needs the loss of the whole batch: its examples cannot be "
-                "cut over devices or into micro-batches"
-            )
+        _check_rule(config, layout)
         self.config = config
         self.layout = layout
         self.examples, self.stored = data.examples, data.stored
@@ -144,6 +140,11 @@ class Program:
         self.evaluate = CompiledOnce(jax.jit(self._single_evaluation))
         self.observe = CompiledOnce(jax.jit(self._observe, donate_argnums=0))
 
+    @property
+    def divisible(self) -> bool:
+        """Whether a step's examples may be cut: not where the rule needs the whole loss."""
+        return not OPTIMIZERS[self.config.optimizer].needs_loss
+
     def at(self, layout: Layout) -> Program:
         """The same programs on other devices, made once."""
         if layout not in self._elsewhere:
@@ -158,14 +159,11 @@ class Program:
 
     def places(self, batch_size: int) -> Places | None:
         """Where the examples of a step go: `parallel.cut`; None where they stay together."""
-        return cut(batch_size, self.layout, self._together) if self.layout.divides else None
+        return cut(batch_size, self.layout, self._group) if self.layout.divides else None
 
     @functools.cached_property
-    def _together(self) -> int | None:
-        model = make_task(self.config).model
-        if not hasattr(model, "together"):
-            return 1
-        return model.together(gather(self._data.train, jnp.zeros([1], jnp.int32)))
+    def _group(self) -> int | None:
+        return _together(self.config, self._data.train)
 
     def numbers(self, hyperparameters: Mapping[str, float]) -> dict[str, Any]:
         """Hyperparameters as the programs take them."""
@@ -384,6 +382,34 @@ class Program:
             return self._pack_evaluation(states, hyperparameters, indices, *given, False)
         states, hyperparameters, indices = without_axis((states, hyperparameters, indices))
         return with_axis(self._pack_evaluation(states, hyperparameters, indices, *given, True))
+
+
+def check_cuts(
+    config: TrialConfig, train: Mapping[str, Any], layout: Layout, batch_sizes: Sequence[int]
+) -> None:
+    """ValueError where a rule or a batch norm forbids the cuts of ``layout`` at a batch size."""
+    if layout.divides:
+        _check_rule(config, layout)
+        together = _together(config, train)
+        for batch_size in batch_sizes:
+            cut(batch_size, layout, together)
+
+
+def _check_rule(config: TrialConfig, layout: Layout) -> None:
+    if layout.divides and OPTIMIZERS[config.optimizer].needs_loss:
+        raise ValueError(
+            f"{config.optimizer} needs the loss of the whole batch: its examples cannot be cut "
+            "over devices or into micro-batches"
+        )
+
+
+def _together(config: TrialConfig, train: Mapping[str, Any]) -> int | None:
+    """What the model says must not be cut apart (`workloads.base.Model`)."""
+    model = make_task(config).model
+    if not hasattr(model, "together"):
+        return 1
+    first = {role: jnp.asarray(array[:1]) for role, array in train.items()}
+    return model.together(gather(first, jnp.zeros([1], jnp.int32)))
 
 
 def _padded(evaluation: Mapping[str, Any], parts: int) -> dict[str, Any]:
