@@ -169,23 +169,6 @@ def final_linear(params: optax.Params) -> tuple[Any, ...] | None:
     return best[1] if best else None
 
 
-def threshold_from_norms(norms: Any, percentile: float = 90.0) -> float:
-    """The fixed threshold the Tuning Playbook takes from a log: a percentile of unclipped norms.
-
-    Norms that are not finite (a diverged step) are left out. Raises ValueError where none is
-    left or the percentile is outside [0, 100].
-    """
-    import numpy as np
-
-    if not 0 <= percentile <= 100:
-        raise ValueError(f"percentile must lie in [0, 100], got {percentile!r}")
-    values = np.asarray(norms, float)
-    values = values[np.isfinite(values)]
-    if not values.size:
-        raise ValueError("norms must hold at least one finite gradient norm, got none")
-    return float(np.percentile(values, percentile))
-
-
 def norm_of(gradients: optax.Updates) -> jax.Array:
     """|g| over all arrays, computed in float32 or wider.
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizers import CLIPPINGS
-from optimizers.clipping import final_linear, norm_of, threshold_from_norms
+from optimizers.clipping import AGC_FLOOR, final_linear, norm_of
 from optimizers.quantiles import (
     RELATIVE_ERROR,
     empty_histogram,
@@ -78,6 +78,20 @@ def test_never_grows_never_turns_and_says_what_it_did(name, sizes, percentile):
             lengths = np.linalg.norm(whole), np.linalg.norm(scaled)
             assert lengths[1] <= lengths[0] * (1 + ROUNDING)
             assert whole @ scaled >= lengths[0] * lengths[1] * (1 - ROUNDING)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1e-20, 0.99), st.integers(0, 9))
+def test_agc_leaves_units_below_their_ratio_untouched(share, seed):
+    """To the bit: every unit's gradient at ``share`` of the norm it may have."""
+    limits = []
+    for weights in units(PARAMS):
+        limits.append(0.01 * max(np.linalg.norm(weights), AGC_FLOOR))
+    smallest = share * min(limits)
+    ((gradient, clipped, was),) = clip("agc", [smallest], seed)
+    assert not was
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(clipped), strict=True):
+        assert np.array_equal(one, other)
 
 
 @settings(max_examples=20, deadline=None)
@@ -233,11 +247,3 @@ def test_packed_clips_as_alone_and_keeps_dtypes(name):
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_norm_neither_overflows_nor_vanishes(size):
     assert float(NORM({"a": jnp.full(4, size, jnp.float32)})) == pytest.approx(2 * size)
-
-
-def test_threshold_from_a_log_is_its_90th_percentile():
-    assert threshold_from_norms([*range(101), np.nan, np.inf]) == 90.0
-    with pytest.raises(ValueError, match=r"percentile must lie in \[0, 100\], got 101"):
-        threshold_from_norms([1.0], 101)
-    with pytest.raises(ValueError, match="at least one finite"):
-        threshold_from_norms([np.nan])

@@ -4,6 +4,15 @@ Every import that costs time is made by the function that needs it, so that ``--
 once.
 """
 
-from experiments.commands import data, listing, nqm, plot_schedule, report, rescale, run
+from experiments.commands import (
+    clip_threshold,
+    data,
+    listing,
+    nqm,
+    plot_schedule,
+    report,
+    rescale,
+    run,
+)
 
-COMMANDS = (listing, run, report, plot_schedule, rescale, data, nqm)
+COMMANDS = (listing, run, report, plot_schedule, clip_threshold, rescale, data, nqm)

@@ -40,12 +40,12 @@ def mesh(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def settings(pairs: Sequence[str]) -> dict[str, str]:
+def settings(pairs: Sequence[str], option: str = "--set") -> dict[str, str]:
     """``KEY=VALUE ...`` as a dictionary; ValueError where one is neither."""
     parted = [text.partition("=") for text in pairs]
     for name, equals, value in parted:
         if not (name and equals and value):
-            raise ValueError(f"--set takes KEY=VALUE, got {name + equals + value!r}")
+            raise ValueError(f"{option} takes KEY=VALUE, got {name + equals + value!r}")
     return {name: value for name, _, value in parted}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.commands.arguments import mesh, positive, whole_number
+from experiments.commands.arguments import mesh, positive, settings, whole_number
 from experiments.commands.report import summarise
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ def add(commands: Any) -> None:
         run.add_argument(
             f"--{field.replace('_', '-')}", metavar="NAME", help=f"{what}, its own search space"
         )
+    run.add_argument(
+        "--fix", nargs="+", metavar="KEY=VALUE",
+        help="hyperparameters to hold instead of searching (momentum=0.9, warmup_steps=5%%)",
+    )  # fmt: skip
     run.add_argument(
         "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
     )
@@ -102,7 +106,7 @@ def run_command(options: argparse.Namespace) -> int:
     from experiments.run import run_study
     from experiments.training.parallel import chosen_layout
 
-    settings = {
+    given = {
         "execution": options.execution,
         "layout": chosen_layout(options.parallel, options.mesh, options.micro_batch),
         "data_dir": options.data_dir,
@@ -118,10 +122,10 @@ def run_command(options: argparse.Namespace) -> int:
 
             run_paths(study, folder)
         elif isinstance(study, Comparison):
-            run_comparison(study, folder, shown=shown_progress, **settings)
+            run_comparison(study, folder, shown=shown_progress, **given)
         else:
             with shown_progress(study) as observe:
-                run_study(study, folder, observe=observe, **settings)
+                run_study(study, folder, observe=observe, **given)
         return summarise(folder)
 
 
@@ -165,11 +169,11 @@ def chosen_study(options: argparse.Namespace) -> Any:
     if options.batch_sizes is not None:
         changes["batch_sizes"] = tuple(options.batch_sizes)
     if isinstance(study, Paths):
-        own = ("seed", "trials", "batch_sizes", "budget", "optimizer", *PARTS)
+        own = ("seed", "trials", "batch_sizes", "budget", "optimizer", *PARTS, "fix")
         _refuse(options, (*own, "parallel", "mesh", "micro_batch"), study.name)
         return study
     if isinstance(study, Comparison):
-        _refuse(options, ("optimizer", *PARTS), study.name)
+        _refuse(options, ("optimizer", *PARTS, "fix"), study.name)
         study = study.changed(**changes)
         return _with_budgets(study, options.budget) if options.budget else study
     study = dataclasses.replace(study, **changes)
@@ -180,7 +184,7 @@ def chosen_study(options: argparse.Namespace) -> Any:
     for field in PARTS:
         if (name := getattr(options, field)) is not None:
             study = _with_part(study, field, name)
-    return study
+    return _with_fixed(study, options.fix) if options.fix else study
 
 
 def _refuse(options: argparse.Namespace, names: Sequence[str], study: str) -> None:
@@ -214,6 +218,22 @@ def _with_budgets(study: Any, texts: Sequence[str]) -> Any:
     if isinstance(study, Comparison):
         return dataclasses.replace(study.changed(**changes), name=study.name + suffix)
     return dataclasses.replace(study, name=study.name + suffix, **changes)
+
+
+def _with_fixed(study: Study, pairs: Sequence[str]) -> Study:
+    """The study with hyperparameters held at a number or a duration, no longer searched."""
+    import dataclasses
+
+    given: dict[str, float | str] = dict(settings(pairs, "--fix"))
+    for name, text in given.items():
+        with contextlib.suppress(ValueError):  # a duration, or what the study refuses by name
+            given[name] = float(text)
+    return dataclasses.replace(
+        study,
+        name="-".join([study.name, *(pair.replace(" ", "") for pair in pairs)]),
+        space={name: found for name, found in (study.space or {}).items() if name not in given},
+        fixed={**study.fixed, **given},
+    )
 
 
 def _with_optimizer(study: Study, name: str) -> Study:
