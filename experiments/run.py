@@ -98,9 +98,7 @@ def run_study(
     folder = Path(folder)
     observe(Progress("loading data"))
     asked_candidates(execution, layout, divisible=True)  # refuses what does not go together
-    enable_compilation_cache()
-    if "float64" in (study.precision.parameters, study.precision.compute):
-        jax.config.update("jax_enable_x64", True)
+    prepare_jax(study)
     dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
     if layout is not None:
         example = read(dataset.splits["train"], np.arange(1))
@@ -141,6 +139,13 @@ def run_study(
                 study, writer, searches, program, plan, index, checkpoints, keep_going, observe
             ).run()
     return folder
+
+
+def prepare_jax(study: Study) -> None:
+    """The switches of the whole of jax that a study needs."""
+    enable_compilation_cache()
+    if "float64" in (study.precision.parameters, study.precision.compute):
+        jax.config.update("jax_enable_x64", True)
 
 
 def _check_second_order(study: Study, train: Split, execution: str) -> None:

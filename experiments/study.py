@@ -288,6 +288,21 @@ class Study:
         }
         return json.loads(json.dumps(described))
 
+    @classmethod
+    def from_description(cls, described: Mapping[str, Any]) -> Study:
+        """The study that `describe` described, as far as it determines its trials.
+
+        Models and losses that a user's file defines are found once that file is loaded.
+        """
+        values = {f.name: described[f.name] for f in dataclasses.fields(cls) if f.name in described}
+        values |= {
+            "workload": Workload.from_description(described["workload"]),
+            "goal": Goal(**described["goal"]),
+            "precision": Precision(**described["precision"]),
+            "train_steps": {int(b): steps for b, steps in described["train_steps"].items()},
+        }
+        return cls(**values)
+
     def config(self, record_norms: RecordNorms) -> TrialConfig:
         """The static configuration of every trial of the study."""
         return TrialConfig(

@@ -127,6 +127,11 @@ class Workload:
         }
         return json.loads(json.dumps(described))
 
+    @classmethod
+    def from_description(cls, described: Mapping[str, Any]) -> Workload:
+        """The workload that `describe` described, without search spaces."""
+        return cls(**{**described, "goal": Goal(**described["goal"])})
+
     def __hash__(self) -> int:
         return int(hashlib.sha256(json.dumps(self.describe()).encode()).hexdigest()[:15], 16)
 

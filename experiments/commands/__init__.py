@@ -7,6 +7,7 @@ once.
 from experiments.commands import (
     clip_threshold,
     data,
+    evaluate,
     listing,
     nqm,
     plot_schedule,
@@ -15,4 +16,4 @@ from experiments.commands import (
     run,
 )
 
-COMMANDS = (listing, run, report, plot_schedule, clip_threshold, rescale, data, nqm)
+COMMANDS = (listing, run, report, evaluate, plot_schedule, clip_threshold, rescale, data, nqm)
