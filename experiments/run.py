@@ -113,6 +113,7 @@ def run_study(
         "environment": environment(),
     }
     _check_second_order(study, dataset.splits["train"], execution)
+    _check_size(study, dataset.size("train"), warn)
     with Writer.open(folder, header, resume=resume) as writer:
         begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
         if begun != now:
@@ -176,6 +177,21 @@ def _check_checkpoints(checkpoints: Checkpoints, searches: Sequence[Search]) -> 
                 checkpoints.end(trial, search.ended[index])
             else:
                 checkpoints.check(trial)
+
+
+def _check_size(study: Study, examples: int, warn: Callable[[str], None]) -> None:
+    """Another number of training examples than the study counts with: say so, or refuse."""
+    name = study.workload.dataset
+    if study.batch_sizes[-1] > examples:
+        raise ValueError(
+            f"batch_sizes must lie in 1..{examples} (the training set of {name} found here), got "
+            f"{study.batch_sizes[-1]}"
+        )
+    if examples != study.train_size:
+        warn(
+            f"{name} has {examples:,} training examples here, the study counts {study.train_size:,} "
+            "to an epoch: train_examples among the workload's dataset_options says how many"
+        )
 
 
 class Asked(NamedTuple):

@@ -1,11 +1,17 @@
 """ImageNet through TFDS: a small one, really prepared; what is said where it is absent."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 import tfds_factory
+from engine_factory import train
 
+import workloads
+from experiments.training.feed import ResidentData
+from experiments.training.program import Program
+from experiments.trial import Precision, Trial, TrialConfig
 from workloads import datasets
 from workloads.datasets.base import DataError, Stored
 from workloads.datasets.describe import describe, lines
@@ -112,3 +118,22 @@ def test_faults_name_the_place_and_the_record(folder):
         lambda: open_records("imagenet2012", str(folder), ("test",), "")
     )
     assert "6 images, expected more than the 6" in refused(lambda: with_splits(str(folder), 6))
+
+
+def test_the_engine_trains_on_it_streamed(folder):
+    """ImageNet's own preprocessing and metrics, a small net: three steps from the stored JPEGs."""
+    workload = dataclasses.replace(
+        workloads.get("imagenet_resnet50"),
+        model="workloads.models.fully_connected:fully_connected",
+        model_options={"hidden_sizes": [2], "classes": 6},
+    )
+    config = TrialConfig(workload, "sgd", "constant", Precision(), "off")
+    loaded = with_splits(str(folder), 2)
+    data = ResidentData.put(loaded.splits, 2, stream=True)
+    assert data.stored is loaded.splits["train"] and data.examples == 4
+    values = {"learning_rate": 1e-4, "label_smoothing": 0.1}
+    trial = Trial(2, 0, 0, 3, values, "imagenet")
+    found = train([trial], program=Program(config, data, 1e4))[0].evaluations
+    assert found["step"].tolist() == [1, 2, 3]
+    assert all(np.isfinite(values).all() for values in found.values())
+    assert set(found["validation/classification_error"]) <= {0, 1 / 3, 2 / 3, 1}

@@ -1,11 +1,16 @@
 """Subwords of real text, and lm1b as TFDS prepares it, with verses in the place of news."""
 
+import dataclasses
 import subprocess
 
 import numpy as np
 import pytest
 import tfds_factory
 
+import workloads
+from experiments.records.store import read
+from experiments.run import run_study
+from experiments.study import Study
 from workloads import datasets
 from workloads.datasets.base import DataError
 from workloads.datasets.describe import describe
@@ -122,6 +127,32 @@ def test_what_data_says_of_it(options):
     assert "1,000 SentencePiece subwords, sha256 " in said["source"]
     assert said["splits"]["train"]["looked_at"] == 1024
     assert said["mean_image"] is None
+
+
+def test_the_workload_trains_on_it_streamed(options, tmp_path):
+    """LM1B's Transformer, smaller, for a few steps of a study: the loss starts at ln(1000)."""
+    model = {"layers": 1, "width": 32, "feed_forward": 32, "heads": 2, "vocabulary": SIZE}
+    chosen = {name: value for name, value in options.items() if name != "data_dir"}
+    workload = dataclasses.replace(
+        workloads.get("lm1b_transformer"),
+        model_options=model,
+        dataset_options={
+            **chosen,
+            "train_examples": 2000,
+            "validation_examples": 32,
+            "sequence_length": 24,
+        },
+    )
+    fixed = {"learning_rate": 0.3, "momentum": 0.9}
+    study = Study(
+        "verses", "?", workload, (8,), step_budget=30, example_budget=240, trials=1, space={},
+        fixed=fixed, train_evaluation_examples=8,
+    )  # fmt: skip
+    folder = run_study(
+        study, tmp_path / "verses", data_dir=options["data_dir"], execution="scan", stream=True
+    )
+    entropy = read(folder).evaluations["validation/cross_entropy"]
+    assert abs(entropy[0] - np.log(SIZE)) < 0.2 and entropy[-1] < entropy[0] - 0.5
 
 
 def test_faults_are_named(folder, tmp_path, options, monkeypatch):

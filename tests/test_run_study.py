@@ -27,6 +27,7 @@ from experiments.training.compilation import discard_torn
 from experiments.training.plan import Plan
 from experiments.training.program import Program
 from experiments.trial import Precision, Status, TrialResult
+from workloads.datasets import DATASETS
 from workloads.models.fully_connected import fully_connected
 
 WALL_CLOCK = ("seconds",)
@@ -249,7 +250,7 @@ from experiments.run import run_study
 from experiments.trial import Precision
 from experiments.training.program import Program
 from experiments.trial import Trial
-from test_training_engine import hand_written_errors
+from engine_twin import iterates, validation_curve
 
 study = tiny_study(precision=Precision("float64", "float64"), batch_sizes=(64,), trials=1,
                    record_norms="every")
@@ -259,9 +260,9 @@ values = {name: row[name] for name in record.study["hyperparameters"]}
 trial = Trial(64, 0, 0, row["train_steps"], values, "")
 program = Program(study.config("off"), resident_digits(), 1e4)
 grid = record.evaluations["step"].to_list()
-_, entropies = hand_written_errors(trial, set(grid), program)
+entropies, _ = validation_curve(iterates(trial, program), grid)
 found = record.evaluations["validation/cross_entropy"].to_numpy()
-np.testing.assert_allclose(found, [entropies[step] for step in grid], rtol=1e-12)
+np.testing.assert_allclose(found, entropies, rtol=1e-12)
 """
 
 
@@ -301,3 +302,15 @@ def test_a_killed_process_leaves_no_torn_program_in_the_cache(tmp_path):
     discard_torn(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"a-cache", f"running-{os.getpid()}"}
+
+
+def test_a_training_set_of_another_size_is_said_or_refused(tmp_path, monkeypatch):
+    spec = dataclasses.replace(DATASETS["digits"], sizes={"train": 2000})
+    monkeypatch.setitem(DATASETS, "digits", spec)
+    study, said = tiny_study(batch_sizes=(64,), trials=1, step_budget=2, example_budget=64), []
+    run_study(study, tmp_path / "a", execution="scan", warn=said.append)
+    (line,) = said
+    assert "digits has 1,024 training examples here, the study counts 2,000 to an epoch" in line
+    with pytest.raises(ValueError, match=r"batch_sizes must lie in 1\.\.1024 .* got 2000"):
+        run_study(tiny_study(batch_sizes=(64, 2000)), tmp_path / "b")
+    assert not (tmp_path / "b").exists()

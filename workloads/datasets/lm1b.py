@@ -90,7 +90,8 @@ def load(
 ) -> Dataset:
     """Sentences in subwords: inputs [n, T] uint16, targets [n, T] int32, -1 where padded.
 
-    Tokenised once, into the user's cache (about 2 GB), and read from there.
+    Tokenised once, into the user's cache (about 2 GB; some 20 minutes of one core, at the 42 us
+    measured for a Bible verse, and 4 GB of memory), and read from there.
 
     Args:
       data_dir: where TFDS prepared lm1b; its own folder where None.
