@@ -242,13 +242,13 @@ def _plan(
             b: len(evaluation_steps(study.length(b), spacing)) / study.length(b) for b in needed
         },
         make_program=programs,
-        make_trial=lambda batch_size, index: _probe_trial(study, batch_size, index),
+        make_trial=lambda batch_size, index: probe_trial(study, batch_size, index),
     )
     plan = make_plan(work, asked.execution, study.record_norms, asked.workers, asked.layout)
     return plan, writer.add_plan(plan.to_json())
 
 
-def _probe_trial(study: Study, batch_size: int, index: int) -> Trial:
+def probe_trial(study: Study, batch_size: int, index: int) -> Trial:
     """A trial to measure with: a small rate, so that it does not diverge, and no near end."""
     assert study.space is not None
     trial = study.trial(batch_size, study.seeds[0], index, dict.fromkeys(study.space, 0.25), "")

@@ -10,10 +10,11 @@ from experiments.commands import (
     evaluate,
     listing,
     nqm,
+    plan,
     plot_schedule,
     report,
     rescale,
     run,
 )
 
-COMMANDS = (listing, run, report, evaluate, plot_schedule, clip_threshold, rescale, data, nqm)
+COMMANDS = (listing, plan, run, report, evaluate, plot_schedule, clip_threshold, rescale, data, nqm)

@@ -33,54 +33,13 @@ def add(commands: Any) -> None:
         epilog="Told to end by SIGTERM, it saves the running trials and exits with code 75; the "
         "same command goes on where it was.",
     )
-    run.add_argument(
-        "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
-    )
+    add_study_arguments(run)
     run.add_argument("--out", type=Path, metavar="DIR", help="record's folder (runs/STUDY)")
-    run.add_argument("--smoke", action="store_true", help="the same question, shrunk to minutes")
-    run.add_argument("--seed", type=whole_number(0), metavar="N", help="seed of the search")
-    run.add_argument(
-        "--trials", type=whole_number(1), metavar="N", help="COMPLETE trials per batch size"
-    )
     run.add_argument(
         "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="these only"
     )
     run.add_argument(
-        "--budget", nargs="+", metavar="DURATION",
-        help="500steps, 5epochs, 1e5examples: the step budget, the epoch budget, or both",
-    )  # fmt: skip
-    run.add_argument("--optimizer", metavar="NAME", help="another optimizer, its own search space")
-    for field, what in PARTS.items():
-        run.add_argument(
-            f"--{field.replace('_', '-')}", metavar="NAME", help=f"{what}, its own search space"
-        )
-    run.add_argument(
-        "--fix", nargs="+", metavar="KEY=VALUE",
-        help="hyperparameters to hold instead of searching (momentum=0.9, warmup_steps=5%%)",
-    )  # fmt: skip
-    run.add_argument(
         "--execution", choices=EXECUTIONS, default="auto", help="how trials run (auto: measured)"
-    )
-    run.add_argument(
-        "--parallel",
-        choices=("pmap", "shard_map"),
-        help="every trial over all devices (default: measured)",
-    )
-    run.add_argument(
-        "--mesh", type=mesh, metavar="trials=T,data=D", help="T groups of D devices (shard_map)"
-    )
-    run.add_argument(
-        "--micro-batch",
-        type=whole_number(1),
-        metavar="M",
-        help="at most M examples at a time on a device: saves memory, no time",
-    )
-    run.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
-    run.add_argument(
-        "--stream",
-        action="store_true",
-        default=None,
-        help="read training data from disk while training (beyond 2 GiB always)",
     )
     run.add_argument(
         "--checkpoint-minutes",
@@ -92,6 +51,54 @@ def add(commands: Any) -> None:
     run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
     run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
     run.set_defaults(function=run_command)
+
+
+def add_study_arguments(command: argparse.ArgumentParser) -> None:
+    """What names a study and changes its question."""
+    command.add_argument(
+        "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
+    )
+    command.add_argument("--smoke", action="store_true", help="the same question, in miniature")
+    command.add_argument("--seed", type=whole_number(0), metavar="N", help="seed of the search")
+    command.add_argument(
+        "--trials", type=whole_number(1), metavar="N", help="COMPLETE trials per batch size"
+    )
+    command.add_argument(
+        "--optimizer", metavar="NAME", help="another optimizer, its own search space"
+    )
+    for field, what in PARTS.items():
+        command.add_argument(
+            f"--{field.replace('_', '-')}", metavar="NAME", help=f"{what}, its own search space"
+        )
+    command.add_argument(
+        "--budget", nargs="+", metavar="DURATION",
+        help="500steps, 5epochs, 1e5examples: the step budget, the epoch budget, or both",
+    )  # fmt: skip
+    command.add_argument(
+        "--fix", nargs="+", metavar="KEY=VALUE",
+        help="hyperparameters to hold instead of searching (momentum=0.9, warmup_steps=5%%)",
+    )  # fmt: skip
+    command.add_argument(
+        "--parallel",
+        choices=("pmap", "shard_map"),
+        help="every trial over all devices (default: measured)",
+    )
+    command.add_argument(
+        "--mesh", type=mesh, metavar="trials=T,data=D", help="T groups of D devices (shard_map)"
+    )
+    command.add_argument(
+        "--micro-batch",
+        type=whole_number(1),
+        metavar="M",
+        help="at most M examples at a time on a device: saves memory, no time",
+    )
+    command.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
+    command.add_argument(
+        "--stream",
+        action="store_true",
+        default=None,
+        help="read training data from disk while training (beyond 2 GiB always)",
+    )
 
 
 def run_command(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 
 from experiments.training.checkpoint import CheckpointError
 from experiments.training.feed import MAX_CHUNK_STEPS, Feed
+from experiments.training.parallel import ONE_DEVICE
 from experiments.training.program import Program
 from experiments.training.randomness import ExampleOrder, trial_keys
 from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
@@ -261,20 +262,32 @@ class Population:
         self._seconds += seconds
         return chunk.steps * len(running)
 
-    def _scan(self, chunk: Chunk) -> tuple[Table, Table, np.ndarray]:
+    def lowered(self, trial: Trial) -> dict[str, jax.stages.Lowered]:
+        """The programs ``start`` and ``chunk`` as this pack runs them, and ``step``, its step on one
+        device, with no array of the pack anywhere: what `experiments.training.feasibility` predicts from."""
         program = self._program
-        self._states, evaluations, norms = program.chunk(
-            self._shapes,
-            self._states,
-            self._pack,
-            chunk.stream,
-            self._places,
-            chunk.ends,
-            chunk.due,
-            chunk.anywhere,
-            np.int32(chunk.segments),
-            chunk.train,
-            program.evaluation,
+        with self._feed:
+            chunk = self._inputs(1)
+        slots, values = len(self._slots), trial.hyperparameters
+        states, pack = jax.eval_shape(lambda: program.empty(slots, values))
+        fresh = (np.int32(0), np.zeros((2, 2), np.uint32), program.numbers(values), np.int32(1))
+        return {
+            "start": program.start.lower(states, pack, *fresh, program.train),
+            "chunk": program.chunk.lower(states, pack, *self._arguments(chunk)),
+            "step": program.at(ONE_DEVICE).single_step.lower(
+                states, pack, np.zeros(self._shapes[::-1], np.int32), None, chunk.train
+            ),
+        }
+
+    def _arguments(self, chunk: Chunk) -> tuple[Any, ...]:
+        """What `Program.chunk` takes beside the state."""
+        program = self._program
+        marks = (chunk.ends, chunk.due, chunk.anywhere, np.int32(chunk.segments))
+        return (chunk.stream, self._places, *marks, chunk.train, program.evaluation)
+
+    def _scan(self, chunk: Chunk) -> tuple[Table, Table, np.ndarray]:
+        self._states, evaluations, norms = self._program.chunk(
+            self._shapes, self._states, self._pack, *self._arguments(chunk)
         )
         return jax.device_get((evaluations, norms, self._states.diverged_at))
 

@@ -67,7 +67,7 @@ class CompiledOnce:
     """A jitted function for several threads: of the first calls with new shapes one compiles, the
     others wait for it. (jax alone would let each of them compile.)"""
 
-    def __init__(self, jitted: Callable[..., Any]):
+    def __init__(self, jitted: Any):  # jax.jit's result
         self._jitted = jitted
         self._compiled: set[Hashable] = set()
         self._locks: dict[Hashable, threading.Lock] = {}
@@ -80,6 +80,10 @@ class CompiledOnce:
             result = self._jitted(*arguments)
             self._compiled.add(shapes)
             return result
+
+    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+        """The program for arguments of these shapes, to be examined and not run."""
+        return self._jitted.lower(*arguments)
 
 
 SLOTS, ROWS = P(TRIALS), P(None, TRIALS)
