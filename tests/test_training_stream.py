@@ -21,6 +21,7 @@ from experiments.training.parallel import Layout
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.randomness import ExampleOrder
+from experiments.training.resume import Checkpoints
 from workloads.datasets import DATASETS, Dataset, DatasetSpec, load
 from workloads.datasets.base import DataError, Stored
 
@@ -110,6 +111,25 @@ def test_streamed_is_resident_where_examples_are_spread_over_devices(programs, s
     )
     assert same_bits(resident[0].evaluations, streamed[0].evaluations)
     assert all(map(np.array_equal, expected[0], found[0]))
+
+
+def test_a_streamed_trial_resumes_to_the_bit(programs, small_windows, tmp_path):
+    trial = tiny_trial(0, train_steps=150)
+    expected = trained(programs[0], [trial], "scan", 1)[0][0]
+    checkpoints = Checkpoints(tmp_path, TINY.goal, seconds=float("inf"), warn=pytest.fail)
+    pending, results = [trial], []
+
+    def population(advanced):
+        running = Population(programs[1], 8, checkpoints=checkpoints)
+        running.run(lambda: pending.pop() if pending else None, results.append, advanced)
+        return running
+
+    stopped = population(lambda steps: False)  # in the first epoch
+    assert 0 < stopped.steps_under_way < 128 and not results
+    stopped.save()
+    pending.append(trial)
+    population(lambda steps: True)
+    assert same_bits(results[0].evaluations, expected.evaluations)
 
 
 def test_a_whole_study_leaves_the_same_record(tmp_path):
