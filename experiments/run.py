@@ -13,6 +13,7 @@ and ends with the same trials.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,6 +123,7 @@ def run_study(
         if any(search.startable for search in searches):
             data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
 
+            @functools.cache  # what the probe compiled is what trains
             def programs(norms: RecordNorms) -> Program:
                 try:
                     return Program(study.config(norms), data, study.divergence_factor)
