@@ -67,6 +67,7 @@ class Study:
       train_evaluation_examples: size of the fixed training subset evaluated beside validation.
       divergence_factor: a loss above this times the initial loss is a divergence.
       record_norms: "auto" chooses by measured cost; the choice is recorded.
+      norms_per_layer: measure at every evaluation the norms of every array of the parameters.
       expected: one sentence, the result expected beforehand or known.
       source: what ``batchscale run`` is given for it, where that is a file's path; not part of
         the question.
@@ -94,6 +95,7 @@ class Study:
     train_evaluation_examples: int = 256
     divergence_factor: float = 1e4
     record_norms: Literal["auto", "every", "evaluations", "off"] = "auto"
+    norms_per_layer: bool = False
     sampler: Literal["halton"] = "halton"
     expected: str = ""
     source: str = ""
@@ -286,6 +288,8 @@ class Study:
             "record_norms": self.record_norms,
             "sampler": self.sampler,
         }
+        if self.norms_per_layer:  # else as in records from before there was a choice
+            described["norms_per_layer"] = True
         return json.loads(json.dumps(described))
 
     @classmethod
@@ -315,6 +319,7 @@ class Study:
             self.averaging,
             self.momentum_schedule,
             self.goal,
+            self.norms_per_layer,
         )
 
     def identity(self, dataset_checksum: str) -> str:

@@ -15,6 +15,9 @@ import numpy as np
 
 from workloads.base import Goal, Workload
 
+LAYERS = "layers/"
+"""Before the columns of a layer's norms in a result's evaluations: layers/PATH/NORM."""
+LAYER_NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 RecordNorms = Literal["every", "evaluations", "off"]
 
 
@@ -68,6 +71,7 @@ class TrialConfig:
     averaging: str = "none"
     momentum_schedule: str = "constant"
     goal: Goal | None = None  # its metric on validation is what a plateau schedule watches
+    norms_per_layer: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +110,8 @@ class TrialResult:
       steps: updates made; for an INFEASIBLE trial the step whose loss or gradient diverged.
       evaluations: column -> [evaluations] array. ``step`` is always there, then
         ``split/metric`` for validation and train; norms too where they are recorded at
-        evaluations. Rows after a divergence are not kept.
+        evaluations, and those of every layer under `LAYERS`. Rows after a divergence are not
+        kept.
       norms: column -> [steps] array (``step``, ``gradient_norm``, ``update_norm``,
         ``parameter_norm``, ``learning_rate``), None unless recorded at every step.
       seconds: wall-clock time of the run, its share of the pack; not part of the science.

@@ -48,6 +48,12 @@ def add(commands: Any) -> None:
         metavar="M",
         help="save a trial that has run so long, then every M minutes and at its best (5; inf)",
     )
+    run.add_argument(
+        "--norms-per-layer",
+        action="store_true",
+        default=None,
+        help="record every layer's gradient, update and parameter norm at evaluations",
+    )
     run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
     run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
     run.set_defaults(function=run_command)
@@ -175,9 +181,11 @@ def chosen_study(options: argparse.Namespace) -> Any:
         changes["trials"] = options.trials
     if options.batch_sizes is not None:
         changes["batch_sizes"] = tuple(options.batch_sizes)
+    if options.norms_per_layer:
+        changes["norms_per_layer"] = True
     if isinstance(study, Paths):
         own = ("seed", "trials", "batch_sizes", "budget", "optimizer", *PARTS, "fix")
-        _refuse(options, (*own, "parallel", "mesh", "micro_batch"), study.name)
+        _refuse(options, (*own, "norms_per_layer", "parallel", "mesh", "micro_batch"), study.name)
         return study
     if isinstance(study, Comparison):
         _refuse(options, ("optimizer", *PARTS, "fix"), study.name)

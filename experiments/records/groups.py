@@ -1,6 +1,6 @@
 """Groups of Parquet parts: what is committed, who replaces whom, how small ones are merged.
 
-A group is ``evaluations-N``, perhaps ``norms-N``, and ``trials-N``, written in that order; the
+A group is ``evaluations-N``, perhaps ``norms-N`` and ``layers-N``, and ``trials-N``, written in that order; the
 rename of ``trials-N`` commits it. The metadata of the trials part names the group's other parts
 and the groups it replaces, so that the same rename commits a compaction: from that moment
 readers pass over the replaced groups, deleted or not, and no row is seen twice or missed.
@@ -30,7 +30,7 @@ METADATA_KEY = "batchscale"
 SMALL_BYTES = 32 * 2**20
 """Groups below this size are merged; larger ones stay, so a byte is rewritten a few times."""
 MOST_SMALL_GROUPS = 24
-_PART = re.compile(r"(evaluations|norms|trials)-(\d+)\.parquet")
+_PART = re.compile(r"(evaluations|norms|layers|trials)-(\d+)\.parquet")
 _ATTEMPTS = 20
 
 

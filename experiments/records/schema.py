@@ -5,6 +5,7 @@ A study's folder holds::
     study.json                       the whole question, versions, device, precision, plans
     records/trials-000001.parquet        one row a trial; written last, it commits its group
     records/evaluations-000001.parquet   one row a measurement
+    records/layers-000001.parquet        one row an evaluation and layer, where asked for
     records/norms-000001.parquet         one row a step, where norms are recorded at every step
     lock                             held (flock) by the one coordinator that writes
 
@@ -26,6 +27,10 @@ norms: ``batch_size, seed, trial, step, gradient_norm, update_norm, parameter_no
 learning_rate``; where the study clips, here and beside the norms of evaluations, ``clipped``
 (0 or 1); ``gradient_norm`` is always that of the gradient before clipping.
 
+layers: ``batch_size, seed, trial, step, layer, gradient_norm, update_norm, parameter_norm``, one row
+an evaluation and an array of the parameters (``layer``, its path), where the study asks for
+``norms_per_layer``: of the step that follows, the update and the parameters after it.
+
 study.json: ``schema_version``; ``study`` (Study.describe(): name, question, workload, goal,
 optimizer, schedule, clipping, averaging, ..., batch_sizes, train_steps, trials, seeds, budgets,
 space, fixed, precision, evaluation, ...); ``dataset`` (name, sizes, source, checksum); ``identity``;
@@ -40,7 +45,7 @@ SCHEMA_VERSION = 1
 STUDY_FILE = "study.json"
 LOCK_FILE = "lock"
 RECORDS_FOLDER = "records"
-TABLES = ("evaluations", "norms", "trials")  # in the order they are written
+TABLES = ("evaluations", "norms", "layers", "trials")  # in the order they are written
 TRIAL_COLUMNS = (
     "batch_size",
     "seed",

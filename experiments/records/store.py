@@ -51,12 +51,14 @@ class Record:
       trials: one row a trial, whatever its status.
       evaluations: one row a measurement.
       norms: one row a step, None where no trial recorded them at every step.
+      layers: one row an evaluation and layer, None where the study did not ask for them.
     """
 
     study: dict[str, Any]
     trials: pl.DataFrame
     evaluations: pl.DataFrame
     norms: pl.DataFrame | None
+    layers: pl.DataFrame | None = None
 
 
 def read(folder: Path | str) -> Record:
@@ -69,12 +71,13 @@ def read(folder: Path | str) -> Record:
     found = groups.read_committed(folder / RECORDS_FOLDER, TABLES)
     trials = found.get("trials", tables.trials_table([]))
     evaluations = found.get("evaluations", tables.with_examples(tables.measurements_table([], [])))
-    norms = found.get("norms")
+    norms, layers = found.get("norms"), found.get("layers")
     return Record(
         study=study,
         trials=tables.ordered(trials, study.get("hyperparameters", ())),
         evaluations=tables.ordered(evaluations),
         norms=None if norms is None else tables.ordered(norms),
+        layers=None if layers is None else tables.ordered(layers),
     )
 
 
@@ -194,12 +197,14 @@ class Writer:
             return
         parts = {
             "evaluations": tables.with_examples(
-                tables.measurements_table(fresh, [r.evaluations for r in fresh])
+                tables.measurements_table(fresh, [tables.without_layers(r) for r in fresh])
             )
         }
         stepped = [r for r in fresh if r.norms is not None]
         if stepped:
             parts["norms"] = tables.measurements_table(stepped, [r.norms or {} for r in stepped])
+        if layers := tables.layers_of(fresh):
+            parts["layers"] = tables.layers_table(fresh, layers)
         parts["trials"] = tables.trials_table(fresh)
         with disk_errors(self.folder):
             self._groups.append(groups.write_group(self._records, self._next_number(), parts))

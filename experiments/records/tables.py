@@ -14,7 +14,7 @@ from experiments.records.schema import (
     OPTIONAL_TRIAL_COLUMNS,
     TRIAL_COLUMNS,
 )
-from experiments.trial import TrialResult
+from experiments.trial import LAYER_NORMS, LAYERS, TrialResult
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,6 +81,34 @@ def measurements_table(
     return pl.DataFrame(columns)
 
 
+def without_layers(result: TrialResult) -> dict[str, np.ndarray]:
+    """The columns of its evaluations that are not of one layer."""
+    return {k: v for k, v in result.evaluations.items() if not k.startswith(LAYERS)}
+
+
+def layers_of(results: Sequence[TrialResult]) -> list[str]:
+    """The layers whose norms are among the evaluations."""
+    names = dict.fromkeys(name for r in results for name in r.evaluations)
+    paths = [name.removeprefix(LAYERS) for name in names if name.startswith(LAYERS)]
+    return list(dict.fromkeys(path.rpartition("/")[0] for path in paths))
+
+
+def layers_table(results: Sequence[TrialResult], layers: Sequence[str]) -> pl.DataFrame:
+    """One row an evaluation and layer."""
+    import polars as pl
+
+    pieces = []
+    for layer in layers:
+        columns = {norm: f"{LAYERS}{layer}/{norm}" for norm in LAYER_NORMS}
+        mine = [r for r in results if columns[LAYER_NORMS[0]] in r.evaluations]
+        measured = [
+            {"step": r.evaluations["step"]} | {n: r.evaluations[c] for n, c in columns.items()}
+            for r in mine
+        ]
+        pieces.append(measurements_table(mine, measured).with_columns(layer=pl.lit(layer)))
+    return pl.concat(pieces)
+
+
 def with_examples(evaluations: pl.DataFrame) -> pl.DataFrame:
     """Adds ``examples`` = step * batch_size, the examples consumed."""
     import polars as pl
@@ -90,8 +118,8 @@ def with_examples(evaluations: pl.DataFrame) -> pl.DataFrame:
 
 def ordered(table: pl.DataFrame, hyperparameters: Sequence[str] = ()) -> pl.DataFrame:
     """Rows by key and columns in one fixed order, whatever the order of writing."""
-    first: tuple[str, ...] = (*MEASUREMENT_KEY, "examples")
-    key: tuple[str, ...] = MEASUREMENT_KEY
+    first: tuple[str, ...] = (*MEASUREMENT_KEY, "examples", "layer")
+    key = tuple(name for name in (*MEASUREMENT_KEY, "layer") if name in table.columns)
     if "status" in table.columns:
         first, key = (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS, *hyperparameters), TRIAL_KEY
     leading = [name for name in first if name in table.columns]

@@ -40,7 +40,7 @@ from experiments.training.step import (
     make_step,
     make_task,
 )
-from experiments.trial import TrialConfig
+from experiments.trial import LAYERS, TrialConfig
 from optimizers import OPTIMIZERS
 from schedules import PLATEAU
 from schedules.plateau import PlateauState, observe
@@ -251,23 +251,27 @@ class Program:
     ) -> dict[str, jax.Array]:
         """Metrics of every slot, and the norms of its next step where these are recorded.
 
-        ``record_norms = "evaluations"`` measures at the evaluated parameters: the gradient is
-        that of the batch which the next step takes, ``indices`` [slots, B].
+        ``record_norms = "evaluations"`` and ``norms_per_layer`` measure at the evaluated
+        parameters: the gradient is that of the batch which the next step takes, ``indices``
+        [slots, B].
         """
         axis = self._spread.axis
         evaluate = functools.partial(self._evaluate, axis_name=axis)
         results = across_slots(evaluate, lone, (0, 0, None))(states, hyperparameters, evaluation)
-        if self.config.record_norms == "evaluations":
+        recorded = self.norms if self.config.record_norms == "evaluations" else ()
+        if recorded or self.config.norms_per_layer:
             measured = make_step(self.config, norms=True)
 
             def norms(state: TrainState, values: Any, index: Any, train: Any) -> Any:
                 batch = gather(train, index, places)
                 _, found = measured(state, values, batch, axis_name=axis)
-                return {name: found[name] for name in self.norms}
+                layers = [name for name in found if name.startswith(LAYERS)]
+                return {name: found[name] for name in (*recorded, *layers)}
 
             mapped = across_slots(norms, lone, (0, 0, 0, None))
             found = mapped(states, hyperparameters, indices, train)
-            results["finite"] &= jnp.isfinite(found["gradient_norm"])
+            if recorded:
+                results["finite"] &= jnp.isfinite(found["gradient_norm"])
             results |= found
         return results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from experiments.training.parallel import Places
-from experiments.trial import TrialConfig
+from experiments.trial import LAYER_NORMS, LAYERS, TrialConfig
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.accumulation import accumulated_gradient
 from optimizers.clipping import norm_of
@@ -106,7 +106,9 @@ def make_step(
     (running statistics of batch norm) is the mean over these pieces, weighted by their examples.
     Measurements: ``loss``, ``learning_rate``, ``clipped`` (0 or 1) where
     there is a clipping and, with ``norms`` (by default where ``record_norms`` is "every"),
-    ``gradient_norm`` (unclipped), ``update_norm`` and ``parameter_norm`` (after the update).
+    ``gradient_norm`` (unclipped), ``update_norm`` and ``parameter_norm`` (after the update). With
+    ``norms`` True and ``norms_per_layer`` also these three of every array of the parameters, as
+    ``layers/PATH/NORM``.
 
     Divergence is data: a loss that is not finite or above ``state.loss_limit``, or a gradient
     norm that is not finite, sets ``diverged_at``; nothing is raised and nothing else changes.
@@ -116,6 +118,7 @@ def make_step(
     """
     task = make_task(config)
     optimizer, averaging = OPTIMIZERS[config.optimizer], AVERAGINGS[config.averaging]
+    per_layer = config.norms_per_layer and norms is True
     measure_norms = config.record_norms == "every" if norms is None else norms
 
     def step(
@@ -151,6 +154,9 @@ def make_step(
                 "update_norm": optax.tree.norm(updates),
                 "parameter_norm": optax.tree.norm(params),
             }
+        if per_layer:
+            trees = zip(LAYER_NORMS, (grads, updates, params), strict=True)
+            measurements |= {n: x for name, tree in trees for n, x in _layer_norms(name, tree)}
         new = state._replace(
             params=params,
             model_state=model_state,
@@ -163,6 +169,13 @@ def make_step(
         return new, measurements
 
     return step
+
+
+def _layer_norms(name: str, tree: Any) -> Iterator[tuple[str, jax.Array]]:
+    """(column, norm) of every leaf."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        layer = jax.tree_util.keystr(path, simple=True, separator="/")
+        yield f"{LAYERS}{layer}/{name}", optax.tree.norm(leaf)
 
 
 def _scheduled(
