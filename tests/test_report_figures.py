@@ -1,6 +1,7 @@
 """Figures, files and words for every kind of study, also those that went wrong."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -15,7 +16,10 @@ from experiments.records.store import Writer
 from experiments.report import figures
 from experiments.report.answer import answer
 from experiments.report.facts import facts
+from experiments.report.figure import NOT_SEARCHED
 from experiments.report.figures import FIGURES
+from experiments.report.hyperparameter_figures import best_hyperparameters
+from experiments.report.search_figures import axis_plots
 from experiments.report.write import write_report, write_report_of
 from experiments.space import Choice, Real
 from experiments.trial import Status, Trial, TrialResult
@@ -236,3 +240,11 @@ def test_report_and_analysis_import_no_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_where_nothing_was_searched_the_figures_say_so():
+    """L-BFGS has nothing to tune; its trials differ by their initialisation."""
+    study = make_study((4, 64), trials=3, optimizer="lbfgs", space={})
+    summary = summarise(make_record(study))
+    for draw in (best_hyperparameters, axis_plots):
+        assert NOT_SEARCHED in json.dumps(draw(summary).specification())

@@ -29,6 +29,9 @@ from experiments.report.comparison_figures import (
 )
 from experiments.run import run_study
 from experiments.study import Study
+from experiments.training.step import parameter_count
+from optimizers import OPTIMIZERS
+from workloads.datasets import load
 
 
 def small(**changes):
@@ -242,6 +245,17 @@ def test_optimizers_digits_runs_whole_and_is_fair(tmp_path, monkeypatch, capsys)
         for sentence in reported:
             assert sentence in page and sentence in printed
     assert set(asked.studies["sgd"].space) < set(studies.get("quickstart").space)
+
+
+def test_second_order_digits_is_small_enough_for_newton_and_sees_the_whole_training_set():
+    for smoke in (False, True):
+        members = studies.get("second_order_digits", smoke=smoke).studies
+        assert {"lbfgs", "newton", "hessian_free"} < set(members)
+        for study in members.values():
+            assert study.batch_sizes[-1] == study.train_size
+            examples = load("digits").splits["train"]
+            size = parameter_count(study.config("off"), examples)
+            assert size == 650 <= OPTIMIZERS["newton"].largest_model
 
 
 def test_optimizers_digits_is_what_it_says():
