@@ -16,10 +16,14 @@ RESULTS = Path(__file__).parent / "results"
 
 def write_results(name: str, results: dict[str, Any]) -> Path:
     """``results/<name>.json`` with the machine's description, and its path."""
+    RESULTS.mkdir(exist_ok=True)
+    return write_json(RESULTS / f"{name}.json", results)
+
+
+def write_json(path: Path, results: dict[str, Any]) -> Path:
+    """A file of results with the machine's description, and its path."""
     from experiments.training.environment import environment
 
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
     load = [round(x, 2) for x in os.getloadavg()]
     header = {
         "date": datetime.date.today().isoformat(),

@@ -28,6 +28,7 @@ from experiments.training.feed import ResidentData
 from experiments.training.memory import device_bytes, out_of_memory, process_bytes
 from experiments.training.parallel import ONE_DEVICE, chosen_layout
 from experiments.training.plan import default_workers, device_name
+from experiments.training.population import Mode
 from experiments.training.program import Program
 from experiments.trial import Trial
 from workloads import datasets
@@ -104,16 +105,18 @@ class Child:
     def measure(self) -> Iterator[dict[str, Any]]:
         """The machine's rates, traffic of a step, an evaluation's time; then a row a batch size."""
         precision, sizes = self.study.precision, self.task.batch_sizes
+        slots = self.program.layout.trials
+        mode: Mode = "packed" if slots > 1 else "scan"
         yield {"rates": feasibility.rates(precision.compute, precision.matmul)}
         ends = sorted({sizes[0], sizes[-1]})
         traffic = {b: feasibility.step_traffic(self.program, self.trial(b, 0)) for b in ends}
         yield {"traffic_bytes": traffic}
         for batch_size in sizes:
-            trial = self.trial(batch_size, 0)
-            found, share = feasibility.step_seconds(self.program, trial)
+            trials = [self.trial(batch_size, i) for i in range(slots)]
+            found, share = feasibility.step_seconds(self.program, trials, mode)
             row = {"batch_size": batch_size, "step_seconds": found, "input_share": share}
             if batch_size == sizes[0]:
-                evaluated, _ = feasibility.step_seconds(self.program, trial, every=1)
+                evaluated, _ = feasibility.step_seconds(self.program, trials, mode, every=1)
                 row["evaluated_step_seconds"] = evaluated
             yield row
             if min(found) > LONG_STEP_SECONDS:

@@ -11,7 +11,7 @@ import dataclasses
 import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,15 @@ class Predicted:
     flops: float
 
 
-def pack(program: Program, batch_size: int) -> Population:
-    """The smallest pack: one trial, or as many as the layout has groups of devices."""
-    slots = program.layout.trials
+def pack(program: Program, batch_size: int, slots: int | None = None) -> Population:
+    """A pack; by default the smallest: one trial, or one for each group of the layout's devices."""
+    slots = slots or program.layout.trials
     return Population(program, batch_size, slots, "packed" if slots > 1 else "scan")
 
 
-def predict(program: Program, trial: Trial) -> Predicted:
-    """What the smallest pack of trials like ``trial`` needs, of one device where it uses several."""
-    lowered = pack(program, trial.batch_size).lowered(trial)
+def predict(program: Program, trial: Trial, slots: int | None = None) -> Predicted:
+    """What a pack of trials like ``trial`` needs, of one device where it uses several."""
+    lowered = pack(program, trial.batch_size, slots).lowered(trial)
     resident = resident_bytes(program)
     needs = []
     for name in ("start", "chunk"):
@@ -145,22 +145,24 @@ class _Timed(Population):
 
 
 def step_seconds(
-    program: Program, trial: Trial, every: int | None = None
+    program: Program, trials: Sequence[Trial], mode: Mode = "scan", every: int | None = None
 ) -> tuple[list[float], float]:
-    """(seconds of a trial-step, one value a chunk; the host's share), of the smallest pack alone.
+    """(seconds of a trial-step, one value a chunk; the host's share of them), of one pack alone.
 
-    ``every``: evaluate after so many steps; None: at the trial's end, which is not waited for.
+    Args:
+      program: the compiled programs.
+      trials: without a near end; as many as the pack has slots.
+      mode: as in `Population`.
+      every: evaluate after so many steps; None: at the end, which is not waited for.
     """
-    slots = program.layout.trials
-    mode: Mode = "packed" if slots > 1 else "scan"
     population = _Timed(
         program,
-        trial.batch_size,
-        slots,
+        trials[0].batch_size,
+        len(trials),
         mode,
-        grid=lambda n: range(every, n + 1, every) if every else [n],
+        lambda n: range(every, n + 1, every) if every else [n],
     )
-    pending, found, clock = [trial] * slots, [], [0.0, 0.0]
+    pending, found, clock = list(trials), [], [0.0, 0.0]
 
     def advanced(steps: int) -> bool:
         now = time.perf_counter()
