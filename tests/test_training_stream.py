@@ -163,7 +163,8 @@ def test_readings_are_what_was_asked_for_however_it_is_cut():
             following = wanted[-8:]
 
 
-def test_what_is_read_ahead_is_bounded_and_nothing_is_read_twice(small_windows):
+def test_what_is_read_ahead_is_bounded_and_nothing_is_read_twice(small_windows, monkeypatch):
+    monkeypatch.setattr(feed, "readers", lambda: 2)
     asked = []
     heard = Feed(SPLITS["train"], stored(lambda numbers: asked.append(len(numbers))), 8, 1)
     order, most = ExampleOrder(0, 0, EXAMPLES), heard.most_steps
@@ -179,6 +180,26 @@ def test_what_is_read_ahead_is_bounded_and_nothing_is_read_twice(small_windows):
     consumed = 8 * (chunks * most + 1)
     block = max(asked)
     assert consumed <= sum(asked) <= consumed + 8 * most + block
+
+
+def test_one_large_batch_keeps_every_thread_at_work(small_windows, monkeypatch):
+    """Four threads meet in the readings of a single batch: none of them waits for another's."""
+    monkeypatch.setattr(feed, "readers", lambda: 4)
+    met = threading.Event()
+    together = threading.Barrier(4, met.set, timeout=30)
+
+    def meet(numbers):
+        if len(numbers) > 1 and not met.is_set():
+            together.wait()
+
+    order = ExampleOrder(0, 0, EXAMPLES)
+    numbers = order.take(2 * 256).reshape(2, 1, 256)
+    with Feed(SPLITS["train"], stored(meet), 256, 1) as heard:
+        assert heard.most_steps == 1
+        window = heard.window(numbers, [order], 1)
+    assert met.is_set()
+    found = window.train["targets"][window.stream]
+    assert np.array_equal(found, SPLITS["train"]["targets"][numbers])
 
 
 def test_two_gibibytes_decide_and_an_option_overrides(monkeypatch, tmp_path):

@@ -27,9 +27,9 @@ INITIAL_LOSS_EXAMPLES = 256
 MAX_CHUNK_STEPS = 2048
 MAX_CHUNK_EXAMPLES = 1 << 16
 WINDOW_BYTES = 64 << 20
-"""A window is about as large, and never less than two batches; as much again is read ahead."""
+"""A window is about as large, and never less than two batches; about as much is read ahead."""
 BLOCK_BYTES = 4 << 20
-"""Examples read by one call."""
+"""About what one call reads: small beside a batch of images, which all threads decode."""
 Examples = Mapping[str, np.ndarray]
 
 
@@ -116,7 +116,8 @@ class _Ahead:
         while done < len(numbers):
             if not self._blocks:  # a trial's start, or another order than was read ahead
                 self._order = None
-                self._submit(numbers[done : done + self._block])
+                for first in range(done, len(numbers), self._block):
+                    self._submit(numbers[first : first + self._block])
             known, reading = self._blocks.popleft()
             used = min(len(known), len(numbers) - done)
             if not np.array_equal(known[:used], numbers[done : done + used]):
@@ -201,11 +202,12 @@ class Feed:
         self._slots: list[_Ahead] = []
         if stored is None:
             return
-        bytes_of_batch = batch_size * max(1, bytes_of(stored) // size_of(stored))
-        fitting = WINDOW_BYTES // (slots * bytes_of_batch) - 1
+        bytes_of_one = max(1, bytes_of(stored) // size_of(stored))
+        fitting = WINDOW_BYTES // (slots * batch_size * bytes_of_one) - 1
         self.most_steps = max(1, min(self.most_steps, fitting))
-        block = batch_size * max(1, min(self.most_steps, BLOCK_BYTES // bytes_of_batch))
-        ahead = batch_size * self.most_steps
+        block = max(1, min(batch_size * self.most_steps, BLOCK_BYTES // bytes_of_one))
+        # Of small batches of large examples more than a window, so that every thread has work.
+        ahead = max(batch_size * self.most_steps, 2 * readers() * block // slots)
         self._pool = futures.ThreadPoolExecutor(readers(), "reader")
         self._slots = [_Ahead(self._pool, stored, block, ahead) for _ in range(slots)]
 
