@@ -19,6 +19,7 @@ from test_run_study import assert_same_record
 from experiments.run import run_study
 from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError, named
+from experiments.training.parallel import Layout
 from experiments.training.population import Population
 from experiments.training.resume import CHECKPOINTS_FOLDER, Checkpoints
 from workloads.digits_fc import WORKLOAD
@@ -153,17 +154,27 @@ def assert_same_trials(one, other):
         assert (result.status, result.steps) == (again.status, again.steps)
 
 
-@pytest.mark.parametrize(("mode", "slots"), [("scan", 1), ("loop", 1), ("packed", 4)])
-def test_chunk_lengths_and_a_resume_leave_every_bit(tmp_path, monkeypatch, mode, slots):
+@pytest.mark.parametrize(
+    ("mode", "slots", "layout"),
+    [
+        ("scan", 1, Layout()),
+        ("loop", 1, Layout()),
+        ("packed", 4, Layout()),
+        ("scan", 1, Layout("vmap", data=2, micro_batch=3)),
+    ],
+    ids=str,
+)
+def test_chunk_lengths_and_a_resume_leave_every_bit(tmp_path, monkeypatch, mode, slots, layout):
     """The lengths of chunks are the clock's, so here they are drawn; the places change too."""
+    how = {"mode": mode, "slots": slots, "program": tiny_program("every").at(layout)}
     trials = [tiny_trial(i, train_steps=200 + 30 * i) for i in range(slots)]
-    undisturbed = trained(trials, mode=mode, slots=slots)
+    undisturbed = trained(trials, **how)
     chance = random.Random(5)
     usual = Population._length
     monkeypatch.setattr(Population, "_length", lambda self: chance.randint(1, min(12, usual(self))))
-    assert_same_trials(trained(trials, mode=mode, slots=slots), undisturbed)
-    assert trained(trials, tmp_path, 12, mode, slots) == {}
-    resumed = trained(trials[::-1], tmp_path, mode=mode, slots=slots)
+    assert_same_trials(trained(trials, **how), undisturbed)
+    assert trained(trials, tmp_path, 12, **how) == {}
+    resumed = trained(trials[::-1], tmp_path, **how)
     assert_same_trials(resumed, undisturbed)
     begun = [checkpoint.newest(checkpoints_in(tmp_path).of(t), no_warning).step for t in trials]
     assert min(begun) > 5

@@ -91,6 +91,18 @@ def newest(folder: Path, warn: Warn, most: float = math.inf) -> Saved | None:
     return None
 
 
+def newest_about(folder: Path) -> dict[str, Any] | None:
+    """The JSON values of the newest checkpoint in which they can be read, or None."""
+    import orbax.checkpoint as ocp
+
+    with _manager(folder) as manager:
+        for step in sorted(manager.all_steps(), reverse=True):
+            with contextlib.suppress(Exception):
+                found = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))
+                return dict(found.about)
+    return None
+
+
 def forget_after(folder: Path, step: int) -> None:
     """Remove checkpoints newer than ``step`` and what a kill left half-written.
 

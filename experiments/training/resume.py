@@ -102,9 +102,9 @@ class Checkpoints:
     def check(self, trial: Trial) -> None:
         """CheckpointError where the folder of ``trial`` holds another configuration's."""
         if self.of(trial).is_dir():
-            saved = checkpoint.newest(self.of(trial), lambda line: None)
-            if saved is not None:
-                self._check_identity(trial, saved.about["identity"])
+            about = checkpoint.newest_about(self.of(trial))
+            if about is not None:
+                self._check_identity(trial, about["identity"])
 
     def _check_identity(self, trial: Trial, identity: str) -> None:
         if identity != trial.identity:
