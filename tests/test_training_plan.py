@@ -6,12 +6,13 @@ import dataclasses
 import math
 
 import pytest
-from engine_factory import tiny_program, tiny_study, tiny_trial
+from engine_factory import TINY, resident_digits, tiny_program, tiny_study, tiny_trial
 
 from experiments.records.store import read
 from experiments.run import run_study
 from experiments.training import plan as plans
 from experiments.training.plan import Execution, Plan, Workplan, make_plan
+from experiments.training.program import Program
 
 SCAN, LOOP, PACKED = Execution("scan"), Execution("loop"), Execution("packed", 8)
 
@@ -58,6 +59,26 @@ def test_the_fastest_execution_is_chosen_at_every_batch_size(timed):
     for batch_size in (1, 64, 4096):
         best = min(law(batch_size) for law in laws.values())
         assert plan.seconds_per_step[batch_size] == pytest.approx(best)
+
+
+def test_before_a_probe_a_large_net_is_known_to_be_slow(timed):
+    """By the operations of its step: as many steps of the small net are too few for a probe."""
+    calls = timed(lambda b, execution: 1e-1)
+    steps = {8: 1000, 512: 1000}
+    assert "too short for a probe" in make_plan(workplan(steps), workers=1).reason
+    # 6 B P of 65,536 units of 64 inputs and 10 outputs, less the gradient of the images.
+    per_example = 65_536 * (6 * 74 - 2 * 64)
+    wide = dataclasses.replace(TINY, model_options={"hidden_sizes": [65_536], "classes": 10})
+    config = tiny_study(workload=wide).config("off")
+    program = Program(config, resident_digits(), 1e4)
+    plan = make_plan(dataclasses.replace(workplan(steps), make_program=lambda norms: program))
+    assert calls and plan.reason == "measured"
+    probe = plans._Probe(workplan(steps), 1)
+    probe.examine(program, 512)
+    assert probe.flops_per_example == pytest.approx(per_example, rel=0.05)
+    assert probe.planned() == pytest.approx(
+        1000 * sum(plans.guessed_seconds(b * probe.flops_per_example) for b in steps)
+    )
 
 
 def test_a_probe_that_would_cost_too_much_is_not_made(timed):

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -58,11 +58,12 @@ def pack(program: Program, batch_size: int, slots: int | None = None) -> Populat
 
 def predict(program: Program, trial: Trial, slots: int | None = None) -> Predicted:
     """What a pack of trials like ``trial`` needs, of one device where it uses several."""
-    lowered = pack(program, trial.batch_size, slots).lowered(trial)
     resident = resident_bytes(program)
     needs = []
-    for name in ("start", "chunk"):
-        found: Any = lowered[name].compile().memory_analysis()
+    names: tuple[Literal["start", "chunk"], ...] = ("start", "chunk")
+    for name in names:
+        lowered = pack(program, trial.batch_size, slots).lowered(trial, name)
+        found: Any = lowered.compile().memory_analysis()
         needs.append(
             found.argument_size_in_bytes
             + found.output_size_in_bytes
@@ -73,8 +74,14 @@ def predict(program: Program, trial: Trial, slots: int | None = None) -> Predict
     needs[0] -= resident - _bytes(program.evaluation)
     needs[1] -= resident
     scratch = CPU_SCRATCH if jax.default_backend() == "cpu" else 0.0
-    flops = float((lowered["step"].cost_analysis() or {}).get("flops", 0.0))
-    return Predicted(resident, round(max(needs) * (1 + scratch)), max(flops, 0.0))
+    flops = step_flops(program, trial, slots)
+    return Predicted(resident, round(max(needs) * (1 + scratch)), flops)
+
+
+def step_flops(program: Program, trial: Trial, slots: int | None = None) -> float:
+    """Floating-point operations of a step of all slots, by XLA's cost analysis; not compiled."""
+    lowered = pack(program, trial.batch_size, slots).lowered(trial, "step")
+    return max(0.0, float((lowered.cost_analysis() or {}).get("flops", 0.0)))
 
 
 def resident_bytes(program: Program) -> int:
@@ -85,7 +92,7 @@ def resident_bytes(program: Program) -> int:
 
 def step_traffic(program: Program, trial: Trial) -> float:
     """Bytes that the compiled step of one trial reads and writes, by XLA's cost analysis."""
-    lowered = pack(program, trial.batch_size).lowered(trial)["step"]
+    lowered = pack(program, trial.batch_size).lowered(trial, "step")
     return float((lowered.compile().cost_analysis() or {}).get("bytes accessed", 0.0))
 
 

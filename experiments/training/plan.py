@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from experiments.training.feasibility import step_flops
 from experiments.training.memory import out_of_memory
 from experiments.training.parallel import ONE_DEVICE, Layout
 from experiments.training.population import Mode, Population
@@ -225,6 +226,14 @@ class Workplan:
     make_trial: Callable[[int, int], Trial]
 
 
+def guessed_seconds(flops: float) -> float:
+    """Of a step of so many operations, before anything was measured: a call's share, and the
+    operations at a rate that few devices of the kind beat (too low a guess costs a probe that is
+    not made; too high a one, a probe that costs more than its share)."""
+    rate = 1e11 * len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1e14
+    return 2e-5 + flops / rate
+
+
 def make_plan(
     work: Workplan,
     execution: str = "auto",
@@ -252,6 +261,7 @@ def make_plan(
     spots = list(
         dict.fromkeys([batch_sizes[0], batch_sizes[-1], batch_sizes[len(batch_sizes) // 2]])
     )
+    probe.examine(program, batch_sizes[-1])
     try:
         for candidate in allowed:
             for batch_size in spots:
@@ -287,6 +297,7 @@ class _Probe:
     workers: int
     began: float = dataclasses.field(default_factory=lambda: time.perf_counter())
     found: dict[tuple[int, Execution], float] = dataclasses.field(default_factory=dict)
+    flops_per_example: float = 5e4  # where the model cannot be examined: a small net's
     full: list[tuple[float, int]] = dataclasses.field(default_factory=list)  # loads too large
 
     @property
@@ -322,6 +333,14 @@ class _Probe:
                 raise
             self.full.append(execution.load(batch_size))
 
+    def examine(self, program: Program, batch_size: int) -> None:
+        """Count the operations of a step, without compiling it."""
+        try:
+            flops = step_flops(program, self.work.make_trial(batch_size, 0))
+        except Exception:  # noqa: BLE001 (a user's model may raise; training will meet it and say so)
+            return
+        self.flops_per_example = flops / batch_size
+
     def may_fit(self, batch_size: int, execution: Execution) -> bool:
         """Whether nothing smaller has run out of memory."""
         examples, slots = execution.load(batch_size)
@@ -344,10 +363,10 @@ class _Probe:
         """Seconds of a trial-step, measured or interpolated between measured batch sizes.
 
         The first candidate is interpolated in log-log; of another the ratio to the first is. With
-        nothing measured, a guess that a laptop's small net would not beat.
+        nothing measured, a guess that few devices beat: `guessed_seconds`.
         """
         if not self.found:
-            return 2e-5 + 5e-7 * batch_size
+            return guessed_seconds(batch_size * self.flops_per_example)
         reference = next(iter(self.found))[1]
         known = sorted(b for b, e in self.found if e == execution)
         base = sorted(b for b, e in self.found if e == reference)

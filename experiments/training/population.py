@@ -262,22 +262,22 @@ class Population:
         self._seconds += seconds
         return chunk.steps * len(running)
 
-    def lowered(self, trial: Trial) -> dict[str, jax.stages.Lowered]:
-        """The programs ``start`` and ``chunk`` as this pack runs them, and ``step``, its step on one
-        device, with no array of the pack anywhere: what `experiments.training.feasibility` predicts from."""
-        program = self._program
+    def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:
+        """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no array
+        of the pack is made: what `experiments.training.feasibility` predicts from."""
+        program, values = self._program, trial.hyperparameters
+        slots = len(self._slots)
+        states, pack = jax.eval_shape(lambda: program.empty(slots, values))
+        if name == "start":
+            fresh = np.int32(0), np.zeros((2, 2), np.uint32), program.numbers(values), np.int32(1)
+            return program.start.lower(states, pack, *fresh, program.train)
+        if name == "step":
+            indices = np.zeros((slots, self._batch_size), np.int32)
+            step = program.at(ONE_DEVICE).single_step
+            return step.lower(states, pack, indices, None, program.train)
         with self._feed:
             chunk = self._inputs(1)
-        slots, values = len(self._slots), trial.hyperparameters
-        states, pack = jax.eval_shape(lambda: program.empty(slots, values))
-        fresh = (np.int32(0), np.zeros((2, 2), np.uint32), program.numbers(values), np.int32(1))
-        return {
-            "start": program.start.lower(states, pack, *fresh, program.train),
-            "chunk": program.chunk.lower(states, pack, *self._arguments(chunk)),
-            "step": program.at(ONE_DEVICE).single_step.lower(
-                states, pack, np.zeros(self._shapes[::-1], np.int32), None, chunk.train
-            ),
-        }
+        return program.chunk.lower(states, pack, *self._arguments(chunk))
 
     def _arguments(self, chunk: Chunk) -> tuple[Any, ...]:
         """What `Program.chunk` takes beside the state."""
