@@ -166,6 +166,7 @@ class Coordinator:
             lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
             plan,
             self._checkpoints,
+            self._study.phases(search.batch_size),
         )
         try:
             population.run(

@@ -111,6 +111,7 @@ def evaluate_trial(
         execution.mode,
         lambda steps: evaluation_steps(steps, study.evaluation_spacing),
         checkpoints=Checkpoints(Path(folder), study.goal, float("inf"), warn),
+        phases=study.phases(batch_size),
     )
     best = _best(record, study, row)
     again = _trial(row, record.study["hyperparameters"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS, Hyperparameter
-from schedules import MOMENTUM_SCHEDULES, SCHEDULES, Setting
+from schedules import BATCH_SIZE_SCHEDULES, MOMENTUM_SCHEDULES, SCHEDULES, Setting
 from workloads.base import unknown_name
 
 Row = Hyperparameter | Setting
@@ -33,6 +33,7 @@ PARTS: dict[str, Part] = {
     "optimizer": Part(OPTIMIZERS),
     "schedule": Part(SCHEDULES),
     "momentum_schedule": Part(MOMENTUM_SCHEDULES, "constant"),
+    "batch_size_schedule": Part(BATCH_SIZE_SCHEDULES, "constant"),
     "clipping": Part(CLIPPINGS, "none"),
     "averaging": Part(AVERAGINGS, "none"),
 }

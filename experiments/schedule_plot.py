@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from schedules import BATCH_SIZE_SCHEDULES, MOMENTUM_SCHEDULES, SCHEDULES
 from schedules.base import MomentumSchedule, Schedule, Setting
-from schedules.batch_size import Phase, cuts_of, phase_at, updates
+from schedules.batch_size import Phase, cuts_from, examples_after, stretch_at, stretches, updates
 from workloads.base import unknown_name
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
 
     from experiments.report.figure import Figure
@@ -108,7 +107,7 @@ def schedule_table(
     """The schedules at every step (at `MOST_POINTS` of them where there are more).
 
     A batch that grows consumes the ``steps * batch_size`` examples in fewer steps; its phases
-    take the place of the rate's shape, warmup excluded.
+    take the place of the rate's shape, after the warmup.
 
     Columns: ``step`` (0 at the first update), ``examples`` consumed before it,
     ``learning_rate, momentum, batch_size``.
@@ -121,17 +120,17 @@ def schedule_table(
     phases = _phases(drawn, steps, batch_size)
     made = updates(phases, total)
     at = np.unique(np.linspace(0, made - 1, min(made, MOST_POINTS)).round().astype(int))
-    examples = _examples_before(phases, total)[at]
-    phase = [phase_at(phases, consumed) for consumed in examples]
-    multiplier = drawn.rate.multiplier(at, steps, drawn.values)
-    if drawn.batch_size != "constant":
-        multiplier = np.array([p.rate_multiplier for p in phase])
+    parts = stretches(phases)
+    phase = [stretch_at(parts, step) for step in at]
+    rate = drawn.rate if drawn.batch_size == "constant" else SCHEDULES["constant"]
+    multiplier = rate.multiplier(at, made, drawn.values)
+    multiplier = np.asarray(multiplier, float) * [p.rate_multiplier for p in phase]
     momentum = drawn.momentum.momentum(at, made, drawn.values["momentum"], drawn.values)
     return pl.DataFrame(
         {
             "step": at,
-            "examples": examples,
-            "learning_rate": drawn.values["learning_rate"] * np.asarray(multiplier, float),
+            "examples": examples_after(parts, at),
+            "learning_rate": drawn.values["learning_rate"] * multiplier,
             "momentum": np.broadcast_to(np.asarray(momentum, float), at.shape),
             "batch_size": [p.batch_size for p in phase],
         }
@@ -140,31 +139,12 @@ def schedule_table(
 
 def _phases(drawn: Drawn, steps: int, batch_size: int) -> tuple[Phase, ...]:
     """The phases of the batch size; its cuts are taken from the rate's shape."""
-    rule = BATCH_SIZE_SCHEDULES[drawn.batch_size]
+    rule = BATCH_SIZE_SCHEDULES[drawn.batch_size].rule
     if drawn.batch_size == "constant":
         return rule(batch_size)
     factor, most = drawn.values["factor"], drawn.values["max_batch_size"]
-    still = {**drawn.values, "warmup_steps": 0.0}
-
-    def shape(progress: float) -> float:
-        # Six digits: in float32 0.1^3 lies above a thousandth, and its cut would be missed.
-        return float(f"{float(drawn.rate.multiplier(progress * steps, steps, still)):.6g}")
-
-    cuts = cuts_of(shape, steps * batch_size, factor)
+    cuts = cuts_from(drawn.rate, drawn.values, batch_size, steps * batch_size, factor)
     return rule(batch_size, cuts, factor, None if math.isinf(most) else int(most))
-
-
-def _examples_before(phases: Sequence[Phase], total: int) -> np.ndarray:
-    """Examples consumed before each step, int64 [steps]."""
-    import numpy as np
-
-    borders = [phase.start_examples for phase in phases[1:]] + [total]
-    consumed, before = 0, []
-    for phase, border in zip(phases, borders, strict=True):
-        starts = np.arange(consumed, min(border, total), phase.batch_size)
-        before.append(starts)
-        consumed += len(starts) * phase.batch_size
-    return np.concatenate(before)
 
 
 def schedule_figure(

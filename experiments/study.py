@@ -15,12 +15,16 @@ from typing import Any, Literal
 
 from experiments import parts
 from experiments import space as spaces
+from experiments import study_checks as checks
+from experiments.growth import Growth
 from experiments.parts import PARTS, Row
 from experiments.trial import Precision, RecordNorms, Trial, TrialConfig
 from optimizers import OPTIMIZERS
+from schedules import BATCH_SIZE_SCHEDULES, SCHEDULES
+from schedules.batch_size import Phase, constant, updates
 from schedules.durations import parse
 from schedules.rescaling import STEP_COUNTS
-from workloads.base import Goal, Workload, unknown_name
+from workloads.base import Goal, Workload
 from workloads.datasets import DATASETS
 
 SCHEMA_VERSION = 1
@@ -49,6 +53,13 @@ class Study:
       optimizer, schedule: names of `optimizers.OPTIMIZERS` and `schedules.SCHEDULES`.
       momentum_schedule: of the momentum, or of beta1; a name of `schedules.MOMENTUM_SCHEDULES`.
         The rule is built with each step's value, so Adam's bias factor 1 - beta1^t has it too.
+      batch_size_schedule: a name of `schedules.BATCH_SIZE_SCHEDULES`; ``batch_sizes`` are then
+        those of the first step, and the rate follows warmup and phases alone.
+      batch_size_cuts: examples consumed where the batch grows; None: where the rate of
+        ``schedule`` would have fallen by the factor, its settings then being fixed.
+      batch_size_factor: by which the rate would fall at a cut; default: 1 / ``decay_factor`` where
+        the schedule has one, else the batch-size schedule's own.
+      max_batch_size: the rate takes what the batch may not; default: the training set.
       clipping: of the gradient, before the optimizer's rule; a name of `optimizers.CLIPPINGS`.
       averaging: of the parameters over steps, evaluated in place of the last ones; a name of
         `optimizers.AVERAGINGS`.
@@ -84,6 +95,10 @@ class Study:
     clipping: str = "none"
     averaging: str = "none"
     momentum_schedule: str = "constant"
+    batch_size_schedule: str = "constant"
+    batch_size_cuts: tuple[int, ...] | None = None
+    batch_size_factor: float | None = None
+    max_batch_size: int | None = None
     space: Mapping[str, spaces.Distribution] | None = None
     fixed: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     train_steps: Mapping[int, int] = dataclasses.field(default_factory=dict)
@@ -103,74 +118,16 @@ class Study:
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))
         object.__setattr__(self, "seeds", tuple(self.seeds))
+        if self.batch_size_cuts is not None:
+            object.__setattr__(self, "batch_size_cuts", tuple(self.batch_size_cuts))
         if self.goal is None:
             object.__setattr__(self, "goal", self.workload.goal)
-        self._check_names()
+        checks.check_names(self)
         object.__setattr__(self, "space", self._complete_space())
-        self._check_numbers()
-        self._check_hyperparameters()
-
-    # Validation, at construction, one line each.
-
-    def _check_names(self) -> None:
-        for field in PARTS:
-            parts.check(field, getattr(self, field))
-        if self.clipping != "none" and OPTIMIZERS[self.optimizer].needs_loss:
-            raise ValueError(
-                f"clipping must be none with {self.optimizer}, whose search along a line needs "
-                f"the gradient of the loss itself, got {self.clipping!r}"
-            )
-        if self.momentum_schedule != "constant" and not OPTIMIZERS[self.optimizer].momentum:
-            raise ValueError(
-                f"momentum_schedule must be constant with {self.optimizer}, which has neither "
-                f"momentum nor beta1, got {self.momentum_schedule!r}"
-            )
-        if self.workload.dataset not in DATASETS:
-            raise unknown_name("dataset", self.workload.dataset, DATASETS)
-        assert self.goal is not None
-        if self.goal.metric == self.workload.goal.metric and (
-            self.goal.direction != self.workload.goal.direction
-        ):
-            raise ValueError(
-                f"goal direction of {self.goal.metric} must be "
-                f"{self.workload.goal.direction!r}, got {self.goal.direction!r}"
-            )
-
-    def _check_numbers(self) -> None:
-        largest = self.train_size
-        if not self.batch_sizes:
-            raise ValueError("batch_sizes must hold at least one batch size, got none")
-        for batch_size in self.batch_sizes:
-            _check_whole("batch_sizes", batch_size, 1)
-            if batch_size > largest:
-                raise ValueError(
-                    f"batch_sizes must lie in 1..{largest} (the training set of "
-                    f"{self.workload.dataset}), got {batch_size}"
-                )
-        for field in ("step_budget", "example_budget", "trials"):
-            _check_whole(field, getattr(self, field), 1)
-        _check_whole("train_evaluation_examples", self.train_evaluation_examples, 1)
-        for seed in self.seeds:
-            _check_whole("seeds", seed, 0)
-        for batch_size, steps in self.train_steps.items():
-            needed = self.steps_needed(batch_size)
-            if _check_whole("train_steps", steps, 1) < needed:
-                raise ValueError(
-                    f"train_steps of batch size {batch_size} must be at least {needed} "
-                    f"(what its budgets need), got {steps}"
-                )
-        if not 0 < self.evaluation_spacing <= 1:
-            raise ValueError(
-                f"evaluation_spacing must lie in (0, 1], got {self.evaluation_spacing!r}"
-            )
-        if not self.divergence_factor > 1:
-            raise ValueError(f"divergence_factor must exceed 1, got {self.divergence_factor!r}")
-        if self.record_norms not in ("auto", "every", "evaluations", "off"):
-            raise ValueError(
-                f"record_norms must be auto, every, evaluations or off, got {self.record_norms!r}"
-            )
-        if self.sampler != "halton":
-            raise unknown_name("sampler", self.sampler, ("halton",))
+        checks.check_numbers(self)
+        checks.check_growth(self)
+        checks.check_hyperparameters(self)
+        checks.check_lengths(self)
 
     def _complete_space(self) -> Mapping[str, spaces.Distribution]:
         if self.space is not None:
@@ -179,7 +136,7 @@ class Study:
         if published is None:
             published = {
                 **OPTIMIZERS[self.optimizer].spaces(self.trials),
-                **self._spaces("schedule"),
+                **({} if self.cut_by_schedule else self._spaces("schedule")),
             }
         for field in PARTS:
             if field not in ("optimizer", "schedule"):
@@ -196,35 +153,9 @@ class Study:
         return {row.name: row.space for row in rows if row.space}
 
     @property
-    def _rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[Row, ...]:
         """The hyperparameters of all parts, with their legal intervals."""
         return tuple(row for field in PARTS for row in parts.rows(field, getattr(self, field)))
-
-    def _check_hyperparameters(self) -> None:
-        rows = {row.name: row for row in self._rows}
-        known = {*rows, *self.workload.hyperparameters}
-        assert self.space is not None
-        for name in (*self.space, *self.fixed):
-            if name not in known:
-                raise unknown_name("hyperparameter", name, known)
-        for name in self.fixed:
-            if name in self.space:
-                raise ValueError(f"hyperparameter {name} is both searched and fixed")
-        for name, row in rows.items():
-            if name in self.space:
-                distribution = self.space[name]
-                values = (
-                    distribution.values
-                    if isinstance(distribution, spaces.Choice)
-                    else (distribution.low, distribution.high)
-                )
-                for value in values:
-                    row.check(float(value))
-            elif name in self.fixed:
-                for batch_size in self.batch_sizes:
-                    row.check(self._number(name, self.fixed[name], batch_size))
-            elif row.default is None:
-                raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
 
     # What follows from the definition.
 
@@ -236,13 +167,17 @@ class Study:
 
     def steps_needed(self, batch_size: int) -> int:
         """max(step budget, steps that consume the example budget): the least legal length."""
-        return max(self.step_budget, math.ceil(self.example_budget / batch_size))
+        if self.batch_size_schedule == "constant":
+            return max(self.step_budget, math.ceil(self.example_budget / batch_size))
+        growth = self.growth(batch_size)
+        total = growth.examples(batch_size, self.example_budget, self.step_budget)
+        return updates(growth.phases(batch_size, total), total)
 
     def length(self, batch_size: int) -> int:
         """train_steps(B)."""
         return self.train_steps.get(batch_size, self.steps_needed(batch_size))
 
-    def _number(self, name: str, value: float | str, batch_size: int) -> float:
+    def number(self, name: str, value: float | str, batch_size: int) -> float:
         """A fixed value; a duration as steps of this batch size."""
         if not isinstance(value, str):
             return float(value)
@@ -251,13 +186,45 @@ class Study:
                 f"hyperparameter {name} must be a number, got {value!r} "
                 f"(durations fit {', '.join(STEP_COUNTS)})"
             )
-        return float(parse(value).steps(batch_size, self.train_size, self.length(batch_size)))
+        duration = parse(value)
+        length = self.length(batch_size) if duration.unit == "fraction" else None
+        return float(duration.steps(batch_size, self.train_size, length))
+
+    @property
+    def cut_by_schedule(self) -> bool:
+        """Whether the batch grows where the shape of ``schedule`` falls."""
+        return self.batch_size_schedule != "constant" and self.batch_size_cuts is None
+
+    def growth(self, batch_size: int) -> Growth:
+        """How the batch grows from ``batch_size``, with every number."""
+        settings: tuple[tuple[str, float], ...] = ()
+        factor = BATCH_SIZE_SCHEDULES[self.batch_size_schedule].factor
+        if self.cut_by_schedule:
+            rows = SCHEDULES[self.schedule].hyperparameters
+            fixed = {row.name: self.fixed.get(row.name, row.default) for row in rows}
+            settings = tuple((n, self.number(n, v, batch_size)) for n, v in fixed.items())
+            factor = 1 / dict(settings).get("decay_factor", 1 / factor)
+        return Growth(
+            self.batch_size_schedule,
+            self.batch_size_cuts,
+            factor if self.batch_size_factor is None else self.batch_size_factor,
+            self.max_batch_size or self.train_size,
+            self.schedule,
+            settings,
+        )
+
+    def phases(self, batch_size: int) -> tuple[Phase, ...]:
+        """The phases of a trial that begins at ``batch_size``, over its whole length."""
+        if self.batch_size_schedule == "constant":
+            return constant(batch_size)
+        growth, length = self.growth(batch_size), self.length(batch_size)
+        return growth.phases(batch_size, growth.examples(batch_size, self.example_budget, length))
 
     @property
     def hyperparameters(self) -> dict[str, float | str | None]:
         """Every hyperparameter of a trial with its fixed or default value; None if searched."""
         assert self.space is not None
-        values: dict[str, float | str | None] = {row.name: row.default for row in self._rows}
+        values: dict[str, float | str | None] = {row.name: row.default for row in self.rows}
         values |= {**self.workload.hyperparameters, **self.fixed}
         return {name: None if name in self.space else v for name, v in values.items()}
 
@@ -290,6 +257,13 @@ class Study:
         }
         if self.norms_per_layer:  # else as in records from before there was a choice
             described["norms_per_layer"] = True
+        if self.batch_size_schedule != "constant":
+            growth = self.growth(self.batch_sizes[0])
+            described |= {
+                "batch_size_cuts": growth.cuts,
+                "batch_size_factor": growth.factor,
+                "max_batch_size": growth.highest,
+            }
         return json.loads(json.dumps(described))
 
     @classmethod
@@ -315,11 +289,12 @@ class Study:
             self.schedule,
             self.precision,
             record_norms,
-            self.clipping,
-            self.averaging,
-            self.momentum_schedule,
-            self.goal,
-            self.norms_per_layer,
+            clipping=self.clipping,
+            averaging=self.averaging,
+            momentum_schedule=self.momentum_schedule,
+            batch_size_schedule=self.batch_size_schedule,
+            goal=self.goal,
+            norms_per_layer=self.norms_per_layer,
         )
 
     def identity(self, dataset_checksum: str) -> str:
@@ -344,7 +319,7 @@ class Study:
         sampled = spaces.sample(self.space, point)
         values = {**self.hyperparameters, **sampled}
         hyperparameters = {
-            name: self._number(name, value, batch_size)  # type: ignore[arg-type]
+            name: self.number(name, value, batch_size)  # type: ignore[arg-type]
             for name, value in values.items()
         }
         length = self.length(batch_size)
@@ -363,9 +338,3 @@ class Study:
 
 def _digest(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _check_whole(field: str, value: object, low: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{field} must be a whole number of at least {low}, got {value!r}")
-    return value

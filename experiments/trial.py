@@ -70,6 +70,7 @@ class TrialConfig:
     clipping: str = "none"
     averaging: str = "none"
     momentum_schedule: str = "constant"
+    batch_size_schedule: str = "constant"
     goal: Goal | None = None  # its metric on validation is what a plateau schedule watches
     norms_per_layer: bool = False
 
@@ -79,7 +80,7 @@ class Trial:
     """A run to be made.
 
     Attributes:
-      batch_size: examples per step.
+      batch_size: examples per step; where the batch grows, of the first one.
       seed: the search's seed; initialisation, data order and dropout derive from it and index.
       index: 0, 1, 2, ... within its batch size and seed, in the order of the sampler.
       train_steps: its length in steps.
@@ -108,11 +109,11 @@ class TrialResult:
       trial: the run.
       status: COMPLETE, INFEASIBLE (diverged at any point) or INCOMPLETE (an exception).
       steps: updates made; for an INFEASIBLE trial the step whose loss or gradient diverged.
-      evaluations: column -> [evaluations] array. ``step`` is always there, then
-        ``split/metric`` for validation and train; norms too where they are recorded at
+      evaluations: column -> [evaluations] array. ``step`` and ``examples`` (consumed) are always
+        there, then ``split/metric`` for validation and train; norms too where they are recorded at
         evaluations, and those of every layer under `LAYERS`. Rows after a divergence are not
         kept.
-      norms: column -> [steps] array (``step``, ``gradient_norm``, ``update_norm``,
+      norms: column -> [steps] array (``step``, ``examples``, ``gradient_norm``, ``update_norm``,
         ``parameter_norm``, ``learning_rate``), None unless recorded at every step.
       seconds: wall-clock time of the run, its share of the pack; not part of the science.
       plan: index into the recorded plans of how it was executed.

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from schedules.base import Schedule
 
 Shape = Callable[[float], float]
 
@@ -59,10 +64,27 @@ def seesaw(
     return _grow(batch_size, cuts, factor, 0.5, max_batch_size)
 
 
-BATCH_SIZE_SCHEDULES: dict[str, Callable[..., tuple[Phase, ...]]] = {
-    "constant": constant,
-    "smith": smith,
-    "seesaw": seesaw,
+@dataclasses.dataclass(frozen=True)
+class BatchSizeSchedule:
+    """A row of the table: ``rule(batch_size, cuts, factor, max_batch_size) -> phases``.
+
+    ``factor`` is the rule's own where none is given.
+    """
+
+    name: str
+    rule: Callable[..., tuple[Phase, ...]]
+    factor: float
+    summary: str
+    hyperparameters: tuple[()] = ()  # none that is a number of one trial: a batch size is compiled
+
+
+BATCH_SIZE_SCHEDULES: dict[str, BatchSizeSchedule] = {
+    schedule.name: schedule
+    for schedule in (
+        BatchSizeSchedule("constant", constant, 1.0, "one batch size throughout"),
+        BatchSizeSchedule("smith", smith, 5.0, "B takes the factor that the rate would lose"),
+        BatchSizeSchedule("seesaw", seesaw, 2.0, "B takes f where the rate loses sqrt(f)"),
+    )
 }
 
 
@@ -78,13 +100,16 @@ def cuts_of(shape: Shape, total_examples: int, factor: float, most: int = 64) ->
     if not factor > 1:
         raise ValueError(f"factor must exceed 1, got {factor!r}")
     cuts: list[int] = []
+    first, last = shape(0.0), shape(1.0)
     for number in range(1, most + 1):
-        level = shape(0.0) / factor**number
-        if shape(1.0) > level:
+        level = first / factor**number
+        if last > level:
             break
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2
+            if math.ceil(low * total_examples) == math.ceil(high * total_examples) > 0:
+                break
             low, high = (low, middle) if shape(middle) <= level else (middle, high)
         if high >= 1.0 - 1e-12:
             break
@@ -92,19 +117,76 @@ def cuts_of(shape: Shape, total_examples: int, factor: float, most: int = 64) ->
     return tuple(cuts)
 
 
-def phase_at(phases: Sequence[Phase], examples: int) -> Phase:
-    """The phase of the step that begins with ``examples`` consumed."""
-    return [phase for phase in phases if phase.start_examples <= examples][-1]
+def cuts_from(
+    rate: Schedule,
+    settings: Mapping[str, float],
+    batch_size: int,
+    total_examples: int,
+    factor: float,
+) -> tuple[int, ...]:
+    """`cuts_of` a trial at one batch size over ``total_examples``, its warmup before them."""
+    warmup = float(settings.get("warmup_steps", 0.0))
+    steps = total_examples / batch_size - warmup
+    still = {**settings, "warmup_steps": 0.0}
+
+    def shape(progress: float) -> float:
+        # Six digits: in float32 0.1^3 lies above a thousandth, and its cut would be missed.
+        return float(f"{float(rate.multiplier(progress * steps, steps, still)):.6g}")
+
+    if steps <= 0:
+        return ()
+    consumed = math.ceil(warmup * batch_size)
+    return tuple(consumed + cut for cut in cuts_of(shape, total_examples - consumed, factor))
+
+
+class Stretch(NamedTuple):
+    """A phase in whole steps.
+
+    Attributes:
+      step: updates made before it.
+      examples: examples consumed before it.
+      batch_size, rate_multiplier: as `Phase`.
+    """
+
+    step: int
+    examples: int
+    batch_size: int
+    rate_multiplier: float
+
+
+def stretches(phases: Sequence[Phase]) -> tuple[Stretch, ...]:
+    """The phases that make a step, where they begin; neighbours that are alike are one."""
+    found: list[Stretch] = []
+    step = examples = 0
+    for phase, border in zip(phases, [*(p.start_examples for p in phases[1:]), None], strict=True):
+        here = Stretch(step, examples, phase.batch_size, phase.rate_multiplier)
+        if border is not None and border <= examples:
+            continue
+        if not found or here[2:] != found[-1][2:]:
+            found.append(here)
+        if border is not None:
+            more = math.ceil((border - examples) / phase.batch_size)
+            step, examples = step + more, examples + more * phase.batch_size
+    return tuple(found)
+
+
+def stretch_at(parts: Sequence[Stretch], step: int) -> Stretch:
+    """The stretch of the update that follows ``step`` updates."""
+    return [part for part in parts if part.step <= step][-1]
+
+
+def examples_after(parts: Sequence[Stretch], steps: Any) -> Any:
+    """Examples consumed by the first ``steps`` updates, int64 [n] of [n]."""
+    steps = np.asarray(steps, np.int64)
+    at = np.searchsorted([part.step for part in parts], steps, side="right") - 1
+    first, before, size = (np.array([part[i] for part in parts], np.int64)[at] for i in range(3))
+    return before + (steps - first) * size
 
 
 def updates(phases: Sequence[Phase], total_examples: int) -> int:
     """Steps that consume ``total_examples``, phase borders kept to whole steps."""
-    borders = [phase.start_examples for phase in phases[1:]] + [total_examples]
-    consumed = steps = 0
-    for phase, border in zip(phases, borders, strict=True):
-        more = max(0, math.ceil((min(border, total_examples) - consumed) / phase.batch_size))
-        steps, consumed = steps + more, consumed + more * phase.batch_size
-    return steps
+    part = [part for part in stretches(phases) if part.examples < total_examples][-1]
+    return part.step + math.ceil((total_examples - part.examples) / part.batch_size)
 
 
 def _grow(

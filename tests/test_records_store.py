@@ -84,8 +84,8 @@ def test_tables_have_the_documented_columns_types_and_order(tmp_path):
     assert (last["batch_size"], last["step"], last["examples"]) == (4, 3, 12)
     assert record.norms is not None
     assert record.norms.columns == [
-        "batch_size", "seed", "trial", "step", "gradient_norm", "update_norm", "parameter_norm",
-        "learning_rate",
+        "batch_size", "seed", "trial", "step", "examples", "gradient_norm", "update_norm",
+        "parameter_norm", "learning_rate",
     ]  # fmt: skip
     assert record.norms["gradient_norm"].dtype == pl.Float64
 

@@ -9,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.parts import PARTS
-from schedules import BATCH_SIZE_SCHEDULES
-from schedules.batch_size import constant, cuts_of, phase_at, seesaw, smith, updates
+from schedules import BATCH_SIZE_SCHEDULES, SCHEDULES
+from schedules.batch_size import (
+    constant,
+    cuts_from,
+    cuts_of,
+    examples_after,
+    seesaw,
+    smith,
+    stretch_at,
+    stretches,
+    updates,
+)
 from schedules.rescaling import DECAYS_PER_STEP, RULES, STEP_COUNTS, rescale
 
 EPOCH = 50_000
@@ -38,10 +48,6 @@ def test_smith_grows_to_its_cap_and_then_decays():
     phases = smith(128, CUTS, 5, 5120)
     assert [phase.batch_size for phase in phases] == [128, 640, 3200, 5120]
     assert [phase.rate_multiplier for phase in phases] == pytest.approx([1, 1, 1, 0.32])
-    assert phase_at(phases, 0) == phases[0]
-    assert phase_at(phases, 60 * EPOCH - 1) == phases[0]
-    assert phase_at(phases, 60 * EPOCH) == phases[1]
-    assert phase_at(phases, TOTAL) == phases[3]
 
 
 @given(
@@ -91,6 +97,46 @@ def test_cuts_are_where_the_shape_crosses():
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_borders_are_kept_to_whole_steps():
+    """A phase ends at the first step by which its examples are consumed."""
+    parts = stretches(smith(8, (20, 50, 51), 2.0))
+    # 3 steps of 8 pass 20, 2 of 16 pass 50 and 51: the phase of 32 makes no step.
+    assert [part[:3] for part in parts] == [(0, 0, 8), (3, 24, 16), (5, 56, 64)]
+    assert examples_after(parts, range(8)).tolist() == [0, 8, 16, 24, 40, 56, 120, 184]
+    assert [stretch_at(parts, step).batch_size for step in (0, 2, 3, 4, 5, 99)] == [
+        8, 8, 16, 16, 64, 64,
+    ]  # fmt: skip
+    assert len(stretches(smith(8, (20, 50), 1.0))) == 1  # alike: one
+    assert len(stretches(seesaw(8, (20, 50), 2.0, 16))) == 3  # the rate still falls
+
+
+@given(
+    st.integers(1, 50),
+    st.lists(st.integers(1, 2000), max_size=4, unique=True).map(sorted),
+    st.integers(1, 3000),
+)
+def test_steps_and_examples_are_counted_alike(batch_size, cuts, total):
+    """Step by step: the batch of a step is that of the examples consumed before it."""
+    phases = smith(batch_size, cuts, 3.0)
+    consumed = made = 0
+    counted = [0]
+    while consumed < total:
+        consumed += [p for p in phases if p.start_examples <= consumed][-1].batch_size
+        made += 1
+        counted.append(consumed)
+    assert updates(phases, total) == made
+    assert examples_after(stretches(phases), range(made + 1)).tolist() == counted
+
+
+def test_cuts_follow_the_warmup_that_is_before_the_shape():
+    """Falls by 10 at thirds of 900 steps after 100 of warmup, eight examples each."""
+    settings = {"decay_factor": 0.1, "interval_factor": 1 / 3, "warmup_steps": 100.0}
+    cuts = cuts_from(SCHEDULES["step_decay"], settings, 8, 8000, 10.0)
+    assert cuts == pytest.approx((800 + 2400, 800 + 4800), abs=1)
+    assert cuts_from(SCHEDULES["constant"], settings, 8, 8000, 10.0) == ()
+    assert cuts_from(SCHEDULES["step_decay"], settings, 8, 800, 10.0) == ()  # all of it warmup
 
 
 def test_table_of_batch_size_schedules():

@@ -1,7 +1,7 @@
 """The best value under a step budget and under an epoch (example) budget.
 
 Step budget K: the best measurement at step <= K. Epoch budget: the best at examples consumed
-<= budget, with examples = batch size x step. Best over trials and over evaluations (the best
+<= budget, as recorded (batch size x step, unless the batch grows). Best over trials and over evaluations (the best
 checkpoint, not the last), among the first N COMPLETE trials; ties by (step, trial). The two
 answer different questions and are never mixed: given the same number of steps a larger batch
 has seen more examples, given the same examples a smaller batch has made more steps.
@@ -38,29 +38,27 @@ def best_within(
 
     Args:
       steps: only measurements at step <= steps; None for no limit.
-      examples: only those at batch_size * step <= examples; None for no limit.
+      examples: only those at examples consumed <= examples; None for no limit.
 
     Columns: ``batch_size, seed, best_value, step, examples, trial, low, high`` (the bootstrap
     interval over trials). A search without a measurement inside the limits has no row.
     """
     goal = choose_goal(record, goal)
-    examples_at = pl.col("batch_size").cast(pl.Int64) * pl.col("step").cast(pl.Int64)
     value = pl.col("value")
     inside = value.is_finite()
     if steps is not None:
         inside &= pl.col("step") <= steps
     if examples is not None:
-        inside &= examples_at <= examples
+        inside &= pl.col("examples") <= examples
     best = value.min() if goal.direction == "min" else value.max()
-    first = pl.col("step").filter(value == best).min()
+    first = [pl.col(name).filter(value == best).min() for name in ("step", "examples")]
     order = [*SEARCH, "best_value", "step", "trial"]
     per_trial = (
         measurements(record, goal)
         .filter(inside)
         .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
         .group_by(TRIAL)
-        .agg(best.alias("best_value"), first.alias("step"))
-        .with_columns(examples_at.alias("examples"))
+        .agg(best.alias("best_value"), *first)
         .sort(order, descending=[goal.direction == "max" and name == order[2] for name in order])
         .collect()
     )

@@ -58,8 +58,8 @@ def scaling(table: pl.DataFrame) -> pl.DataFrame:
     """Adds the perfect-scaling line and the regime to rows of `steps_to_result`, per seed.
 
     Adds ``perfect_scaling_steps`` = S(B0) B0 / B from B0, the smallest batch size that reached
-    the goal (null below B0); ``overhead`` = S(B) B / (S(B0) B0) - 1, the share of examples
-    above that line; ``doubling_saving`` as above; and ``regime``: perfect scaling where the
+    the goal (null below B0); ``overhead`` = E(B) / E(B0) - 1, the share of examples above that
+    line, E = S(B) B unless the batch grows; ``doubling_saving`` as above; and ``regime``: perfect scaling where the
     overhead is at most 20 %, otherwise maximal data parallelism where doubling saves less than
     10 % of the steps, otherwise diminishing returns. All null where the goal was not reached.
     """
@@ -76,7 +76,9 @@ def _scaling_of(rows: pl.DataFrame) -> pl.DataFrame:
         return rows.with_columns(*none, pl.lit(None, dtype=pl.String).alias("regime"))
     batch_sizes = reached["batch_size"].to_numpy().astype(float)
     steps = reached["steps_to_result"].to_numpy().astype(float)
-    overhead = steps * batch_sizes / (steps[0] * batch_sizes[0]) - 1
+    constant = reached["steps_to_result"] * reached["batch_size"]
+    examples = reached.get_column("examples_to_result", default=constant).to_numpy().astype(float)
+    overhead = examples / examples[0] - 1
     saving = doubling_saving(batch_sizes, steps)
     regime = [_regime(*pair) for pair in zip(overhead, saving, strict=True)]
     found = pl.DataFrame(

@@ -57,8 +57,8 @@ class Question:
       space: the searched hyperparameters.
       fixed: the others, name -> value, or a duration as text.
       hyperparameters: names of all hyperparameter columns of the trials table.
-      clipping, averaging, momentum_schedule: "none" and "constant" too in records from before
-        there was any.
+      clipping, averaging, momentum_schedule, batch_size_schedule: "none" and "constant" too in
+        records from before there was any.
       source: the file ``batchscale run`` was given, "" for a registered study.
     """
 
@@ -83,6 +83,7 @@ class Question:
     clipping: str = "none"
     averaging: str = "none"
     momentum_schedule: str = "constant"
+    batch_size_schedule: str = "constant"
     source: str = ""
 
     @property
@@ -153,11 +154,12 @@ def choose_goal(record: Record, goal: float | Goal | None = None) -> Goal:
 
 
 def measurements(record: Record, goal: Goal, *others: str) -> pl.LazyFrame:
-    """Every measurement of the goal's metric: ``batch_size, seed, trial, step, value``.
+    """Every measurement of the goal's metric: ``batch_size, seed, trial, step, examples, value``.
 
-    With the columns ``others`` of the evaluations beside it. Without rows where nothing was ever measured, as in a record that holds no trial yet.
+    With the columns ``others`` of the evaluations beside it. Without rows where nothing was ever
+    measured, as in a record that holds no trial yet.
     """
     held = record.evaluations.lazy()
     if goal.column not in record.evaluations.columns:
         held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(goal.column))
-    return held.select(*TRIAL, "step", *others, pl.col(goal.column).alias("value"))
+    return held.select(*TRIAL, "step", "examples", *others, pl.col(goal.column).alias("value"))

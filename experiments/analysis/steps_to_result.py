@@ -74,22 +74,24 @@ def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
 
     Columns: ``batch_size, seed, trial, train_steps``; ``step``, null where it never did;
     ``evaluated_before``, the last step at which it was measured short of the goal before that
-    (0 where its first measurement is past the goal), null where ``step`` is.
+    (0 where its first measurement is past the goal), and ``examples`` consumed by ``step``, null
+    where ``step`` is.
     """
     goal = choose_goal(record, goal)
     counted = counted_trials(record).select(*TRIAL, "train_steps")
     first = pl.col("step").filter(better(goal)).min()
+    consumed = pl.col("examples").filter(better(goal)).min()
     before = pl.col("step").filter(pl.col("step") < first).max().fill_null(0)
     passed = (
         measurements(record, goal)
         .join(counted.lazy(), on=TRIAL, how="semi")
         .group_by(TRIAL)
-        .agg(first.alias("first"), before.alias("evaluated_before"))
+        .agg(first.alias("first"), before.alias("evaluated_before"), consumed)
         .filter(pl.col("first").is_not_null())
         .rename({"first": "step"})
         .collect()
     )
-    whole = (pl.col(name).cast(pl.Int64) for name in ("step", "evaluated_before"))
+    whole = (pl.col(name).cast(pl.Int64) for name in ("step", "evaluated_before", "examples"))
     return counted.join(passed, on=TRIAL, how="left").with_columns(whole).sort(TRIAL)
 
 
@@ -147,9 +149,10 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
       record: a study read back.
       goal: another value, or a whole `Goal`; default: the recorded goal.
 
-    Columns: ``batch_size, seed, goal``; ``steps_to_result, trial, evaluated_before``, null where
-    no counted trial passed the goal; ``censored_at``, the length in steps at which a search that
-    did not reach the goal ended, null where it did or where nothing COMPLETE is recorded;
+    Columns: ``batch_size, seed, goal``; ``steps_to_result, trial, evaluated_before``,
+    ``examples_to_result`` consumed by then, null where no counted trial passed the goal;
+    ``censored_at``, the length in steps at which a search that did not reach the goal ended, null
+    where it did or where nothing COMPLETE is recorded;
     ``best_value`` over all counted measurements; ``complete, infeasible, incomplete, missing``
     as in `trial_counts`; ``function_evaluations_to_result`` where the record counts them.
 
@@ -163,7 +166,13 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
         .sort([*SEARCH, "step", "trial"])
         .group_by(SEARCH, maintain_order=True)
         .first()
-        .select(*SEARCH, pl.col("step").alias("steps_to_result"), "trial", "evaluated_before")
+        .select(
+            *SEARCH,
+            pl.col("step").alias("steps_to_result"),
+            "trial",
+            "evaluated_before",
+            pl.col("examples").alias("examples_to_result"),
+        )
     )
     lengths = passed.group_by(SEARCH).agg(pl.col("train_steps").max().alias("length"))
     value = pl.col("best_value")
@@ -182,6 +191,6 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
     return table.with_columns(
         unreached.alias("censored_at"), pl.lit(goal.value).cast(pl.Float64).alias("goal")
     ).select(
-        *SEARCH, "goal", "steps_to_result", "trial", "evaluated_before", "censored_at",
-        "best_value", "complete", "infeasible", "incomplete", "missing", *counted,
+        *SEARCH, "goal", "steps_to_result", "trial", "evaluated_before", "examples_to_result",
+        "censored_at", "best_value", "complete", "infeasible", "incomplete", "missing", *counted,
     ).sort(SEARCH)  # fmt: skip

@@ -10,6 +10,7 @@ LISTED = (
     "optimizers",
     "schedules",
     "momentum-schedules",
+    "batch-size-schedules",
     "clippings",
     "averagings",
     "rescalings",

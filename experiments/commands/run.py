@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PARTS = {
     "schedule": "of the learning rate",
     "momentum_schedule": "of the momentum or beta1",
+    "batch_size_schedule": "growing the batch where the rate would fall",
     "clipping": "of the gradient",
     "averaging": "of the parameters, evaluated in their place",
 }
@@ -285,6 +286,8 @@ def _with_part(study: Study, field: str, name: str) -> Study:
         return study
     added = parts.rows(field, name)
     own = {row.name for row in parts.rows(field, before)} - {row.name for row in added}
+    if field == "batch_size_schedule":  # where the batch grows is the same in all trials
+        own |= {row.name for row in parts.rows("schedule", study.schedule)} - study.fixed.keys()
     ranges = {row.name: from_json(row.space) for row in added if row.space}
     fixed = {name: value for name, value in study.fixed.items() if name not in own}
     kept = {name: found for name, found in (study.space or {}).items() if name not in own}

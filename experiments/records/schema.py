@@ -16,14 +16,14 @@ message``; ``clipped_share`` (steps whose gradient was clipped, of ``steps``) wh
 clips; then one column per hyperparameter under its own name (float64; listed in
 study.json's ``hyperparameters``).
 
-evaluations: ``batch_size, seed, trial, step, examples`` (= step * batch_size), then
-``split/metric`` columns (float64) such as ``validation/classification_error`` and
-``train/cross_entropy``; for second-order rules ``function_evaluations``, made up to that step
-(the loss, its gradient or a Hessian-vector product over the batch count one each); with
-``record_norms = evaluations`` also ``gradient_norm, update_norm, parameter_norm,
-learning_rate``.
+evaluations: ``batch_size, seed, trial, step, examples`` (consumed: step * batch_size, unless the
+batch grows: ``batch_size`` is then that of the first step), then ``split/metric`` columns
+(float64) such as ``validation/classification_error`` and ``train/cross_entropy``; for second-order
+rules ``function_evaluations``, made up to that step (the loss, its gradient or a Hessian-vector
+product over the batch count one each); with ``record_norms = evaluations`` also ``gradient_norm,
+update_norm, parameter_norm, learning_rate``.
 
-norms: ``batch_size, seed, trial, step, gradient_norm, update_norm, parameter_norm,
+norms: ``batch_size, seed, trial, step, examples, gradient_norm, update_norm, parameter_norm,
 learning_rate``; where the study clips, here and beside the norms of evaluations, ``clipped``
 (0 or 1); ``gradient_norm`` is always that of the gradient before clipping.
 

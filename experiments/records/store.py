@@ -70,13 +70,13 @@ def read(folder: Path | str) -> Record:
     study = read_study(folder)
     found = groups.read_committed(folder / RECORDS_FOLDER, TABLES)
     trials = found.get("trials", tables.trials_table([]))
-    evaluations = found.get("evaluations", tables.with_examples(tables.measurements_table([], [])))
+    evaluations = found.get("evaluations", tables.measurements_table([], []))
     norms, layers = found.get("norms"), found.get("layers")
     return Record(
         study=study,
         trials=tables.ordered(trials, study.get("hyperparameters", ())),
-        evaluations=tables.ordered(evaluations),
-        norms=None if norms is None else tables.ordered(norms),
+        evaluations=tables.ordered(tables.with_examples(evaluations)),
+        norms=None if norms is None else tables.ordered(tables.with_examples(norms)),
         layers=None if layers is None else tables.ordered(layers),
     )
 
@@ -202,7 +202,9 @@ class Writer:
         }
         stepped = [r for r in fresh if r.norms is not None]
         if stepped:
-            parts["norms"] = tables.measurements_table(stepped, [r.norms or {} for r in stepped])
+            parts["norms"] = tables.with_examples(
+                tables.measurements_table(stepped, [r.norms or {} for r in stepped])
+            )
         if layers := tables.layers_of(fresh):
             parts["layers"] = tables.layers_table(fresh, layers)
         parts["trials"] = tables.trials_table(fresh)

@@ -109,11 +109,14 @@ def layers_table(results: Sequence[TrialResult], layers: Sequence[str]) -> pl.Da
     return pl.concat(pieces)
 
 
-def with_examples(evaluations: pl.DataFrame) -> pl.DataFrame:
-    """Adds ``examples`` = step * batch_size, the examples consumed."""
+def with_examples(measured: pl.DataFrame) -> pl.DataFrame:
+    """``examples`` consumed: as measured, else step * batch_size (one batch size throughout)."""
     import polars as pl
 
-    return evaluations.with_columns(examples=pl.col("step") * pl.col("batch_size"))
+    constant = pl.col("step") * pl.col("batch_size")
+    if "examples" not in measured.columns:
+        return measured.with_columns(examples=constant)
+    return measured.with_columns(examples=pl.col("examples").fill_null(constant))
 
 
 def ordered(table: pl.DataFrame, hyperparameters: Sequence[str] = ()) -> pl.DataFrame:

@@ -43,7 +43,7 @@ def _nothing_reached(summary: Summary, own: pl.DataFrame) -> str:
 
 def _one_reached(summary: Summary, own: pl.DataFrame, reached: pl.DataFrame) -> str:
     row = reached.row(0, named=True)
-    examples = row["steps_to_result"] * row["batch_size"]
+    examples = row["examples_to_result"]
     others = own.filter(pl.col("censored_at").is_not_null())
     alone = ", the only batch size to reach it" if len(others) else ""
     return (
@@ -83,7 +83,7 @@ def _extremes(reached: pl.DataFrame) -> str:
     if last["batch_size"] == first["batch_size"]:
         return f"No larger batch needs fewer steps than the {first['steps_to_result']:,} at {first['batch_size']:,}."
     fewer = first["steps_to_result"] / last["steps_to_result"]
-    more = last["batch_size"] / first["batch_size"] / fewer
+    more = last["examples_to_result"] / first["examples_to_result"]
     return (
         f"The fewest steps, {last['steps_to_result']:,} at batch size {last['batch_size']:,}, are "
         f"{fewer:,.3g} times fewer than at {first['batch_size']:,}, for {more:,.3g} times the "

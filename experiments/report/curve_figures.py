@@ -102,8 +102,7 @@ def _curves(summary: Summary) -> pl.DataFrame:
     counted = [COUNTED] if has_function_evaluations(summary.record) else []
     rows = measurements(summary.record, summary.question.goal, *counted)
     rows = rows.filter(pl.col("value").is_finite()).join(best.lazy(), on=TRIAL)
-    examples = (pl.col("batch_size").cast(pl.Int64) * pl.col("step")).alias("examples")
-    return rows.with_columns(examples).sort("batch_size", "step").collect()
+    return rows.sort("batch_size", "step").collect()
 
 
 def best_of_trials(summary: Summary) -> Figure:

@@ -44,7 +44,7 @@ def steps_table(summary: Summary) -> Table:
             cells += [
                 f"{steps:,}", f"{row['evaluated_before']:,}", step_interval(row),
                 *([f"{row[COUNTED_TO_RESULT]:,}"] if counted else []),
-                f"{steps * row['batch_size']:,}", f"{over:+.0%}", row["regime"],
+                f"{row['examples_to_result']:,}", f"{over:+.0%}", row["regime"],
             ]  # fmt: skip
         rows.append((*cells, f"{row['complete']:,}", f"{row['infeasible']:,}"))
     words = {"regime"}

@@ -3,16 +3,22 @@
 A slot whose trial has ended takes the next one without recompiling; every slot has its own step
 counter, schedule, example order and evaluation grid. What a trial returns does not depend on its
 slot, its neighbours or when it started.
+
+Trials whose batch grows run as cohorts: they start together, so that all slots are at one step
+and one batch size, and free slots wait for the next cohort. One program is compiled for each
+distinct batch size; the rate's multiplier of a phase is data.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.training.checkpoint import CheckpointError
@@ -22,8 +28,9 @@ from experiments.training.program import Program
 from experiments.training.randomness import ExampleOrder, trial_keys
 from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
 from experiments.training.slots import Chunk, Slot, Table, collect, joined
-from experiments.training.step import TrainState
+from experiments.training.step import PHASE_RATE, TrainState
 from experiments.trial import Status, Trial, TrialResult, evaluation_steps
+from schedules.batch_size import Phase, Stretch, constant, examples_after, stretch_at, stretches
 
 Mode = Literal["loop", "scan", "packed"]
 TARGET_CHUNK_SECONDS = 0.05
@@ -34,12 +41,13 @@ class Population:
 
     Args:
       program: the compiled programs.
-      batch_size: B.
+      batch_size: B, of the first step.
       slots: N, a power of two (1 unless ``mode`` is "packed").
       mode: "loop" dispatches every step, "scan" and "packed" many steps in one call.
       grid: train_steps -> the steps after which a trial is evaluated, ascending.
       plan: index recorded with every result.
       checkpoints: where long trials are saved and go on; None saves nothing.
+      phases: of the batch size (schedules/batch_size.py); none: ``batch_size`` throughout.
     """
 
     def __init__(
@@ -51,26 +59,26 @@ class Population:
         grid: Callable[[int], Sequence[int]] = evaluation_steps,
         plan: int = 0,
         checkpoints: Checkpoints | None = None,
+        phases: Sequence[Phase] = (),
     ):
         if slots < 1 or slots & (slots - 1):
             raise ValueError(f"slots must be a power of two, got {slots}")
         self._program = program
-        self._batch_size = batch_size
+        self._parts = stretches(phases or constant(batch_size))
         self._mode = mode
-        self._shapes = (batch_size, slots)
         self._grid = grid
         self._plan = plan
-        self._places = program.places(batch_size)
-        self._checkpoints = checkpoints
+        # The trials of a cohort start again together: none goes on alone.
+        self._checkpoints = checkpoints if len(self._parts) == 1 or slots == 1 else None
         norms, device = program.config.record_norms, jax.local_devices()[0].device_kind
         how = (f"{mode} x {slots}", str(program.layout), f"norms {norms}", device)
         self._how = ", ".join(word for word in how if word)
         self._seconds = self._saving_seconds = 0.0
         self._slots: list[Slot | None] = [None] * slots
-        self._feed = Feed(program.train, program.stored, batch_size, slots, program.place)
         self._states: Any = None
         self._pack: Any = None
-        self._seconds_per_step: float | None = None
+        self._open = contextlib.ExitStack()
+        self._enter(self._parts[0])
 
     def run(
         self,
@@ -84,21 +92,24 @@ class Population:
         with the trial-steps made and stops the run, dropping unfinished trials, by returning
         False.
         """
-        with self._feed:
-            while True:
-                for slot, running in enumerate(self._slots):
-                    if running is None and (trial := next_trial()) is not None:
-                        self._start(slot, trial)
-                        if self._checkpoints:
-                            self._checkpoints.go_on(trial, self._at(slot).step)
-                if all(running is None for running in self._slots):
-                    return
+        with self._open:
+            while self._fill(next_trial):
                 steps = self._advance()
                 for result in self._finished():
                     emit(result)
                 self.save(self._due)
                 if not advanced(steps):
                     return
+
+    def _fill(self, next_trial: Callable[[], Trial | None]) -> bool:
+        """Start trials in free slots, unless a cohort is under way; whether any trial runs."""
+        if len(self._parts) == 1 or not self.trials:
+            for slot, running in enumerate(self._slots):
+                if running is None and (trial := next_trial()) is not None:
+                    self._start(slot, trial)
+                    if self._checkpoints:
+                        self._checkpoints.go_on(trial, self._at(slot).step)
+        return bool(self.trials)
 
     @property
     def trials(self) -> list[Trial]:
@@ -115,7 +126,7 @@ class Population:
 
         Begins at its newest checkpoint that is not past ``step``. The state is a lone trial's.
         """
-        with self._feed:
+        with self._open:
             self._start(0, trial, step)
             while self._at(0).step < step:
                 self._advance(step - self._at(0).step)
@@ -128,14 +139,54 @@ class Population:
         assert running is not None
         return running
 
+    @property
+    def _shapes(self) -> tuple[int, int]:
+        """What a step is compiled for: (batch size, slots)."""
+        return self._part.batch_size, len(self._slots)
+
+    def _enter(self, part: Stretch) -> None:
+        """What follows is of this batch size."""
+        self._part = part
+        self._seconds_per_step: float | None = None
+        program, size = self._program, part.batch_size
+        self._places = program.places(size)
+        self._open.close()  # a larger batch is read ahead anew
+        feed = Feed(program.train, program.stored, size, len(self._slots), program.place)
+        self._feed = self._open.enter_context(feed)
+
+    def _follow(self) -> None:
+        """Change to the batch size and the rate that the running trials have come to."""
+        steps = {slot.step for slot in self._slots if slot is not None}
+        part = stretch_at(self._parts, max(steps)) if len(self._parts) > 1 else self._part
+        if part is self._part:
+            return
+        assert len(steps) == 1, "the trials of a cohort are at one step"
+        self._enter(part)
+        consumed = int(examples_after(self._parts, max(steps)))
+        for slot in self._slots:
+            if slot is not None:  # what was to follow is taken again, at the new size
+                slot.order.move(*divmod(consumed, self._program.examples))
+                slot.following = slot.order.take(part.batch_size)
+        rate = jnp.full_like(self._pack[PHASE_RATE], part.rate_multiplier)
+        self._pack = {**self._pack, PHASE_RATE: rate}
+
+    def _values(self, trial: Trial) -> dict[str, Any]:
+        """What a trial's programs read: its hyperparameters and, of a growing batch, its phase's."""
+        grows = self._program.config.batch_size_schedule != "constant"
+        phase = {PHASE_RATE: self._part.rate_multiplier} if grows else {}
+        return self._program.numbers({**trial.hyperparameters, **phase})
+
     def _start(self, slot: int, trial: Trial, most: float = math.inf) -> None:
         program = self._program
+        if self._part is not self._parts[0]:
+            self._enter(self._parts[0])  # the first of a cohort
         order = ExampleOrder(trial.seed, trial.index, program.examples)
         grid = np.asarray(self._grid(trial.train_steps))
-        following = order.take(self._batch_size)
-        self._slots[slot] = Slot(trial, order, grid, following)
+        following = order.take(self._part.batch_size)
+        self._slots[slot] = Slot(trial, order, grid, following, self._parts)
+        values = self._values(trial)
         if self._states is None:
-            self._states, self._pack = program.empty(len(self._slots), trial.hyperparameters)
+            self._states, self._pack = program.empty(len(self._slots), values)
         if self._resume(slot, trial, most):
             return
         self._states, self._pack = program.start(
@@ -144,7 +195,7 @@ class Population:
             self._pack,
             np.int32(slot),
             trial_keys(trial.seed, trial.index),
-            program.numbers(trial.hyperparameters),
+            values,
             np.int32(trial.train_steps),
             program.train,
         )
@@ -170,7 +221,7 @@ class Population:
             self._pack,
             np.int32(slot),
             state,
-            self._program.numbers(trial.hyperparameters),
+            self._values(trial),
         )
         return True
 
@@ -204,16 +255,16 @@ class Population:
     # Chunks.
 
     def _length(self) -> int:
-        """Steps of the next chunk: about `TARGET_CHUNK_SECONDS`, never past a trial's end.
-
-        Nor past the next evaluation of a trial that may be saved there.
+        """Steps of the next chunk: about `TARGET_CHUNK_SECONDS`, never past a trial's end or a
+        change of the batch size, nor past the next evaluation of a trial that may be saved there.
         """
         if self._seconds_per_step is None:
             wanted = 8
         else:
             wanted = int(TARGET_CHUNK_SECONDS / self._seconds_per_step)
+        borders = [part.step for part in self._parts if part.step > self._part.step][:1]
         running = [slot for slot in self._slots if slot is not None]
-        ends = [slot.trial.train_steps - slot.step for slot in running]
+        ends = [min([slot.trial.train_steps, *borders]) - slot.step for slot in running]
         if self._checkpoints:
             long = [slot for slot in running if slot.ran >= self._checkpoints.seconds]
             ends += [slot.next_evaluation - slot.step for slot in long]
@@ -221,7 +272,7 @@ class Population:
 
     def _inputs(self, count: int) -> Chunk:
         """What the next ``count`` steps need."""
-        most, size = self._feed.most_steps, self._batch_size
+        most, size = self._feed.most_steps, self._part.batch_size
         stream = np.zeros((most + 1, len(self._slots), size), np.int32)
         evaluated = np.zeros((count, len(self._slots)), bool)
         for i, slot in enumerate(self._slots):
@@ -246,6 +297,7 @@ class Population:
     def _advance(self, most: int = MAX_CHUNK_STEPS) -> int:
         """Make some steps of every slot; collect evaluations and norms. Returns trial-steps."""
         began = time.perf_counter()
+        self._follow()
         chunk = self._inputs(min(most, self._length()))
         advance = self._loop if self._mode == "loop" else self._scan
         evaluations, norms, diverged = advance(chunk)

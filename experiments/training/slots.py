@@ -10,6 +10,7 @@ import numpy as np
 
 from experiments.training.randomness import ExampleOrder
 from experiments.trial import Trial
+from schedules.batch_size import Stretch, examples_after
 
 Table = Mapping[str, np.ndarray]
 
@@ -22,6 +23,7 @@ class Slot:
     order: ExampleOrder
     grid: np.ndarray
     following: np.ndarray  # int32 [B], the next step's examples
+    parts: Sequence[Stretch]  # of its steps, each at one batch size
     step: int = 0
     seconds: float = 0.0  # wall-clock, the chunk's time shared by the trials in it
     evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
@@ -59,7 +61,8 @@ def collect(
     """What slot ``i`` measured in a chunk, appended to its tables; its step moved on."""
     rows = np.flatnonzero(chunk.due[: chunk.segments, i])
     if len(rows):
-        kept = {"step": slot.step + chunk.ends[rows].astype(np.int64)}
+        steps = slot.step + chunk.ends[rows].astype(np.int64)
+        kept = {"step": steps, "examples": examples_after(slot.parts, steps)}
         for name in evaluations.keys() - {"finite"}:
             found = evaluations[name][rows, i].astype(np.float64)
             # The one place where (sum, count) becomes a mean.
@@ -67,7 +70,8 @@ def collect(
         slot.evaluations.append(kept)
     if norms:
         steps = np.arange(slot.step + 1, slot.step + chunk.steps + 1)
-        slot.norms.append({"step": steps, **{k: v[: chunk.steps, i] for k, v in norms.items()}})
+        counted = {"step": steps, "examples": examples_after(slot.parts, steps)}
+        slot.norms.append({**counted, **{k: v[: chunk.steps, i] for k, v in norms.items()}})
     slot.step = diverged_at or slot.step + chunk.steps
 
 

@@ -22,6 +22,8 @@ from schedules.plateau import PlateauState
 from schedules.plateau import start as start_plateau
 from workloads.base import Losses, Model, resolve
 
+PHASE_RATE = "phase_rate_multiplier"
+"""What a growing batch leaves of the rate, among the hyperparameters of a trial that has one."""
 Hyperparameters = Mapping[str, jax.Array]
 Measurements = dict[str, jax.Array]
 Batch = Mapping[str, jax.Array]
@@ -183,14 +185,19 @@ def _scheduled(
 ) -> Hyperparameters:
     """The hyperparameters at this step: the rate, and the momentum where it has a schedule."""
     at = state.step, state.train_steps
-    multiplier = SCHEDULES[config.schedule].multiplier(*at, hyperparameters)
+    grows = config.batch_size_schedule != "constant"
+    # The schedule's shape says where the batch grows; what is left of it are warmup and phases.
+    schedule = SCHEDULES["constant" if grows else config.schedule]
+    multiplier = schedule.multiplier(*at, hyperparameters)
+    if grows:
+        multiplier = multiplier * hyperparameters[PHASE_RATE]
     if isinstance(state.plateau, PlateauState):
         multiplier = multiplier * state.plateau.multiplier
     now = {**hyperparameters, "learning_rate": hyperparameters["learning_rate"] * multiplier}
     name = OPTIMIZERS[config.optimizer].momentum
     if name and config.momentum_schedule != "constant":
-        schedule = MOMENTUM_SCHEDULES[config.momentum_schedule]
-        now[name] = schedule.momentum(*at, hyperparameters[name], hyperparameters)
+        rule = MOMENTUM_SCHEDULES[config.momentum_schedule]
+        now[name] = rule.momentum(*at, hyperparameters[name], hyperparameters)
     return now
 
 
