@@ -49,19 +49,14 @@ def add(commands: Any) -> None:
         metavar="M",
         help="save a trial that has run so long, then every M minutes and at its best (5; inf)",
     )
-    run.add_argument(
-        "--norms-per-layer",
-        action="store_true",
-        default=None,
-        help="record every layer's gradient, update and parameter norm at evaluations",
-    )
     run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
     run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
     run.set_defaults(function=run_command)
 
 
 def add_study_arguments(command: argparse.ArgumentParser) -> None:
-    """What names a study and changes its question."""
+    """What names a study and changes it: all that `chosen_study` reads but --batch-sizes, and what
+    its steps run on."""
     command.add_argument(
         "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
     )
@@ -85,6 +80,12 @@ def add_study_arguments(command: argparse.ArgumentParser) -> None:
         "--fix", nargs="+", metavar="KEY=VALUE",
         help="hyperparameters to hold instead of searching (momentum=0.9, warmup_steps=5%%)",
     )  # fmt: skip
+    command.add_argument(
+        "--norms-per-layer",
+        action="store_true",
+        default=None,
+        help="record every layer's gradient, update and parameter norm at evaluations",
+    )
     command.add_argument(
         "--parallel",
         choices=("pmap", "shard_map"),
