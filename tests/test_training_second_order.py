@@ -53,13 +53,18 @@ def test_a_few_steps_go_further_than_gradient_descent_at_counted_cost(
     assert (np.diff(counted) >= 1).all() and counted[-1] > STEPS
 
 
+def started(config, values, data):
+    """The state before the first step."""
+    keys, example = jnp.zeros((2, 2), jnp.uint32), gather(data, jnp.zeros(1, jnp.int32))
+    return jax.jit(init_state, static_argnums=0)(config, keys, values, jnp.int32(4), example)
+
+
 def test_the_line_search_sees_the_loss_of_the_very_batch():
     """One L-BFGS step from the start: no pairs yet, so a steepest descent that must descend."""
     config = tiny_study(optimizer="lbfgs", workload=LINEAR).config("every")
     values = {"learning_rate": jnp.float32(1.0)}
     data = resident_digits(WHOLE).train
-    keys = jnp.zeros((2, 2), jnp.uint32)
-    state = init_state(config, keys, values, jnp.int32(4), gather(data, jnp.zeros(1, jnp.int32)))
+    state = started(config, values, data)
     step = jax.jit(make_step(config))
     batch, other = gather(data, jnp.arange(64)), gather(data, jnp.arange(64, 128))
     moved, before = step(state, values, batch)
@@ -80,8 +85,7 @@ def test_clipping_and_several_devices_are_refused():
     config = tiny_study(optimizer="lbfgs", workload=LINEAR).config("off")
     values = {"learning_rate": jnp.float32(1.0)}
     data = resident_digits(WHOLE).train
-    keys = jnp.zeros((2, 2), jnp.uint32)
-    state = init_state(config, keys, values, jnp.int32(4), gather(data, jnp.zeros(1, jnp.int32)))
+    state = started(config, values, data)
     shares = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), gather(data, jnp.arange(8)))
     step = make_step(config)
     with pytest.raises(ValueError, match="take every batch whole"):
