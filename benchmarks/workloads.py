@@ -4,9 +4,10 @@
 
 Per workload and batch size, examples/s of (inside) the engine's step in a loop on the device,
 (outside) the same step called once a step, (plain) a jitted step as one writes it by hand, called
-once a step; for the Simple CNN also (torch) the same net in PyTorch, where that is installed. Called
-in turn, medians; what counts are the ratios. Inputs are random, of the workload's shape. Results go
-to benchmarks/results/workloads.json (with --quick: workloads_quick.json).
+once a step and, where PyTorch is installed, (torch) the same net there. Called in turn, medians;
+what counts are the ratios. Inputs are random, of the workload's shape. Some ten minutes on two
+quiet cores; --quick is one batch size each for a moment. Results go to
+benchmarks/results/workloads.json (with --quick: workloads_quick.json).
 """
 
 from __future__ import annotations
@@ -124,17 +125,17 @@ def measure(name: str, batch_size: int, seconds: float, repeats: int) -> dict[st
     order = np.random.default_rng(1).integers(0, EXAMPLES, (MOST_STEPS, batch_size))
     stream = order.astype(np.int32)
     runs = {**engine_runs(name, data, stream), "plain": plain_run(plain_net(name), data, stream)}
-    if name.endswith("_cnn") and importlib.util.find_spec("torch"):
-        from benchmarks.torch_cnn import torch_run
+    if importlib.util.find_spec("torch"):
+        from benchmarks.torch_nets import torch_run
 
-        runs["torch"] = torch_run(data, stream, **RATE)
+        runs["torch"] = torch_run(name, data, stream, **RATE)
 
     def median_seconds(steps: int, repeats: int) -> dict[str, float]:
         return alternated({k: functools.partial(run, steps) for k, run in runs.items()}, repeats)
 
     median_seconds(1, 1)  # compiles
     probe = median_seconds(2, 3)
-    steps = max(2, min(MOST_STEPS, round(2 * seconds / probe["outside"])))
+    steps = max(2, min(MOST_STEPS, round(seconds / probe["outside"])))
     times = median_seconds(steps, repeats)
     row: dict[str, Any] = {"workload": name, "batch_size": batch_size, "steps": steps}
     row["examples_per_second"] = {k: steps * batch_size / t for k, t in times.items()}
@@ -151,14 +152,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--workloads", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="to see that it runs, not how fast")
     options = parser.parse_args()
     rows = []
     for name in options.workloads:
         batch_sizes = CASES[name][3]
         for batch_size in batch_sizes[:1] if options.quick else batch_sizes:
-            seconds, repeats = (0.05, 2) if options.quick else (1.0, options.repeats)
+            seconds, repeats = (0.05, 2) if options.quick else (0.5, options.repeats)
             row = measure(name, batch_size, seconds, repeats)
             rows.append(row)
             rates = "  ".join(f"{k} {v:,.0f}/s" for k, v in row["examples_per_second"].items())

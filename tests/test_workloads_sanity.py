@@ -52,13 +52,15 @@ def test_starts_at_chance_has_the_right_gradient_and_memorises_twenty_examples(f
 
 
 @ROWS
-def test_evaluation_ignores_the_other_examples_of_the_batch(family):
+def test_evaluation_ignores_the_other_examples_of_the_batch_and_the_dropout_rate(family):
+    """Without a key: a mask cannot be drawn."""
     model, batch = family.make(), family.batch(4)
     params, state = initialise(model, batch)
 
     @jax.jit
     def evaluate(batch):
-        return model.apply(params, state, batch, key=None, train=False, hyperparameters={})[0]
+        settings = {"train": False, "hyperparameters": {"dropout_rate": 0.5}}
+        return model.apply(params, state, batch, key=None, **settings)[0]
 
     changed = {**batch, "inputs": batch["inputs"].copy()}
     changed["inputs"][1:] = changed["inputs"][1:][::-1]
