@@ -324,7 +324,7 @@ class Population:
             fresh = np.int32(0), np.zeros((2, 2), np.uint32), program.numbers(values), np.int32(1)
             return program.start.lower(states, pack, *fresh, program.train)
         if name == "step":
-            indices = np.zeros((slots, self._batch_size), np.int32)
+            indices = np.zeros((slots, self._part.batch_size), np.int32)
             step = program.at(ONE_DEVICE).single_step
             return step.lower(states, pack, indices, None, program.train)
         with self._feed:
