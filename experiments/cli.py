@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = build_parser().parse_args(arguments)
+    options.arguments = arguments
     try:
         return options.function(options)
     except KeyboardInterrupt as stop:

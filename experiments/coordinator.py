@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from experiments.records.follower import Follower
 from experiments.records.store import Writer
 from experiments.search.search import Search
 from experiments.study import Preempted, Study, StudyError
+from experiments.training import hosts
 from experiments.training.memory import out_of_memory
 from experiments.training.plan import Execution, Plan
 from experiments.training.population import Population
@@ -57,12 +59,12 @@ class Coordinator:
     def __init__(
         self,
         study: Study,
-        writer: Writer,
+        writer: Writer | Follower,
         searches: Sequence[Search],
         program: Program,
         plan: Plan,
         plan_index: int,
-        checkpoints: Checkpoints,
+        checkpoints: Checkpoints | None,
         keep_going: bool,
         observe: Observer,
     ):
@@ -78,6 +80,7 @@ class Coordinator:
         self._observe = observe
         self._changed = threading.Condition()
         self._results: queue.SimpleQueue[TrialResult] = queue.SimpleQueue()
+        self._ending = False  # asked to end; several processes do so after the same chunk
         self._stopped = False
         self._preempted = False
         self._failure: str | None = None
@@ -126,7 +129,8 @@ class Coordinator:
     def _stop(self, threads: Sequence[threading.Thread]) -> None:
         """Workers end after the chunk they are at."""
         with self._changed:
-            self._stopped = True
+            self._ending = True
+            self._stopped = self._stopped or not hosts.several()
             self._changed.notify_all()
         for thread in threads:
             thread.join()
@@ -136,8 +140,9 @@ class Coordinator:
         while not self._results.empty():
             found.append(self._results.get())
         self._writer.commit(found)
-        for result in found:
-            self._checkpoints.end(result.trial, result.status)
+        if self._checkpoints:
+            for result in found:
+                self._checkpoints.end(result.trial, result.status)
 
     def _shrink(self) -> None:
         """After an out-of-memory: the smaller plan, recorded before anything is trained by it."""
@@ -175,7 +180,9 @@ class Coordinator:
                 lambda steps: self._advanced(search, plan, steps),
             )
         except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
-            if out_of_memory(error):
+            if hosts.several():
+                self._part(in_one_line(error))
+            elif out_of_memory(error):
                 self._run_out(search, population, plan, error)
             else:
                 self._fail(search, population, in_one_line(error))
@@ -224,6 +231,11 @@ class Coordinator:
         with self._changed:
             search.steps_running += steps
             self._made_seconds += steps * self._plan.seconds_per_step[search.batch_size]
+        if not hosts.all_true(not self._ending):
+            self._stopped = True
+            if not self._ending:
+                self._failure = "another process was told to end; the same commands go on"
+        with self._changed:
             return not self._stopped and not self._outdated(search, plan)
 
     def _outdated(self, search: Search, plan: int) -> bool:
@@ -249,6 +261,15 @@ class Coordinator:
             "batch sizes that fit (batchscale plan STUDY finds them) or cut the step into "
             "micro-batches (--micro-batch)",
         )
+
+    def _part(self, message: str) -> None:
+        """An exception in one of several processes: the others cannot go on without it."""
+        with self._changed:
+            self._failure = (
+                f"training failed in process {hosts.index()}, or another process is gone "
+                f"({message}); finished trials are recorded, and the same commands try again"
+            )
+            self._stopped = True
 
     def _fail(self, search: Search, population: Population, message: str) -> None:
         """An exception in a user's code: its trials are INCOMPLETE; go on only if asked."""

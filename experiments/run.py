@@ -23,9 +23,11 @@ import jax
 import numpy as np
 
 from experiments.coordinator import Coordinator, Observer, Progress, in_one_line
-from experiments.records.store import Writer
+from experiments.records.follower import Follower, told
+from experiments.records.store import RecordError, Writer
 from experiments.search.search import Search
 from experiments.study import Study, StudyError
+from experiments.training import hosts
 from experiments.training.compilation import enable_compilation_cache
 from experiments.training.environment import environment
 from experiments.training.feed import ResidentData
@@ -103,7 +105,8 @@ def run_study(
     dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
     if layout is not None:
         example = read(dataset.splits["train"], np.arange(1))
-        check_cuts(study.config("off"), example, layout, study.batch_sizes)
+        grown = {part.batch_size for b in study.batch_sizes for part in study.phases(b)}
+        check_cuts(study.config("off"), example, layout, sorted(grown))
     described = dataset.describe()
     checksum = described["checksum"]
     header: dict[str, Any] = {
@@ -115,7 +118,7 @@ def run_study(
     }
     _check_second_order(study, dataset.splits["train"], execution)
     _check_size(study, dataset.size("train"), warn)
-    with Writer.open(folder, header, resume=resume) as writer:
+    with _opened(folder, header, resume) as writer:
         begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
         if begun != now:
             warn(f"the record {folder} was begun by commit {begun}, this is {now}")
@@ -133,8 +136,10 @@ def run_study(
                     ) from error
 
             assert study.goal is not None
-            checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
-            _check_checkpoints(checkpoints, searches)
+            checkpoints = None
+            if not hosts.several():
+                checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
+                _check_checkpoints(checkpoints, searches)
             asked = Asked(execution, layout, workers)
             plan, index = _plan(study, writer, searches, programs, asked, observe)
             program = programs(plan.record_norms)
@@ -149,6 +154,30 @@ def prepare_jax(study: Study) -> None:
     enable_compilation_cache()
     if "float64" in (study.precision.parameters, study.precision.compute):
         jax.config.update("jax_enable_x64", True)
+
+
+def _opened(folder: Path, header: dict[str, Any], resume: bool) -> Writer | Follower:
+    """The record: process 0 holds it, the others hear what it holds, or why it cannot be had."""
+    if not hosts.several():
+        return Writer.open(folder, header, resume=resume)
+    writer, error, heard = None, None, b""
+    if hosts.first():
+        try:
+            writer = Writer.open(folder, header, resume=resume)
+        except Exception as failed:  # noqa: BLE001 (the others must hear of any)
+            error = failed
+    heard = hosts.agreed(told(writer) if writer else b"")
+    if error:
+        raise error
+    if not heard:
+        raise RecordError("process 0 cannot have the record; it says why")
+    follower = Follower(heard)
+    same = follower.study["identity"] == header["identity"]
+    if not hosts.all_true(same):
+        if writer:
+            writer.close()
+        raise RecordError("the processes were not started with the same study and options")
+    return writer or follower
 
 
 def _check_second_order(study: Study, train: Split, execution: str) -> None:
@@ -204,7 +233,7 @@ class Asked(NamedTuple):
     workers: int | None
 
 
-def _searches(study: Study, checksum: str, writer: Writer) -> list[Search]:
+def _searches(study: Study, checksum: str, writer: Writer | Follower) -> list[Search]:
     """One search for each batch size and seed, with what is recorded already."""
     searches = {
         (batch_size, seed): Search(study, batch_size, seed, checksum)
@@ -219,7 +248,7 @@ def _searches(study: Study, checksum: str, writer: Writer) -> list[Search]:
 
 def _plan(
     study: Study,
-    writer: Writer,
+    writer: Writer | Follower,
     searches: Sequence[Search],
     programs: Callable[[RecordNorms], Program],
     asked: Asked,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.commands import several
 from experiments.commands.arguments import mesh, positive, settings, whole_number
 from experiments.commands.report import summarise
 
@@ -49,6 +50,7 @@ def add(commands: Any) -> None:
         metavar="M",
         help="save a trial that has run so long, then every M minutes and at its best (5; inf)",
     )
+    several.add_options(run)
     run.add_argument("--no-resume", action="store_true", help="refuse a folder that holds records")
     run.add_argument("--keep-going", action="store_true", help="go on after a trial that raises")
     run.set_defaults(function=run_command)
@@ -110,17 +112,23 @@ def add_study_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run_command(options: argparse.Namespace) -> int:
-    """Run, report, summarise."""
+    """Run, report, summarise; as one of several processes, under a watching parent."""
     from experiments.comparison import Comparison
     from experiments.paths import Paths
 
     study = chosen_study(options)
+    together = several.is_one_of_several(options, study)
+    if together and not several.is_member():
+        return several.watched(options)
     folder = options.out or Path("runs") / study.name
     from experiments.comparison_run import run_comparison
     from experiments.progress import shown_progress
     from experiments.run import run_study
+    from experiments.training import hosts
     from experiments.training.parallel import chosen_layout
 
+    if together:
+        several.join(options)
     given = {
         "execution": options.execution,
         "layout": chosen_layout(options.parallel, options.mesh, options.micro_batch),
@@ -139,9 +147,12 @@ def run_command(options: argparse.Namespace) -> int:
         elif isinstance(study, Comparison):
             run_comparison(study, folder, shown=shown_progress, **given)
         else:
-            with shown_progress(study) as observe:
-                run_study(study, folder, observe=observe, **given)
-        return summarise(folder)
+            with shown_progress(study) if hosts.first() else contextlib.nullcontext() as observe:
+                run_study(study, folder, observe=observe or (lambda progress: None), **given)
+        writes = hosts.first()
+        if together:
+            hosts.leave()
+        return summarise(folder) if writes else 0
 
 
 @contextlib.contextmanager

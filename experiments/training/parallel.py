@@ -96,6 +96,8 @@ def chosen_layout(
 ) -> Layout | None:
     """The layout that a user asks for; None where nothing is asked and the plan chooses.
 
+    Several processes train every trial over all their devices.
+
     Args:
       parallel: "pmap" or "shard_map", over all devices unless ``mesh`` says otherwise.
       mesh: (trials, data), by shard_map.
@@ -104,6 +106,8 @@ def chosen_layout(
     Raises:
       ValueError: what `Layout` refuses, or a mesh that is not all the devices.
     """
+    if jax.process_count() > 1:  # one trial over all; how many devices, every process knows
+        return Layout("shard_map", data=jax.device_count(), micro_batch=micro_batch)
     if parallel is None and mesh is None:
         return None if micro_batch is None else Layout(micro_batch=micro_batch)
     count = jax.device_count()

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.training import hosts
 from experiments.training.checkpoint import CheckpointError
 from experiments.training.feed import MAX_CHUNK_STEPS, Feed
 from experiments.training.parallel import ONE_DEVICE
@@ -268,7 +269,7 @@ class Population:
         if self._checkpoints:
             long = [slot for slot in running if slot.ran >= self._checkpoints.seconds]
             ends += [slot.next_evaluation - slot.step for slot in long]
-        return max(1, min(self._feed.most_steps, wanted, *ends))
+        return hosts.agreed_number(max(1, min(self._feed.most_steps, wanted, *ends)))
 
     def _inputs(self, count: int) -> Chunk:
         """What the next ``count`` steps need."""

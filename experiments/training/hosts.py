@@ -1,0 +1,103 @@
+"""Several processes, on one host or many, that train one study together (jax.distributed).
+
+All make the same calls in the same order, because all take the same decisions: what depends on a
+clock or a disk is decided by process 0 and told to the others here. In a single process every
+function of this module returns what it was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+HEARTBEAT_SECONDS = 10
+"""A process that has been silent so long is given up, and the others end."""
+
+
+def join(coordinator: str, processes: int, process_id: int, seconds: int) -> None:
+    """Meet the other processes; before anything else uses jax.
+
+    Args:
+      coordinator: HOST:PORT where process 0 listens.
+      processes: how many there are.
+      process_id: which this one is.
+      seconds: to wait for all of them.
+
+    Where they do not come, jax's runtime ends the process by SIGABRT.
+    """
+    with _quiet():
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process_id,
+            initialization_timeout=seconds,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the runtime's own report of a failure, a stack of C++."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def leave() -> None:
+    """Part from the others, once all have come here."""
+    jax.distributed.shutdown()
+
+
+def several() -> bool:
+    """Whether there are other processes."""
+    return jax.process_count() > 1
+
+
+def first() -> bool:
+    """Whether this process decides and records."""
+    return jax.process_index() == 0
+
+
+def index() -> int:
+    """Which process this is."""
+    return jax.process_index()
+
+
+def _gathered(values: Any) -> np.ndarray:
+    """[processes, ...]: the values of every process."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(values))
+
+
+def agreed_number(value: int) -> int:
+    """Process 0's number."""
+    return int(_gathered(np.int32(value))[0]) if several() else value
+
+
+def all_true(value: bool) -> bool:
+    """Whether it is true everywhere."""
+    return bool(_gathered(np.int32(value)).all()) if several() else value
+
+
+def agreed(data: bytes) -> bytes:
+    """Process 0's bytes; what the others give does not matter."""
+    if not several():
+        return data
+    size = agreed_number(len(data))
+    mine = np.zeros(size, np.uint8)
+    if first():
+        mine[:] = np.frombuffer(data, np.uint8)
+    return _gathered(mine)[0].tobytes()
