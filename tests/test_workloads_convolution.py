@@ -63,10 +63,11 @@ def test_a_convolution_by_hand():
 def test_under_vmap_every_trial_has_its_own_kernel(strides):
     x, kernels = arrays((3, 2, 6, 6, 3), (3, 3, 3, 3, 4))
 
+    @jax.jit
     def run(x, kernel):
         return value_and_gradients(lambda x, k: convolve(x, k, strides), x, kernel)
 
-    packed = jax.vmap(run)(x, kernels)
+    packed = jax.jit(jax.vmap(run))(x, kernels)
     for trial in range(3):
         for together, alone in zip(packed, run(x[trial], kernels[trial]), strict=True):
             np.testing.assert_allclose(
@@ -80,7 +81,7 @@ def test_a_hessian_vector_product_backwards_over_backwards():
     def product(conv):
         loss = lambda k: jnp.sum(jnp.tanh(conv(x, k)) ** 2)
         along = lambda k: jnp.vdot(jax.grad(loss)(k), jnp.ones_like(k))
-        return jax.grad(along)(kernel)
+        return jax.jit(jax.grad(along))(kernel)
 
     expected = product(lambda x, k: direct(x, k, (1, 1), "SAME"))
     np.testing.assert_allclose(product(convolve), expected, rtol=1e-4, atol=1e-4)
@@ -108,7 +109,7 @@ def test_inside_a_loop_only_the_fast_layout_remains(strides):
 def test_module_has_kernel_and_bias():
     module = Convolution(5, (3, 3), strides=(2, 2))
     x, _ = arrays((2, 7, 7, 3), (1,))
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     shapes = jax.tree.map(jnp.shape, variables["params"])
     assert shapes == {"kernel": (3, 3, 3, 5), "bias": (5,)}
     assert module.apply(variables, x).shape == (2, 4, 4, 5)
@@ -122,8 +123,8 @@ def test_max_pool_equals_reduce_window(size):
         return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
     assert np.array_equal(max_pool_2x2(x), window(x))
-    gradient = jax.grad(lambda x, f: jnp.sum(jnp.sin(f(x))))
-    np.testing.assert_allclose(gradient(x, max_pool_2x2), gradient(x, window), rtol=1e-6)
+    gradient = lambda f: jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(f(x)))))(x)
+    np.testing.assert_allclose(gradient(max_pool_2x2), gradient(window), rtol=1e-6)
 
 
 def test_other_devices_get_the_usual_gradients():
