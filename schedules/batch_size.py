@@ -11,8 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from schedules.base import Schedule
 
 Shape = Callable[[float], float]
@@ -177,6 +175,8 @@ def stretch_at(parts: Sequence[Stretch], step: int) -> Stretch:
 
 def examples_after(parts: Sequence[Stretch], steps: Any) -> Any:
     """Examples consumed by the first ``steps`` updates, int64 [n] of [n]."""
+    import numpy as np
+
     steps = np.asarray(steps, np.int64)
     at = np.searchsorted([part.step for part in parts], steps, side="right") - 1
     first, before, size = (np.array([part[i] for part in parts], np.int64)[at] for i in range(3))
