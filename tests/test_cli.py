@@ -14,6 +14,7 @@ import pytest
 from engine_factory import tiny_study
 
 from experiments.cli import main
+from experiments.commands.listing import LISTED
 from experiments.run import run_study
 
 STUDY_FILE = """
@@ -159,7 +160,7 @@ def test_report_is_rebuilt_from_the_records_alone_and_without_jax(finished):
     assert "Next: " in done.stdout
 
 
-@pytest.mark.parametrize("kind", ["workloads", "optimizers", "schedules", "studies"])
+@pytest.mark.parametrize("kind", LISTED)
 def test_list(kind, capfd):
     assert main(["list", kind]) == 0
     out = capfd.readouterr().out
@@ -167,6 +168,11 @@ def test_list(kind, capfd):
         "workloads": "digits_fc",
         "optimizers": "nesterov",
         "schedules": "linear",
+        "momentum-schedules": "sutskever",
+        "batch-size-schedules": "seesaw",
+        "clippings": "agc",
+        "averagings": "window_mean",
+        "rescalings": "half_life",
         "studies": "quickstart",
     }
     assert expected[kind] in out
