@@ -32,14 +32,8 @@ from experiments.training.compilation import enable_compilation_cache
 from experiments.training.environment import environment
 from experiments.training.feed import ResidentData
 from experiments.training.parallel import Layout
-from experiments.training.plan import (
-    Plan,
-    Workplan,
-    asked_candidates,
-    device_name,
-    make_plan,
-    requested,
-)
+from experiments.training.plan import Plan, asked_candidates, device_name, requested
+from experiments.training.probe import Workplan, make_plan
 from experiments.training.program import Program, check_cuts
 from experiments.training.resume import CHECKPOINTS_FOLDER, DEFAULT_MINUTES, Checkpoints
 from experiments.training.step import parameter_count

@@ -1,7 +1,7 @@
 """A study: a search at each of a set of batch sizes, frozen and validated at construction.
 
 Imports no jax. Everything that determines the science is here and goes into the record;
-how it is executed (packs, loops, threads) is a plan, chosen later (experiments/training/plan.py).
+how it is executed (packs, loops, threads) is a plan, chosen later (experiments/training/probe.py).
 """
 
 from __future__ import annotations

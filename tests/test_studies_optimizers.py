@@ -15,7 +15,7 @@ from experiments.report.curve_figures import validation_curves
 from experiments.report.tables import csv_table, steps_table
 from experiments.report.terminal import print_steps_to_result
 from experiments.run import run_study
-from experiments.training import plan
+from experiments.training import probe
 from optimizers import OPTIMIZERS
 
 FILE = """
@@ -126,7 +126,7 @@ def test_what_a_second_order_rule_cannot_take_is_refused_and_nothing_written(
 
 
 def test_second_order_rules_are_measured_and_run_unpacked(mine, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "PROBE_SHARE", 1e9)  # however short the study
+    monkeypatch.setattr(probe, "PROBE_SHARE", 1e9)  # however short the study
     record = read(run_study(by_name(mine, "hessian_free"), tmp_path / "unpacked"))
     (made,) = record.study["plans"]
     assert made["reason"] == "measured"

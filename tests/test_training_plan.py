@@ -11,7 +11,9 @@ from engine_factory import TINY, resident_digits, tiny_program, tiny_study, tiny
 from experiments.records.store import read
 from experiments.run import run_study
 from experiments.training import plan as plans
-from experiments.training.plan import Execution, Plan, Workplan, make_plan
+from experiments.training import probe as probes
+from experiments.training.plan import Execution, Plan
+from experiments.training.probe import Workplan, make_plan
 from experiments.training.program import Program
 
 SCAN, LOOP, PACKED = Execution("scan"), Execution("loop"), Execution("packed", 8)
@@ -37,7 +39,7 @@ def timed(monkeypatch):
             calls.append((batch_size, execution, program.config.record_norms))
             return law(batch_size, execution)
 
-        monkeypatch.setattr(plans, "_seconds_per_step", fake)
+        monkeypatch.setattr(probes, "_seconds_per_step", fake)
         monkeypatch.setattr(plans, "candidates", lambda packable: [SCAN, LOOP, PACKED])
         return calls
 
@@ -73,11 +75,11 @@ def test_before_a_probe_a_large_net_is_known_to_be_slow(timed):
     program = Program(config, resident_digits(), 1e4)
     plan = make_plan(dataclasses.replace(workplan(steps), make_program=lambda norms: program))
     assert calls and plan.reason == "measured"
-    probe = plans._Probe(workplan(steps), 1)
+    probe = probes._Probe(workplan(steps), 1)
     probe.examine(program, 512)
     assert probe.flops_per_example == pytest.approx(per_example, rel=0.05)
     assert probe.planned() == pytest.approx(
-        1000 * sum(plans.guessed_seconds(b * probe.flops_per_example) for b in steps)
+        1000 * sum(probes.guessed_seconds(b * probe.flops_per_example) for b in steps)
     )
 
 
@@ -100,11 +102,11 @@ def test_a_probe_stays_within_its_share_of_the_planned_time(monkeypatch):
         calls.append(batch_size)
         return 1e-4
 
-    monkeypatch.setattr(plans, "_seconds_per_step", slow)
-    monkeypatch.setattr(plans.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(probes, "_seconds_per_step", slow)
+    monkeypatch.setattr(probes.time, "perf_counter", lambda: clock[0])
     plan = make_plan(workplan({8: 1_000_000}), workers=1)
     assert calls == [8]
-    assert plan.probe_seconds == 4.0 <= plans.PROBE_SHARE * 1_000_000 * 1e-4
+    assert plan.probe_seconds == 4.0 <= probes.PROBE_SHARE * 1_000_000 * 1e-4
 
 
 def test_a_real_probe_measures_each_candidate_with_every_worker_busy():
@@ -119,7 +121,7 @@ def test_a_real_probe_measures_each_candidate_with_every_worker_busy():
 def test_a_probe_that_fails_leaves_the_failure_to_training(monkeypatch):
     """Neither a hang of the other workers nor an exception: the default plan, and why."""
     work = workplan({8: 10**9})
-    monkeypatch.setattr(plans.Population, "run", _raises)
+    monkeypatch.setattr(probes.Population, "run", _raises)
     plan = make_plan(work, workers=3)
     assert plan.executions == {8: SCAN}
     assert plan.reason == "default: the probe failed (RuntimeError('no such layer'))"
@@ -130,7 +132,7 @@ def test_what_runs_out_of_memory_in_the_probe_is_not_chosen_there_nor_above(time
 
     def law(batch_size, execution):
         if execution.slots * batch_size > 100:
-            raise plans.ProbeError("full") from MemoryError()
+            raise probes.ProbeError("full") from MemoryError()
         return {SCAN: 2e-4, LOOP: 3e-4, PACKED: 1e-4}[execution]
 
     calls = timed(law)
@@ -152,7 +154,7 @@ def test_norms_are_recorded_as_their_cost_allows(monkeypatch, cost, evaluations,
     def law(work, program, batch_size, execution, workers):
         return 1e-4 * (cost if program.config.record_norms == "every" else 1.0)
 
-    monkeypatch.setattr(plans, "_seconds_per_step", law)
+    monkeypatch.setattr(probes, "_seconds_per_step", law)
     plan = make_plan(workplan({8: 10**9, 64: 10**9}, evaluations), workers=1)
     assert plan.record_norms == expected
 

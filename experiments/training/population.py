@@ -318,17 +318,16 @@ class Population:
     def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:
         """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no array
         of the pack is made: what `experiments.training.feasibility` predicts from."""
-        program, values = self._program, trial.hyperparameters
-        slots = len(self._slots)
+        program, values, slots = self._program, self._values(trial), len(self._slots)
         states, pack = jax.eval_shape(lambda: program.empty(slots, values))
         if name == "start":
-            fresh = np.int32(0), np.zeros((2, 2), np.uint32), program.numbers(values), np.int32(1)
+            fresh = np.int32(0), np.zeros((2, 2), np.uint32), values, np.int32(1)
             return program.start.lower(states, pack, *fresh, program.train)
         if name == "step":
             indices = np.zeros((slots, self._part.batch_size), np.int32)
             step = program.at(ONE_DEVICE).single_step
             return step.lower(states, pack, indices, None, program.train)
-        with self._feed:
+        with self._open:
             chunk = self._inputs(1)
         return program.chunk.lower(states, pack, *self._arguments(chunk))
 
