@@ -82,6 +82,8 @@ class Study:
       expected: one sentence, the result expected beforehand or known.
       source: what ``batchscale run`` is given for it, where that is a file's path; not part of
         the question.
+      command: all the words after ``batchscale run`` that make it, where it was run by them; not
+        part of the question.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Study:
     sampler: Literal["halton"] = "halton"
     expected: str = ""
     source: str = ""
+    command: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))
@@ -236,6 +239,7 @@ class Study:
             "question": self.question,
             "expected": self.expected,
             "source": self.source,
+            "command": self.command,
             "workload": self.workload.describe(),
             "goal": dataclasses.asdict(self.goal),
             **{field: getattr(self, field) for field in PARTS},
@@ -303,7 +307,15 @@ class Study:
         Two runs with one identity belong in one folder; anything else is another study.
         """
         described = self.describe()
-        for growing in ("trials", "seeds", "batch_sizes", "question", "expected", "source"):
+        for growing in (
+            "trials",
+            "seeds",
+            "batch_sizes",
+            "question",
+            "expected",
+            "source",
+            "command",
+        ):
             del described[growing]
         for field, part in PARTS.items():
             if described[field] == part.neutral:  # as in records from before there was a choice

@@ -18,6 +18,8 @@ from experiments.analysis.findings import (
 from experiments.analysis.next_step import next_step
 from experiments.analysis.question import read_question
 from experiments.analysis.summary import summarise
+from experiments.cli import build_parser
+from experiments.commands.run import chosen_study
 from experiments.space import Integer, Real
 
 DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
@@ -148,6 +150,27 @@ def test_the_longer_study_doubles_what_fell_short(tmp_path):
     first, *others = question.batch_sizes
     assert longer.length(first) == 2 * question.train_steps[first]
     assert all(longer.length(b) == question.train_steps[b] for b in others)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("quickstart --smoke --optimizer adam --fix warmup_steps=5%", None),
+        ("optimizers_digits --smoke --seed 1", "adam"),
+    ],
+)
+def test_the_next_command_repeats_what_was_typed(tmp_path, words, name):
+    parsed = build_parser().parse_args(["run", *words.split()])
+    found = chosen_study(parsed)
+    base = found if name is None else found.studies[name]
+    question = read_question(make_record(base))
+    repeated = next_step(question, []).command
+    assert repeated.startswith("batchscale run " + words.removesuffix(" --seed 1"))
+    assert repeated.endswith(" --seed 2" if name else " --seed 1")
+    longer = study_of(next_step(question, [Unreached(question.batch_sizes[:1])]), tmp_path)
+    first = question.batch_sizes[0]
+    assert longer.length(first) == 2 * base.length(first)
+    assert longer.space == base.space and longer.optimizer == base.optimizer
 
 
 def test_a_smoke_study_is_resumed_as_one():

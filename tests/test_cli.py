@@ -15,6 +15,7 @@ from engine_factory import tiny_study
 
 from experiments.cli import main
 from experiments.commands.listing import LISTED
+from experiments.commands.run import study_of
 from experiments.run import run_study
 
 STUDY_FILE = """
@@ -202,6 +203,8 @@ def test_the_optimizer_can_be_changed_and_gets_its_own_folder_and_space(
     assert record.study["study"]["source"] == command[1]
     advised = summarise(record).verdict.next
     assert command[1] in advised.command + (advised.file_text or "")
+    words = record.study["study"]["command"]
+    assert study_of(words, "tiny-sgd").describe() == record.study["study"]
     assert record.trials["seed"].to_list() == [3]
     assert record.trials["batch_size"].to_list() == [64]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -59,7 +60,7 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
         else "Nothing here asks for a changed study"
     )
     return NextStep(
-        f"{_run(question)} --seed {max(question.seeds) + 1}",
+        f"{re.sub(r' --seed [0-9]+', '', _run(question))} --seed {max(question.seeds) + 1}",
         f"{stands}; a second search with another seed shows how much the result owes to the "
         "points it happened to draw.",
     )
@@ -162,11 +163,17 @@ def _file(
 ) -> NextStep:
     base, smoke = _base(question)
     name = f"{base}_{kind}"
-    variant = ", smoke=True" if smoke else ""
+    if question.command:
+        imports = f"from experiments.commands.run import study_of\n{imports}"
+        found = f'study_of({question.command!r}, "{question.name}")'
+    else:
+        imports = f"from experiments import studies\n{imports}"
+        variant = ", smoke=True" if smoke else ""
+        found = f'studies.get("{question.source or base}"{variant})'
     text = (
         f'"""{base} again, with {told}."""\n\n'
-        f"import dataclasses\n\nfrom experiments import studies\n{imports}\n"
-        f'BASE = studies.get("{question.source or base}"{variant})\n'
+        f"import dataclasses\n\n{imports}\n"
+        f"BASE = {found}\n"
         f'STUDY = dataclasses.replace(\n    BASE,\n    name="{name}",\n{field}\n)\n'
     )
     return NextStep(f"batchscale run {name}.py", reason, f"{name}.py", text)
@@ -179,7 +186,8 @@ def _base(question: Question) -> tuple[str, bool]:
 
 def _run(question: Question) -> str:
     base, smoke = _base(question)
-    return f"batchscale run {question.source or base}{' --smoke' if smoke else ''}"
+    words = question.command or f"{question.source or base}{' --smoke' if smoke else ''}"
+    return f"batchscale run {words}"
 
 
 def _only(findings: Sequence[Finding], kind: type[_Found]) -> list[_Found]:

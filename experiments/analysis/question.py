@@ -60,6 +60,7 @@ class Question:
       clipping, averaging, momentum_schedule, batch_size_schedule: "none" and "constant" too in
         records from before there was any.
       source: the file ``batchscale run`` was given, "" for a registered study.
+      command: all the words after ``batchscale run``, "" where it was run from Python.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Question:
     momentum_schedule: str = "constant"
     batch_size_schedule: str = "constant"
     source: str = ""
+    command: str = ""
 
     @property
     def epoch_budget(self) -> float:
@@ -122,6 +124,7 @@ def read_question(record: Record) -> Question:
         hyperparameters=tuple(record.study.get("hyperparameters", (*space, *fixed))),
         **{f: study.get(f, part.neutral) for f, part in PARTS.items() if part.neutral},
         source=study.get("source", ""),
+        command=study.get("command", ""),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,11 @@ PARTS = {
     "averaging": "of the parameters, evaluated in their place",
 }
 """Options that change one part of a study and leave the rest of its search space."""
+WORDS = (
+    "smoke", "seed", "trials", "batch_sizes", "optimizer", *PARTS, "budget", "fix",
+    "norms_per_layer", "out", "data_dir",
+)  # fmt: skip
+"""Options that the command which goes on with a study repeats."""
 EXECUTIONS = ("auto", "loop", "scan", "packed")
 
 
@@ -187,7 +193,7 @@ def chosen_study(options: argparse.Namespace) -> Any:
     from experiments.paths import Paths
 
     study = studies.get(options.study, smoke=options.smoke)
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = {"command": _words(options)}
     if options.seed is not None:
         changes["seeds"] = (options.seed,)
     if options.trials is not None:
@@ -213,6 +219,30 @@ def chosen_study(options: argparse.Namespace) -> Any:
         if (name := getattr(options, field)) is not None:
             study = _with_part(study, field, name)
     return _with_fixed(study, options.fix) if options.fix else study
+
+
+def study_of(words: str, name: str) -> Study:
+    """The study called ``name`` that ``batchscale run WORDS`` trains, alone or in a comparison."""
+    from experiments.comparison import Comparison
+
+    parser = argparse.ArgumentParser()
+    add(parser.add_subparsers())
+    found = chosen_study(parser.parse_args(["run", *shlex.split(words)]))
+    members = found.studies.values() if isinstance(found, Comparison) else [found]
+    return next(study for study in members if study.name == name)
+
+
+def _words(options: argparse.Namespace) -> str:
+    """What was typed after ``batchscale run``, as far as it names and changes the study."""
+    words = [options.study]
+    for name in WORDS:
+        value = getattr(options, name, None)
+        if value in (None, False):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words += [str(word) for word in (value if isinstance(value, list) else [value])]
+    return shlex.join(words)
 
 
 def _refuse(options: argparse.Namespace, names: Sequence[str], study: str) -> None:

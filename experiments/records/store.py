@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["Record", "RecordError", "Writer", "read", "read_study"]
 
 Key = tuple[int, int, int]
-MAY_GROW = ("trials", "seeds", "batch_sizes", "train_steps", "question", "expected", "source")
+MAY_GROW = (
+    "trials", "seeds", "batch_sizes", "train_steps", "question", "expected", "source", "command",
+)  # fmt: skip
 """Fields of a study that may change while its record stays the same study's."""
 
 
