@@ -1,5 +1,7 @@
 """Regimes, the perfect-scaling limit and the noise critical batch size, on data of known truth."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -147,3 +149,12 @@ def test_doubling_on_a_grid_that_does_not_double_follows_the_power_law_between()
 def test_a_single_batch_size_is_perfect_scaling_with_no_doubling_known():
     row = scaling(table_of([4], [10])).row(0, named=True)
     assert (row["regime"], row["overhead"], row["doubling_saving"]) == (PERFECT, 0.0, None)
+
+
+def test_a_batch_that_grows_has_no_critical_size():
+    record = make_record(make_study())
+    assert summarise(record).critical[0][0].value is not None
+    described = {**record.study["study"], "batch_size_schedule": "smith"}
+    growing = dataclasses.replace(record, study={**record.study, "study": described})
+    for critical in summarise(growing).critical[0]:
+        assert critical.value is None and "does not grow within a trial" in critical.note

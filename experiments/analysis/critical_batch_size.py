@@ -59,9 +59,10 @@ def scaling(table: pl.DataFrame) -> pl.DataFrame:
 
     Adds ``perfect_scaling_steps`` = S(B0) B0 / B from B0, the smallest batch size that reached
     the goal (null below B0); ``overhead`` = E(B) / E(B0) - 1, the share of examples above that
-    line, E = S(B) B unless the batch grows; ``doubling_saving`` as above; and ``regime``: perfect scaling where the
-    overhead is at most 20 %, otherwise maximal data parallelism where doubling saves less than
-    10 % of the steps, otherwise diminishing returns. All null where the goal was not reached.
+    line, E = S(B) B unless the batch grows; ``doubling_saving`` as above; and ``regime``: perfect
+    scaling where the overhead is at most 20 %, otherwise maximal data parallelism where doubling
+    saves less than 10 % of the steps, otherwise diminishing returns. All null where the goal was
+    not reached.
     """
     return pl.concat([_scaling_of(rows) for rows in table.partition_by("seed")]).sort(
         "batch_size", "seed"

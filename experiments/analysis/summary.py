@@ -91,6 +91,11 @@ def summarise(
 def _critical(
     question: Question, passed: pl.DataFrame
 ) -> dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]:
+    if question.batch_size_schedule != "constant":
+        note = "is defined for a batch that does not grow within a trial"
+        names = ("perfect_scaling_limit", "noise_critical_batch_size")
+        none = tuple(CriticalBatchSize(name, None, "=", None, None, note) for name in names)
+        return dict.fromkeys(question.seeds, none)
     per_search = steps_of(passed)
     found = {}
     for seed in question.seeds:
