@@ -64,7 +64,7 @@ class Coordinator:
         program: Program,
         plan: Plan,
         plan_index: int,
-        checkpoints: Checkpoints | None,
+        checkpoints: Checkpoints,
         keep_going: bool,
         observe: Observer,
     ):
@@ -91,7 +91,8 @@ class Coordinator:
     def run(self) -> None:
         """Train all; on any way out but a failing disk, what has finished is recorded.
 
-        `Preempted` saves what is running too.
+        `Preempted` saves what is running too; it is raised in every process once one is told to
+        end.
         """
         threads = [
             threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True)
@@ -108,8 +109,12 @@ class Coordinator:
                 raise
             finally:
                 self._stop(threads)
+            if self._preempted:
+                raise Preempted
         except KeyboardInterrupt:
             self._commit()
+            if hosts.several() and not self._failure:
+                hosts.leave()  # together: whoever went first would end the others
             raise
         self._commit()
         self._observe(self._progress(began))
@@ -140,9 +145,8 @@ class Coordinator:
         while not self._results.empty():
             found.append(self._results.get())
         self._writer.commit(found)
-        if self._checkpoints:
-            for result in found:
-                self._checkpoints.end(result.trial, result.status)
+        for result in found:
+            self._checkpoints.end(result.trial, result.status)
 
     def _shrink(self) -> None:
         """After an out-of-memory: the smaller plan, recorded before anything is trained by it."""
@@ -233,8 +237,7 @@ class Coordinator:
             self._made_seconds += steps * self._plan.seconds_per_step[search.batch_size]
         if not hosts.all_true(not self._ending):
             self._stopped = True
-            if not self._ending:
-                self._failure = "another process was told to end; the same commands go on"
+            self._preempted = self._preempted or hosts.several()
         with self._changed:
             return not self._stopped and not self._outdated(search, plan)
 

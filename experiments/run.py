@@ -130,10 +130,8 @@ def run_study(
                     ) from error
 
             assert study.goal is not None
-            checkpoints = None
-            if not hosts.several():
-                checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
-                _check_checkpoints(checkpoints, searches)
+            checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
+            hosts.from_first(lambda: _check_checkpoints(checkpoints, searches))
             asked = Asked(execution, layout, workers)
             plan, index = _plan(study, writer, searches, programs, asked, observe)
             program = programs(plan.record_norms)

@@ -228,6 +228,8 @@ def test_another_configuration_another_plan_and_a_full_disk(tmp_path):
     assert checkpoints_in(tmp_path, warn=said.append).newest(trial, "packed x 8") is None
     assert "0-0 was saved under another plan (scan x 1, " in said[0]
     assert "now packed x 8): the trial starts again" in said[0]
+    there = steps_in(kept.of(trial))[-1]  # where nothing is left to train, how does not matter
+    assert kept.newest(trial, "packed x 8", there).step == there
     # A state of another structure: the trial starts again, from its first step.
     wider = tiny_program("every", optimizer="adam")
     values = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}

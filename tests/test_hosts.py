@@ -1,8 +1,10 @@
-"""Several processes on this host train as one, end together, and go on from what is recorded."""
+"""Several processes on this host train as one, end together, and go on where they were saved."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -12,6 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_factory import same_bits
+from hosts_child import run_member
+from run_child import PRELOADED
+from test_checkpoints import begun_in, steps_in, wait_for_a_chunk
+from test_run_study import assert_same_record
 from test_training_parallel import SIMULATED
 
 from experiments.cli import main
@@ -20,6 +27,8 @@ from experiments.records.store import read
 HERE = Path(__file__).parent
 END_SECONDS = 30
 """Stated in the README: processes end so soon after one of them died."""
+VICTIMS = ((1,), (0,), (0, 1))
+"""Of kill -9, each time at a random moment."""
 STUDY = """
 from parallel_factory import MIXED
 from experiments.study import Study
@@ -30,12 +39,14 @@ STUDY = Study(
 )
 """
 ALONE = """
+import dataclasses
 import sys
 from experiments.run import run_study
 from experiments.studies import get
 from experiments.training.parallel import Layout
 
-run_study(get(sys.argv[1]), sys.argv[2], execution="scan", layout=Layout("shard_map", data=2))
+study = dataclasses.replace(get(sys.argv[1]), trials=int(sys.argv[3]))
+run_study(study, sys.argv[2], execution="scan", layout=Layout("shard_map", data=2))
 """
 
 
@@ -75,7 +86,7 @@ def study(tmp_path_factory):
     return path
 
 
-def test_two_processes_train_as_one_and_go_on_after_one_was_killed(study, tmp_path):
+def test_two_processes_train_as_one_and_end_together_when_one_is_killed(study, tmp_path):
     out, port = tmp_path / "two", free_port()
     both = [start(study, out, i, port) for i in (1, 0)]
     while not list((out / "records").glob("trials-*")):  # a trial is recorded: mid-training
@@ -88,22 +99,13 @@ def test_two_processes_train_as_one_and_go_on_after_one_was_killed(study, tmp_pa
     assert [process.returncode for process in both] == [1, 1]
     assert "process 1 of 2 was ended by SIGKILL" in errors[0].splitlines()[-1]
     assert errors[1].splitlines()[-1].startswith("batchscale: error: ")
-    begun = read(out).trials
-    assert 1 <= begun.height < 5
-
-    port = free_port()
-    both = [start(study, out, i, port) for i in (1, 0)]
-    outputs = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
     record = read(out)
-    assert record.trials.filter(record.trials["trial"].is_in(begun["trial"].to_list())).equals(
-        begun
-    )
+    assert 1 <= record.trials.height < 5
     (plan,) = record.study["plans"]
     assert plan["executions"]["27"]["layout"] == {"how": "shard_map", "data": 2}
 
     alone = tmp_path / "alone"
-    command = [sys.executable, "-c", ALONE, str(study), str(alone)]
+    command = [sys.executable, "-c", ALONE, str(study), str(alone), str(record.trials.height)]
     subprocess.run(command, check=True, env=devices(2))
     one = read(alone)
     assert one.trials.drop("seconds", "plan").equals(record.trials.drop("seconds", "plan"))
@@ -112,6 +114,82 @@ def test_two_processes_train_as_one_and_go_on_after_one_was_killed(study, tmp_pa
     for split in ("validation", "train"):
         found, expected = (table[f"{split}/cross_entropy"] for table in early)
         np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Runs the study of `hosts_child` by two processes: (exit codes, step at which they began)."""
+    study = tmp_path_factory.mktemp("pair") / "pair.py"
+    study.write_text("from hosts_child import pair_study\n\nSTUDY = pair_study()\n")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOADED)
+
+    def run(folder, seconds, disturb=lambda both: None):
+        command = ["run", str(study), "--out", str(folder / "study"), "--execution", "scan"]
+        command += ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2"]
+        command += ["--checkpoint-minutes", str(seconds / 60)]
+        both = [
+            server.Process(target=run_member, args=(folder, i, command, devices(1))) for i in (0, 1)
+        ]
+        for process in both:
+            process.start()
+        for i, process in enumerate(both):
+            wait_for_a_chunk(process, folder / str(i))
+        disturb(both)
+        for process in both:
+            process.join(END_SECONDS * 4)
+        begun = [begun_in(folder / str(i)) for i in (0, 1)]
+        assert begun[0] == begun[1], "both go on from the same step"
+        return [process.exitcode for process in both], sum(begun[0])
+
+    return run
+
+
+def assert_same_pair(folder, undisturbed):
+    """Measurements, and both processes' last parameters and optimizer states, to the bit."""
+    assert_same_record(folder / "study", undisturbed / "study")
+    for name in ("0.npz", "1.npz"):
+        with np.load(undisturbed / "0" / "ends" / name) as expected:
+            for process in ("0", "1"):
+                with np.load(folder / process / "ends" / name) as found:
+                    assert same_bits(dict(found), dict(expected)), (process, name)
+
+
+def test_a_preemption_and_kills_of_two_processes_leave_every_bit(pair, tmp_path):
+    """SIGTERM to one, then kill -9 at moments drawn from seed 5, the same commands after each.
+
+    Six starts of two processes cost about 45 s of processor time.
+    """
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "0"
+    assert pair(undisturbed, float("inf")) == ([0, 0], 0)
+    assert pair(folder, 3600, lambda both: both[1].terminate()) == ([75, 75], 0)
+    for process in ("0", "1"):
+        assert "told to end; running trials are saved" in (folder / process / "stderr").read_text()
+    (saved,) = steps_in(folder / "study" / "checkpoints" / "16" / "0-0")
+
+    chance, began_at = random.Random(5), []
+    while len(began_at) < len(VICTIMS):
+
+        def kill(both):
+            time.sleep(chance.uniform(0.0, 0.6))
+            for i in VICTIMS[len(began_at)]:
+                both[i].kill()
+
+        codes, begun = pair(folder, 0.05, kill)
+        assert "warning" not in (folder / "0" / "stderr").read_text()
+        if codes == [0, 0]:
+            assert_same_pair(folder, undisturbed)
+            folder = tmp_path / str(len(began_at) + 1)
+        else:
+            assert 0 not in codes, "one does not go on alone"
+            began_at.append(begun)
+    codes, begun = pair(folder, float("inf"))
+    assert codes == [0, 0]
+    began_at.append(begun)
+    assert_same_pair(folder, undisturbed)
+    print("saved on SIGTERM at", saved, "and went on at", began_at)
+    assert began_at[0] == saved > 0
+    assert sum(step > 0 for step in began_at) > len(VICTIMS) / 2
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -61,6 +61,7 @@ def save(
     empty = {k: [x.dtype.name, x.shape] for k, x in arrays.items() if x.size == 0}
     described = {**about, "empty": empty, "checksum": _checksum(arrays)}
     found = math.inf if rank is None or not math.isfinite(rank) else float(rank)
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / _REMOVED, ignore_errors=True)
     with _manager(folder) as manager:
         manager.save(
@@ -173,6 +174,9 @@ def _manager(folder: Path) -> Iterator[ocp.CheckpointManager]:
         preservation_policy=_NewestTwoAndBest(),
         todelete_subdir=_REMOVED,  # see `_discard`
         enable_async_checkpointing=False,
+        # Of several processes the first saves, and waits for none. (Orbax then makes no folder.)
+        create=False,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
     )
     with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
         yield manager

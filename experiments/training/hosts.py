@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 HEARTBEAT_SECONDS = 10
 """A process that has been silent so long is given up, and the others end."""
+_PIECE = 1 << 26  # bytes told at a time: each process receives as many from every other
+T = TypeVar("T")
 
 
 def join(coordinator: str, processes: int, process_id: int, seconds: int) -> None:
@@ -75,6 +78,11 @@ def index() -> int:
     return jax.process_index()
 
 
+def count() -> int:
+    """How many processes there are."""
+    return jax.process_count()
+
+
 def _gathered(values: Any) -> np.ndarray:
     """[processes, ...]: the values of every process."""
     from jax.experimental import multihost_utils
@@ -84,7 +92,10 @@ def _gathered(values: Any) -> np.ndarray:
 
 def agreed_number(value: int) -> int:
     """Process 0's number."""
-    return int(_gathered(np.int32(value))[0]) if several() else value
+    if not several():
+        return value
+    high, low = _gathered(np.array(divmod(value, 1 << 30), np.int32))[0]
+    return (int(high) << 30) + int(low)
 
 
 def all_true(value: bool) -> bool:
@@ -96,8 +107,26 @@ def agreed(data: bytes) -> bytes:
     """Process 0's bytes; what the others give does not matter."""
     if not several():
         return data
-    size = agreed_number(len(data))
-    mine = np.zeros(size, np.uint8)
+    pieces, size = [], agreed_number(len(data))
+    for begin in range(0, size, _PIECE):
+        mine = np.zeros(min(_PIECE, size - begin), np.uint8)
+        if first():
+            mine[:] = np.frombuffer(data, np.uint8, len(mine), begin)
+        pieces.append(_gathered(mine)[0].tobytes())
+    return b"".join(pieces)
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What ``make``, called by process 0 alone, returns or raises there, in every process."""
+    if not several():
+        return make()
+    found, error = None, None
     if first():
-        mine[:] = np.frombuffer(data, np.uint8)
-    return _gathered(mine)[0].tobytes()
+        try:
+            found = make()
+        except Exception as failed:  # noqa: BLE001 (the others must hear of any)
+            error = failed
+    found, error = pickle.loads(agreed(pickle.dumps((found, error))))
+    if error:
+        raise error
+    return found

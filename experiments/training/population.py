@@ -72,7 +72,8 @@ class Population:
         # The trials of a cohort start again together: none goes on alone.
         self._checkpoints = checkpoints if len(self._parts) == 1 or slots == 1 else None
         norms, device = program.config.record_norms, jax.local_devices()[0].device_kind
-        how = (f"{mode} x {slots}", str(program.layout), f"norms {norms}", device)
+        together = f"{hosts.count()} processes" if hosts.several() else ""
+        how = (f"{mode} x {slots}", str(program.layout), together, f"norms {norms}", device)
         self._how = ", ".join(word for word in how if word)
         self._seconds = self._saving_seconds = 0.0
         self._slots: list[Slot | None] = [None] * slots
@@ -227,10 +228,15 @@ class Population:
         return True
 
     def save(self, wanted: Callable[[Slot], bool] = lambda slot: slot.step > 0) -> None:
-        """Save the ``wanted`` running trials (by default all), where that has not been done."""
+        """Save the ``wanted`` running trials (by default all), where that has not been done.
+
+        Of several processes the first does: every one has the whole state.
+        """
+        if self._checkpoints is None or not hosts.first():
+            return
         running = [(i, slot) for i, slot in enumerate(self._slots) if slot is not None]
         chosen = [(i, slot) for i, slot in running if slot.step > slot.saved_step and wanted(slot)]
-        if self._checkpoints is None or not chosen:
+        if not chosen:
             return
         began = time.perf_counter()
         states = jax.device_get(self._states)

@@ -5,7 +5,8 @@ evaluation that is its best so far, the last as long as all saving costs at most
 the time: evaluations lie at most 5 % apart, so a handful follow each other in a long run. A
 trial shorter than that is never saved, except when the process is told to end (SIGTERM).
 
-Where checkpoints fall depends on the clock; what a trial returns does not.
+Where checkpoints fall depends on the clock; what a trial returns does not. Of several processes
+the first saves what all of them have, and tells the others where a trial goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.training import checkpoint
+from experiments.training import checkpoint, hosts
 from experiments.training.checkpoint import CheckpointError, Saved, Warn, filled, named
 from experiments.training.slots import Slot, Table, joined
 from experiments.trial import Status, Trial
@@ -33,7 +34,7 @@ _NUMBERS = ("step", "seconds", "ran")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of a study's trials.
+    """The checkpoints of a study's trials; of several processes the first has the folder.
 
     Attributes:
       folder: of the study's record.
@@ -66,7 +67,10 @@ class Checkpoints:
         about: Mapping[str, Any],
         rank: float | None,
     ) -> None:
-        """Save a trial at ``about["step"]``; a disk that fails does not end its training."""
+        """Save a trial at ``about["step"]``; a disk that fails does not end its training.
+
+        Process 0 alone may call this.
+        """
         folder = self.of(trial)
         try:
             checkpoint.save(
@@ -77,16 +81,19 @@ class Checkpoints:
             self.warn(f"no checkpoint in {folder} at step {about['step']} ({reason})")
 
     def newest(self, trial: Trial, how: str, most: float = math.inf) -> Saved | None:
-        """Where ``trial`` goes on, or None where it starts.
+        """Where ``trial`` goes on, or None where it starts: the same in every process.
 
         Executed otherwise than ``how`` it was, its bits would be others, so it starts again
         (DESIGN contract 12).
         """
+        return hosts.from_first(lambda: self._newest(trial, how, most))
+
+    def _newest(self, trial: Trial, how: str, most: float) -> Saved | None:
         saved = checkpoint.newest(self.of(trial), self.warn, most)
         if saved is None:
             return None
         self._check_identity(trial, saved.about["identity"])
-        if saved.about["how"] != how:
+        if saved.about["how"] != how and saved.step < most:  # none is trained from ``most`` on
             self.warn(
                 f"{self.of(trial)} was saved under another plan ({saved.about['how']}, now {how}): "
                 "the trial starts again"
@@ -96,11 +103,14 @@ class Checkpoints:
 
     def go_on(self, trial: Trial, step: int) -> None:
         """Training goes on from ``step``: what was saved after it will be saved again."""
-        if self.of(trial).is_dir():
+        if hosts.first() and self.of(trial).is_dir():
             checkpoint.forget_after(self.of(trial), step)
 
     def check(self, trial: Trial) -> None:
-        """CheckpointError where the folder of ``trial`` holds another configuration's."""
+        """CheckpointError where the folder of ``trial`` holds another configuration's.
+
+        Process 0 alone may call this.
+        """
         if self.of(trial).is_dir():
             about = checkpoint.newest_about(self.of(trial))
             if about is not None:
@@ -118,6 +128,8 @@ class Checkpoints:
 
         What an exception ended (INCOMPLETE) will go on where it was.
         """
+        if not hosts.first():
+            return
         if status == Status.COMPLETE:
             checkpoint.keep_best(self.of(trial))
         elif status == Status.INFEASIBLE:
