@@ -93,9 +93,9 @@ def _critical(
 ) -> dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]:
     if question.batch_size_schedule != "constant":
         note = "is defined for a batch that does not grow within a trial"
-        names = ("perfect_scaling_limit", "noise_critical_batch_size")
-        none = tuple(CriticalBatchSize(name, None, "=", None, None, note) for name in names)
-        return dict.fromkeys(question.seeds, none)
+        limit = CriticalBatchSize("perfect_scaling_limit", None, "=", None, None, note)
+        noise = dataclasses.replace(limit, name="noise_critical_batch_size")
+        return dict.fromkeys(question.seeds, (limit, noise))
     per_search = steps_of(passed)
     found = {}
     for seed in question.seeds:
