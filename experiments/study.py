@@ -116,7 +116,7 @@ class Study:
     sampler: Literal["halton"] = "halton"
     expected: str = ""
     source: str = ""
-    command: str = ""
+    command: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))

@@ -67,7 +67,9 @@ def test_evaluation_ignores_the_other_examples_of_the_batch_and_the_dropout_rate
     np.testing.assert_allclose(evaluate(batch)[0], evaluate(changed)[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["transformer_pre", "transformer_post_branch", "lstm"])
+@pytest.mark.parametrize(
+    "name", ["transformer_pre", "transformer_post", "transformer_post_branch", "lstm"]
+)
 def test_language_models_see_no_future_token(name):
     """d logits[t] / d embedding of token s vanishes for s > t and does not for s <= t."""
     model, batch = FAMILIES[name].make(), FAMILIES[name].batch(1)
