@@ -66,7 +66,7 @@ def run_long_study(
     folder: Path, finished: Event | None = None, checkpoint_minutes: float = SECONDS / 60
 ) -> None:
     """Run it, or finish it, into ``study`` and ``ends`` of ``folder``."""
-    run.COMMIT_SECONDS = 0.0
+    coordinator.COMMIT_SECONDS = 0.0
     with watched(folder / "ends"):
         run.run_study(
             long_study(),

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
 
-from checkpoint_child import watched
-from engine_factory import tiny_study
+from checkpoint_child import long_study, watched
 
 from experiments import cli
 from experiments.commands.several import MEMBER
 
 
 def pair_study():
-    """Two trials, one after the other; adam has a state of two trees."""
-    return tiny_study(
-        name="pair",
-        optimizer="adam",
-        batch_sizes=(16,),
-        step_budget=100,
-        example_budget=512,
-        trials=2,
-        space={"learning_rate": {"low": 1e-4, "high": 1e-2, "scale": "log"}},
-        record_norms="every",
-    )
+    """Two short trials, one after the other."""
+    return dataclasses.replace(long_study(), name="pair", step_budget=100, example_budget=512)
 
 
 def run_member(folder: Path, index: int, arguments: list[str], environ: dict[str, str]) -> None:

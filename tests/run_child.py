@@ -6,7 +6,7 @@ from multiprocessing.synchronize import Event
 
 from engine_factory import tiny_study
 
-from experiments import run
+from experiments import coordinator, run
 
 PRELOADED = [
     "experiments.run",
@@ -35,6 +35,6 @@ def killed_study():
 
 def run_killed_study(folder: str, finished: Event) -> None:
     """What a child does; ``finished`` tells that it came to its end."""
-    run.COMMIT_SECONDS = 0.0
+    coordinator.COMMIT_SECONDS = 0.0
     run.run_study(killed_study(), folder, execution="scan")
     finished.set()

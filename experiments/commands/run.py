@@ -237,7 +237,7 @@ def _words(options: argparse.Namespace) -> str:
     words = [options.study]
     for name in WORDS:
         value = getattr(options, name, None)
-        if value in (None, False):
+        if value is None or value is False:  # (0 is a seed)
             continue
         words.append(f"--{name.replace('_', '-')}")
         if value is not True:
