@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Self
 
-from experiments.records.store import Key, Writer
+from experiments.records.store import Held, Writer
 from experiments.trial import Status, TrialResult
 
 
@@ -17,13 +16,13 @@ def told(writer: Writer) -> bytes:
     return json.dumps({"study": writer.study, "recorded": recorded}).encode()
 
 
-class Follower:
+class Follower(Held):
     """Takes a `Writer`'s place in a process that only trains: it keeps plans and drops results."""
 
     def __init__(self, data: bytes) -> None:
         content = json.loads(data)
         self._study = content["study"]
-        self._recorded: dict[Key, tuple[Status, str]] = {
+        self._recorded = {
             (batch_size, seed, index): (Status(status), identity)
             for batch_size, seed, index, status, identity in content["recorded"]
         }
@@ -33,22 +32,6 @@ class Follower:
 
     def __exit__(self, *raised: object) -> None:
         """Nothing is held."""
-
-    @property
-    def study(self) -> dict[str, Any]:
-        """What study.json holds (a copy)."""
-        return copy.deepcopy(self._study)
-
-    def recorded(self) -> dict[Key, tuple[Status, str]]:
-        """As `Writer.recorded`."""
-        return dict(self._recorded)
-
-    def add_plan(self, plan: Mapping[str, Any]) -> int:
-        """As `Writer.add_plan`, without the disk."""
-        plain = json.loads(json.dumps(dict(plan)))
-        if plain not in self._study["plans"]:
-            self._study["plans"].append(plain)
-        return int(self._study["plans"].index(plain))
 
     def commit(self, results: Sequence[TrialResult]) -> None:
         """Process 0 records them."""

@@ -98,7 +98,35 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     return study
 
 
-class Writer:
+class Held:
+    """What a process that trains knows of a record: its study, its plans, its trials."""
+
+    _study: dict[str, Any]
+    _recorded: dict[Key, tuple[Status, str]]
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """What study.json holds now (a copy)."""
+        return copy.deepcopy(self._study)
+
+    def recorded(self) -> dict[Key, tuple[Status, str]]:
+        """(batch size, seed, index) -> (status, identity) of every committed trial."""
+        return dict(self._recorded)
+
+    def add_plan(self, plan: Mapping[str, Any]) -> int:
+        """Index of ``plan`` (JSON values) among the recorded plans, appended where it is new."""
+        plain = json.loads(json.dumps(dict(plan)))
+        if plain not in self._study["plans"]:
+            grown = {**self._study, "plans": [*self._study["plans"], plain]}
+            self._keep(grown)
+            self._study = grown
+        return int(self._study["plans"].index(plain))
+
+    def _keep(self, grown: dict[str, Any]) -> None:
+        """Put the grown study on disk, where that is this process's part."""
+
+
+class Writer(Held):
     """The one coordinator's hand on a record. `Writer.open` makes it; a context manager."""
 
     def __init__(self, folder: Path, study: dict[str, Any], lock: Lock) -> None:
@@ -167,24 +195,9 @@ class Writer:
         """Gives the lock back; harmless when repeated."""
         self._lock.release()
 
-    @property
-    def study(self) -> dict[str, Any]:
-        """What study.json holds now (a copy)."""
-        return copy.deepcopy(self._study)
-
-    def recorded(self) -> dict[Key, tuple[Status, str]]:
-        """(batch size, seed, index) -> (status, identity) of every committed trial."""
-        return dict(self._recorded)
-
-    def add_plan(self, plan: Mapping[str, Any]) -> int:
-        """Index of ``plan`` (JSON values) among the recorded plans, appended where it is new."""
-        plain = json.loads(json.dumps(dict(plan)))
-        if plain not in self._study["plans"]:
-            grown = {**self._study, "plans": [*self._study["plans"], plain]}
-            with disk_errors(self.folder):
-                _write_study(self.folder, grown)
-            self._study = grown
-        return int(self._study["plans"].index(plain))
+    def _keep(self, grown: dict[str, Any]) -> None:
+        with disk_errors(self.folder):
+            _write_study(self.folder, grown)
 
     def commit(self, results: Sequence[TrialResult]) -> None:
         """Records these trials as one group: after a return they survive anything.
