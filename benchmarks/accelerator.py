@@ -30,15 +30,15 @@ import numpy as np
 
 import workloads
 from benchmarks.machine import write_json
-from experiments.study import Study
-from experiments.training import feasibility
+from experiments.planning import feasibility
+from experiments.runtime.memory import out_of_memory
+from experiments.spec.study import Study
+from experiments.spec.trial import Precision, Trial
 from experiments.training.feed import ResidentData
-from experiments.training.memory import out_of_memory
+from experiments.training.order import trial_keys
 from experiments.training.population import Mode
 from experiments.training.program import Program
-from experiments.training.randomness import trial_keys
 from experiments.training.step import gather, init_state, make_step
-from experiments.trial import Precision, Trial
 from workloads.models import convolution
 
 NETS = {

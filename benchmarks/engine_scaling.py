@@ -33,12 +33,12 @@ import jax
 import workloads
 from benchmarks.machine import write_results
 from benchmarks.workloads import measure as measure_by_hand
-from experiments.study import Study
-from experiments.training import feasibility
+from experiments.planning import feasibility
+from experiments.spec.study import Study
+from experiments.spec.trial import RecordNorms, Trial
 from experiments.training.feed import ResidentData
-from experiments.training.parallel import ONE_DEVICE, Layout
+from experiments.training.layout import ONE_DEVICE, Layout
 from experiments.training.program import Program
-from experiments.trial import RecordNorms, Trial
 from workloads.datasets import load
 
 RATE = 1e-6  # nothing diverges

@@ -22,7 +22,7 @@ def write_results(name: str, results: dict[str, Any]) -> Path:
 
 def write_json(path: Path, results: dict[str, Any]) -> Path:
     """A file of results with the machine's description, and its path."""
-    from experiments.training.environment import environment
+    from experiments.runtime.environment import environment
 
     load = [round(x, 2) for x in os.getloadavg()]
     header = {

@@ -23,13 +23,13 @@ import numpy as np
 import workloads
 from benchmarks.machine import alternated, seconds, write_results
 from benchmarks.workloads import CASES, RATE, random_data
-from experiments.study import Study
+from experiments.spec.study import Study
+from experiments.spec.trial import RecordNorms, Trial
 from experiments.training import checkpoint
 from experiments.training.feed import ResidentData
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
-from experiments.trial import RecordNorms, Trial
 
 WAYS: dict[str, tuple[RecordNorms, bool]] = {
     "off": ("off", False),

@@ -14,8 +14,8 @@ from typing import Any
 
 import workloads
 from benchmarks.machine import write_results
-from experiments.feasible import Task, ask
-from experiments.study import Study
+from experiments.planning.study import Task, ask
+from experiments.spec.study import Study
 
 CASES = (
     ("fashion_mnist_fc", 16384),

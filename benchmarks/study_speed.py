@@ -26,14 +26,14 @@ import jax
 
 from benchmarks.baselines import Baseline, quickstart_baseline
 from benchmarks.machine import alternated, seconds, write_results
-from experiments.run import run_study
-from experiments.search.samplers import point
+from experiments.runner.study import run_study
+from experiments.search.samplers.halton import point
+from experiments.spec.study import Study
+from experiments.spec.trial import Trial, evaluation_steps
 from experiments.studies.quickstart import STUDY
-from experiments.study import Study
 from experiments.training.feed import ResidentData
 from experiments.training.population import Population
 from experiments.training.program import Program
-from experiments.trial import Trial, evaluation_steps
 from workloads.datasets import load
 
 

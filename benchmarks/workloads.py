@@ -26,8 +26,8 @@ import optax
 import workloads
 from benchmarks.machine import alternated, write_results
 from benchmarks.plain_nets import PlainNet, plain_net
-from experiments.study import Study
-from experiments.training.randomness import trial_keys
+from experiments.spec.study import Study
+from experiments.training.order import trial_keys
 from experiments.training.step import gather, init_state, make_step
 
 CASES: dict[str, tuple[tuple[int, ...], str, tuple[int, ...], tuple[int, ...]]] = {

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.function(options)
     except KeyboardInterrupt as stop:
-        from experiments.study import Preempted
+        from experiments.spec.errors import Preempted
 
         told = isinstance(stop, Preempted)
         command = "batchscale " + " ".join(a for a in arguments if a != "--no-resume")
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         from experiments.records.store import RecordError
-        from experiments.study import StudyError
+        from experiments.spec.errors import StudyError
         from workloads.datasets.base import DataError
 
         if options.traceback:

@@ -20,7 +20,7 @@ class Hyperparameter:
       name: the field's standard name, a keyword argument of the rule.
       default: its value where it is neither searched nor fixed; None where it must be given.
       low, high: the legal interval; ``low`` is excluded where ``low_open``, likewise ``high``.
-      space: default search range as plain data (experiments/space.py), None if not searched.
+      space: default search range as plain data (experiments/spec/space.py), None if not searched.
       meaning: one line, with units.
       searched_from: budget of trials from which a default search includes it (Tuning Playbook:
         fewer hyperparameters first, more later).

@@ -94,7 +94,7 @@ class Workload:
       hyperparameters: what model, loss and preprocess read at run time besides the optimizer's
         and schedule's own, with defaults, e.g. ``{"dropout_rate": 0.0, "label_smoothing": 0.0}``.
       search_spaces: optimizer name -> hyperparameter -> a range as plain data,
-        ``{"type": "real", "low": 1e-3, "high": 1.0, "scale": "log"}`` (experiments/space.py).
+        ``{"type": "real", "low": 1e-3, "high": 1.0, "scale": "log"}`` (experiments/spec/space.py).
       note: where sizes, goal and spaces come from (published, or ours).
     """
 

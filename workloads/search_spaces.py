@@ -1,4 +1,4 @@
-"""Default search ranges that several workloads share, as plain data (experiments/space.py)."""
+"""Default search ranges that several workloads share, as plain data (experiments/spec/space.py)."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-from experiments import space as spaces
 from experiments.analysis.findings import EdgeOptimum, Finding, Shortfall, Unreached, number
 from experiments.analysis.question import Question
-from experiments.parts import PARTS, rows
+from experiments.spec import space as spaces
+from experiments.spec.parts import PARTS, rows
 
 _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
 _SMOKE = "-smoke"
@@ -148,7 +148,9 @@ def _new_study(question: Question, kind: str, changes: dict[str, Range], reason:
     )
     classes = ", ".join(sorted({type(d).__name__ for d in changes.values()}))
     field = f"    space={{**BASE.space{ranges}}},"
-    return _file(question, kind, told, field, reason, f"from experiments.space import {classes}\n")
+    return _file(
+        question, kind, told, field, reason, f"from experiments.spec.space import {classes}\n"
+    )
 
 
 def _longer(question: Question, unreached: Unreached) -> NextStep:

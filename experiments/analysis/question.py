@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from experiments import space as spaces
-from experiments.parts import PARTS
+from experiments.spec import space as spaces
+from experiments.spec.parts import PARTS
 from workloads.base import Goal, unknown_name
 
 SEARCH = ("batch_size", "seed")

@@ -21,7 +21,7 @@ from experiments.analysis.question import (
     measurements,
     read_question,
 )
-from experiments.trial import Status
+from experiments.spec.trial import Status
 from workloads.base import Goal
 
 COUNTED = "function_evaluations"

@@ -6,7 +6,6 @@ import dataclasses
 
 import polars as pl
 
-from experiments import space as spaces
 from experiments.analysis.best_hyperparameters import CLIPPED
 from experiments.analysis.findings import (
     CLIPPED_SHARE,
@@ -24,6 +23,7 @@ from experiments.analysis.findings import (
 )
 from experiments.analysis.next_step import NextStep, next_step, widened
 from experiments.analysis.question import Question
+from experiments.spec import space as spaces
 
 MOST_STARTED = 4
 """A search starts at most this many times the planned number of trials."""

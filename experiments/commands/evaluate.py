@@ -37,7 +37,7 @@ def evaluate_command(options: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from experiments.evaluate import evaluate_trial
+    from experiments.runner.evaluate import evaluate_trial
 
     found = evaluate_trial(
         options.folder,

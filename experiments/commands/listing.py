@@ -42,7 +42,7 @@ def _rows(kind: str) -> list[tuple[str, str]]:
 
         return [(name, f"{row.formula}; keeps {row.invariant}") for name, row in RULES.items()]
     if kind not in ("workloads", "studies"):
-        from experiments.parts import PARTS
+        from experiments.spec.parts import PARTS
 
         table = PARTS[kind.removesuffix("s").replace("-", "_")].table
         return [(name, row.summary) for name, row in table.items()]

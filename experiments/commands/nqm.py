@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
 
 def nqm_command(options: argparse.Namespace) -> int:
     """The exact table, row by row as it is known; then as CSV and as a figure."""
-    from experiments import nqm_table
+    from experiments.report import nqm as nqm_table
 
     settings = {"goal": options.goal, "batch_sizes": options.batch_sizes}
     given = {name: value for name, value in settings.items() if value is not None}

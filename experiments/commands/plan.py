@@ -35,9 +35,9 @@ def add(commands: Any) -> None:
 
 def plan_command(options: argparse.Namespace) -> int:
     """Plan every study that is meant; print, and write the JSON."""
-    from experiments.comparison import Comparison
-    from experiments.feasible import plan_study
-    from experiments.paths import Paths
+    from experiments.planning.study import plan_study
+    from experiments.spec.comparison import Comparison
+    from experiments.spec.paths import Paths
 
     study = chosen_study(argparse.Namespace(**{**vars(options), "batch_sizes": None}))
     if isinstance(study, Paths):

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 def plot_command(options: argparse.Namespace) -> int:
     """Draw schedules into a file."""
-    from experiments.schedule_plot import write_schedule
+    from experiments.report.schedules import write_schedule
 
     out = options.out or Path("-".join(options.names) + ".png")
     write_schedule(options.names, out, options.steps, options.batch_size, settings(options.set))

@@ -27,8 +27,8 @@ def report_command(options: argparse.Namespace) -> int:
 
 def summarise(folder: Path) -> int:
     """Print what a record says and write its report."""
-    from experiments.paths import PATHS_FILE
     from experiments.records.comparisons import is_comparison
+    from experiments.spec.paths import PATHS_FILE
 
     if (folder / PATHS_FILE).is_file():
         from experiments.report.paths import write_paths_report

@@ -55,7 +55,7 @@ def rescale_command(options: argparse.Namespace) -> int:
 def _check(name: str, value: float) -> None:
     """ValueError for a name that no hyperparameter has (a rule would leave it alone in silence),
     or a value that none of that name may take."""
-    from experiments.parts import PARTS
+    from experiments.spec.parts import PARTS
     from workloads.base import unknown_name
 
     choices = [choice for part in PARTS.values() for choice in part.table.values()]

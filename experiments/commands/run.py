@@ -15,7 +15,7 @@ from experiments.commands.arguments import mesh, positive, settings, whole_numbe
 from experiments.commands.report import summarise
 
 if TYPE_CHECKING:
-    from experiments.study import Study
+    from experiments.spec.study import Study
 
 PARTS = {
     "schedule": "of the learning rate",
@@ -119,19 +119,19 @@ def add_study_arguments(command: argparse.ArgumentParser) -> None:
 
 def run_command(options: argparse.Namespace) -> int:
     """Run, report, summarise; as one of several processes, under a watching parent."""
-    from experiments.comparison import Comparison
-    from experiments.paths import Paths
+    from experiments.spec.comparison import Comparison
+    from experiments.spec.paths import Paths
 
     study = chosen_study(options)
     together = several.is_one_of_several(options, study)
     if together and not several.is_member():
         return several.watched(options)
     folder = options.out or Path("runs") / study.name
-    from experiments.comparison_run import run_comparison
-    from experiments.progress import shown_progress
-    from experiments.run import run_study
-    from experiments.training import hosts
-    from experiments.training.parallel import chosen_layout
+    from experiments.commands.progress import shown_progress
+    from experiments.runner.comparison import run_comparison
+    from experiments.runner.study import run_study
+    from experiments.runtime import hosts
+    from experiments.training.layout import chosen_layout
 
     if together:
         several.join(options)
@@ -147,7 +147,7 @@ def run_command(options: argparse.Namespace) -> int:
     }
     with _ended_by_sigterm():
         if isinstance(study, Paths):
-            from experiments.paths_run import run_paths
+            from experiments.runner.paths import run_paths
 
             run_paths(study, folder)
         elif isinstance(study, Comparison):
@@ -167,7 +167,7 @@ def _ended_by_sigterm() -> Iterator[None]:
     import signal
     import threading
 
-    from experiments.study import Preempted
+    from experiments.spec.errors import Preempted
 
     def end(number: int, frame: object) -> None:
         del frame
@@ -189,8 +189,8 @@ def chosen_study(options: argparse.Namespace) -> Any:
     import dataclasses
 
     from experiments import studies
-    from experiments.comparison import Comparison
-    from experiments.paths import Paths
+    from experiments.spec.comparison import Comparison
+    from experiments.spec.paths import Paths
 
     study = studies.get(options.study, smoke=options.smoke)
     changes: dict[str, Any] = {"command": _words(options)}
@@ -223,7 +223,7 @@ def chosen_study(options: argparse.Namespace) -> Any:
 
 def study_of(words: str, name: str) -> Study:
     """The study called ``name`` that ``batchscale run WORDS`` trains, alone or in a comparison."""
-    from experiments.comparison import Comparison
+    from experiments.spec.comparison import Comparison
 
     parser = argparse.ArgumentParser()
     add(parser.add_subparsers())
@@ -256,7 +256,7 @@ def _with_budgets(study: Any, texts: Sequence[str]) -> Any:
     """The study or comparison under other budgets: in steps, or in examples or epochs."""
     import dataclasses
 
-    from experiments.comparison import Comparison
+    from experiments.spec.comparison import Comparison
     from schedules.durations import parse
 
     one = next(iter(study.studies.values())) if isinstance(study, Comparison) else study
@@ -319,8 +319,8 @@ def _with_part(study: Study, field: str, name: str) -> Study:
     """The study with another schedule, clipping, ... in its own search space; the rest stays."""
     import dataclasses
 
-    from experiments import parts
-    from experiments.space import from_json
+    from experiments.spec import parts
+    from experiments.spec.space import from_json
 
     parts.check(field, name)
     before = getattr(study, field)

@@ -48,7 +48,7 @@ def add_options(run: argparse.ArgumentParser) -> None:
 
 def is_one_of_several(options: argparse.Namespace, study: Any) -> bool:
     """Whether this process trains with others; ValueError where the options do not say how."""
-    from experiments.study import Study
+    from experiments.spec.study import Study
 
     given = (options.coordinator, options.processes, options.process_id)
     if given == (None, None, None):
@@ -80,7 +80,7 @@ def is_member() -> bool:
 
 def join(options: argparse.Namespace) -> None:
     """Meet the other processes, in the process that trains."""
-    from experiments.training import hosts
+    from experiments.runtime import hosts
 
     hosts.join(options.coordinator, options.processes, options.process_id, options.join_seconds)
     os.write(int(os.environ[MEMBER]), b"joined")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from experiments.records.store import Held, Writer
-from experiments.trial import Status, TrialResult
+from experiments.spec.trial import Status, TrialResult
 
 
 def told(writer: Writer) -> bytes:

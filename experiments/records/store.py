@@ -30,7 +30,7 @@ from experiments.records.files import (
     write_whole,
 )
 from experiments.records.schema import RECORDS_FOLDER, SCHEMA_VERSION, STUDY_FILE, TABLES
-from experiments.trial import Status, TrialResult
+from experiments.spec.trial import Status, TrialResult
 
 if TYPE_CHECKING:
     import polars as pl

@@ -14,7 +14,7 @@ from experiments.records.schema import (
     OPTIONAL_TRIAL_COLUMNS,
     TRIAL_COLUMNS,
 )
-from experiments.trial import LAYER_NORMS, LAYERS, TrialResult
+from experiments.spec.trial import LAYER_NORMS, LAYERS, TrialResult
 
 if TYPE_CHECKING:
     import polars as pl

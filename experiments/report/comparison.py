@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments import space as spaces
 from experiments.analysis.compare import (
     Compared,
     Winner,
@@ -24,6 +23,7 @@ from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.words import budget_words, goal_words, label, metric_title
 from experiments.report.write import replace_report, write_figure
+from experiments.spec import space as spaces
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,9 +9,9 @@ import polars as pl
 
 from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
-from experiments.parts import PARTS
 from experiments.report.words import budget_words, goal_words, label
-from experiments.space import Choice, Distribution
+from experiments.spec.parts import PARTS
+from experiments.spec.space import Choice, Distribution
 
 _HASH = 12
 

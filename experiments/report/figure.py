@@ -16,7 +16,7 @@ from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.words import label, metric_title
-from experiments.space import Choice, Distribution
+from experiments.spec.space import Choice, Distribution
 
 _COUNTS = frozenset(
     [

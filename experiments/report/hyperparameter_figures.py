@@ -23,7 +23,7 @@ from experiments.report.figure import (
     values,
 )
 from experiments.report.words import label
-from experiments.space import Choice
+from experiments.spec.space import Choice
 
 
 def best_hyperparameters(summary: Summary) -> Figure:

@@ -1,4 +1,4 @@
-"""The page of `experiments.paths`: maps with the paths drawn in, and a slider over steps."""
+"""The page of `experiments.spec.paths`: maps with the paths drawn in, and a slider over steps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from experiments.paths import PATHS_FILE
 from experiments.records import groups
 from experiments.records.files import RecordError
 from experiments.report.figure import Figure, values
 from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.write import replace_report, write_figure
+from experiments.spec.paths import PATHS_FILE
 
 BANDS = 16
 """Shades of a map; each covers the same area, so that valleys and cliffs are both seen."""

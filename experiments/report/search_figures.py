@@ -25,7 +25,7 @@ from experiments.report.figure import (
     values,
 )
 from experiments.report.words import goal_words, metric_title
-from experiments.space import Choice
+from experiments.spec.space import Choice
 
 CLASSES = ("infeasible", "incomplete", "goal not reached", "goal reached", "best")
 _CLASS_COLOURS = (style.RED, style.GREY, style.GREY, style.BLUE, style.ORANGE)

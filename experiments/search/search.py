@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from experiments.search.samplers import point
-from experiments.study import Study
-from experiments.trial import Status, Trial, TrialResult
+from experiments.search.samplers.halton import point
+from experiments.spec.study import Study
+from experiments.spec.trial import Status, Trial, TrialResult
 
 
 class Search:

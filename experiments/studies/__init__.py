@@ -6,15 +6,15 @@ A file defines ``STUDY`` (a `Study`, a `Comparison` of several, or `Paths`) and 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import importlib
 import math
-import sys
 from pathlib import Path
 from types import ModuleType
 
-from experiments.comparison import Comparison
-from experiments.paths import Paths
-from experiments.study import Study
+from experiments.spec.comparison import Comparison
+from experiments.spec.loading import load_file
+from experiments.spec.paths import Paths
+from experiments.spec.study import Study
 from workloads.base import unknown_name
 
 STUDIES: dict[str, str] = {
@@ -36,11 +36,11 @@ def get(name: str, smoke: bool = False) -> Study | Comparison | Paths:
       ValueError: an unknown name (the message lists the known ones), a file that is not there,
         that fails, or that defines no STUDY.
     """
-    module = _from_file(Path(name)) if name.endswith(".py") else _from_registry(name)
+    module = load_file(Path(name)) if name.endswith(".py") else _from_registry(name)
     study = getattr(module, "STUDY", None)
     if not isinstance(study, (Study, Comparison, Paths)):
         raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
-            f"study file {name} must define STUDY, an experiments.study.Study"
+            f"study file {name} must define STUDY, an experiments.spec.study.Study"
         )
     if smoke:
         study = getattr(module, "SMOKE", None) or shrunk(study)
@@ -53,22 +53,6 @@ def _from_registry(name: str) -> ModuleType:
     if name not in STUDIES:
         raise unknown_name("study", name, STUDIES)
     return importlib.import_module(STUDIES[name])
-
-
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ValueError(f"study file {path} does not exist")
-    name = f"study_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # A model defined in the file is recorded as "module:name" and must be found there.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ValueError(f"study file {path} fails: {type(error).__name__}: {error}") from error
-    return module
 
 
 def shrunk(study: Study | Comparison | Paths) -> Study | Comparison | Paths:

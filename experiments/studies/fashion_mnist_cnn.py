@@ -11,7 +11,7 @@ are ours.
 
 import dataclasses
 
-from experiments.study import Study
+from experiments.spec.study import Study
 from workloads.fashion_mnist_cnn import WORKLOAD
 
 STUDY = Study(

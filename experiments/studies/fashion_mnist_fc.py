@@ -10,7 +10,7 @@ budgets are ours.
 
 import dataclasses
 
-from experiments.study import Study
+from experiments.spec.study import Study
 from workloads.fashion_mnist_fc import WORKLOAD
 
 STUDY = Study(

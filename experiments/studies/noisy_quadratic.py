@@ -15,12 +15,12 @@ their table in 10,000 dimensions.
 
 import dataclasses
 
-from experiments.space import Real
-from experiments.study import Study
+from experiments.spec.space import Real
+from experiments.spec.study import Study
 from workloads.noisy_quadratic import WORKLOAD
 
 EXACT = {16: 2037, 32: 1039, 64: 539, 128: 288, 256: 169, 512: 116, 1024: 94}
-"""Batch size -> steps, of `workloads.models.nqm_steps.steps_table` (tests hold them to it)."""
+"""Batch size -> steps, of `workloads.oracles.steps.steps_table` (tests hold them to it)."""
 
 STUDY = Study(
     name="noisy_quadratic",

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from experiments.paths import Paths, Surface
+from experiments.spec.paths import Paths, Surface
 
 
 def ravine(x: Any, y: Any) -> Any:

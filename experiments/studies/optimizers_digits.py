@@ -16,8 +16,8 @@ so that no optimizer profits from another's schedule.
 
 import dataclasses
 
-from experiments.comparison import Comparison, of_optimizers
-from experiments.study import Study
+from experiments.spec.comparison import Comparison, of_optimizers
+from experiments.spec.study import Study
 from workloads.digits_fc import WORKLOAD
 
 OPTIMIZERS = (

@@ -12,7 +12,7 @@ goal in several of its trials, and the longest trials see the training set twent
 
 import dataclasses
 
-from experiments.study import Study
+from experiments.spec.study import Study
 from workloads.digits_fc import WORKLOAD
 
 STUDY = Study(

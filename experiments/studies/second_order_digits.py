@@ -18,8 +18,8 @@ The goal and the budgets are ours, from pilot runs.
 
 import dataclasses
 
-from experiments.comparison import Comparison, of_optimizers
-from experiments.study import Study
+from experiments.spec.comparison import Comparison, of_optimizers
+from experiments.spec.study import Study
 from workloads.base import Goal
 from workloads.digits_fc import WORKLOAD
 

@@ -14,8 +14,8 @@ nats, fewer than the 3.15 of knowing how frequent every character is.
 
 import dataclasses
 
-from experiments.space import Real
-from experiments.study import Study
+from experiments.spec.space import Real
+from experiments.spec.study import Study
 from workloads.base import Goal
 from workloads.text_transformer import WORKLOAD
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.spec.trial import TrialConfig
 from experiments.training.step import TrainState, all_finite, make_task, to_evaluate
-from experiments.trial import TrialConfig
 from optimizers import OPTIMIZERS
 from optimizers.second_order import function_evaluations
 

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from experiments.training.evaluation import evaluation_data
-from experiments.training.randomness import ExampleOrder
+from experiments.training.order import ExampleOrder
 from workloads.datasets.base import RESIDENT_BYTES, Split, Stored, bytes_of, read, size_of
 
 INITIAL_LOSS_EXAMPLES = 256

@@ -21,16 +21,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.training import hosts
+from experiments.runtime import hosts
+from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
 from experiments.training.checkpoint import CheckpointError
 from experiments.training.feed import MAX_CHUNK_STEPS, Feed
-from experiments.training.parallel import ONE_DEVICE
+from experiments.training.layout import ONE_DEVICE
+from experiments.training.order import ExampleOrder, trial_keys
 from experiments.training.program import Program
-from experiments.training.randomness import ExampleOrder, trial_keys
 from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
 from experiments.training.slots import Chunk, Slot, Table, collect, joined
 from experiments.training.step import PHASE_RATE, TrainState
-from experiments.trial import Status, Trial, TrialResult, evaluation_steps
 from schedules.batch_size import Phase, Stretch, constant, examples_after, stretch_at, stretches
 
 Mode = Literal["loop", "scan", "packed"]
@@ -323,7 +323,7 @@ class Population:
 
     def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:
         """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no array
-        of the pack is made: what `experiments.training.feasibility` predicts from."""
+        of the pack is made: what `experiments.planning.feasibility` predicts from."""
         program, values, slots = self._program, self._values(trial), len(self._slots)
         states, pack = jax.eval_shape(lambda: program.empty(slots, values))
         if name == "start":

@@ -18,9 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.spec.trial import LAYERS, TrialConfig
 from experiments.training.evaluation import make_evaluation
 from experiments.training.feed import INITIAL_LOSS_EXAMPLES, ResidentData
-from experiments.training.parallel import (
+from experiments.training.layout import (
     DATA,
     ONE_DEVICE,
     TRIALS,
@@ -40,7 +41,6 @@ from experiments.training.step import (
     make_step,
     make_task,
 )
-from experiments.trial import LAYERS, TrialConfig
 from optimizers import OPTIMIZERS
 from schedules import PLATEAU
 from schedules.plateau import PlateauState, observe

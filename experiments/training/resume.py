@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.training import checkpoint, hosts
+from experiments.runtime import hosts
+from experiments.spec.trial import Status, Trial
+from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError, Saved, Warn, filled, named
 from experiments.training.slots import Slot, Table, joined
-from experiments.trial import Status, Trial
 from workloads.base import Goal
 
 CHECKPOINTS_FOLDER = "checkpoints"

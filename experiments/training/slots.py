@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.training.randomness import ExampleOrder
-from experiments.trial import Trial
+from experiments.spec.trial import Trial
+from experiments.training.order import ExampleOrder
 from schedules.batch_size import Stretch, examples_after
 
 Table = Mapping[str, np.ndarray]

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.training.parallel import Places
-from experiments.trial import LAYER_NORMS, LAYERS, TrialConfig
+from experiments.spec.trial import LAYER_NORMS, LAYERS, TrialConfig
+from experiments.training.layout import Places
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.accumulation import accumulated_gradient
 from optimizers.clipping import norm_of

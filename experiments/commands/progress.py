@@ -1,0 +1,89 @@
+"""What the terminal shows while a study runs: a bar, what trains, how long it will still take."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from experiments.spec.study import Study
+
+PLAIN_SECONDS = 15.0
+
+
+@contextlib.contextmanager
+def shown_progress(study: Study) -> Iterator[Callable[[Any], None]]:
+    """An observer for `run_study`: a live bar on a terminal, a line now and then elsewhere."""
+    sizes = study.batch_sizes
+    width = shutil.get_terminal_size().columns
+    print(textwrap.fill(f"{study.name}: {study.question}", width))
+    what = (
+        f"{len(sizes)} batch sizes from {sizes[0]} to {sizes[-1]}, {study.trials} trials each, "
+        f"{study.optimizer} on {study.workload.name}"
+    )
+    print(textwrap.fill(what, width), flush=True)
+    if sys.stdout.isatty():
+        yield from _bar()
+    else:
+        yield _plain()
+
+
+def _text(progress: Any) -> str:
+    if not progress.wanted:
+        return progress.phase
+    counts = f"{progress.complete}/{progress.wanted} trials"
+    if progress.infeasible:
+        counts += f", {progress.infeasible} infeasible"
+    running = " ".join(map(str, progress.running))
+    return f"{counts}; batch size {running}" if running else counts
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min left"
+    return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
+
+
+def _bar() -> Iterator[Callable[[Any], None]]:
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]:>14}"),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0, left="")
+
+        def observe(progress: Any) -> None:
+            bar.update(
+                task,
+                description=_text(progress),
+                completed=progress.share,
+                left=_duration(progress.remaining_seconds),
+            )
+
+        yield observe
+
+
+def _plain() -> Callable[[Any], None]:
+    last = [float("-inf"), ""]
+
+    def observe(progress: Any) -> None:
+        now = time.monotonic()
+        if progress.phase != last[1] or now - last[0] > PLAIN_SECONDS:  # type: ignore[operator]
+            last[:] = [now, progress.phase]
+            left = _duration(progress.remaining_seconds)
+            line = f"  {progress.share:4.0%}  {_text(progress)}" + (f"; {left}" if left else "")
+            print(line, flush=True)
+
+    return observe

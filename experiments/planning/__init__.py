@@ -1,0 +1,1 @@
+"""How trials are executed and what fits: measured, then recorded as a plan."""

@@ -1,0 +1,190 @@
+"""A plan: how the trials of every batch size are executed (DESIGN contract 12).
+
+Chosen by measurement, in probe.py; recorded, and taken up by a resume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from experiments.spec.trial import RecordNorms
+from experiments.training.layout import ONE_DEVICE, Layout
+from experiments.training.population import Mode
+
+DEFAULT_PACK = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """``mode`` "loop", "scan" (many steps a call) or "packed" (``slots`` trials together), on the
+    devices and in the micro-batches of ``layout``."""
+
+    mode: Mode
+    slots: int = 1
+    layout: Layout = ONE_DEVICE
+
+    def __str__(self) -> str:
+        words = f"{self.mode} x {self.slots}" if self.slots > 1 else self.mode
+        return words if self.layout == ONE_DEVICE else f"{words}, {self.layout}"
+
+    def load(self, batch_size: int) -> tuple[float, int]:
+        """(examples of a step, slots) of one device."""
+        return batch_size / self.layout.data, self.slots // self.layout.trials
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; of a layout what is not as on one device."""
+        plain = {"mode": self.mode, "slots": self.slots}
+        return plain if self.layout == ONE_DEVICE else {**plain, "layout": self.layout.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Execution:
+        """The execution that `to_json` wrote."""
+        return cls(data["mode"], data["slots"], Layout(**data.get("layout", {})))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What was chosen, and why; goes into the record.
+
+    Attributes:
+      executions: batch size -> how its trials run.
+      seconds_per_step: batch size -> wall-clock seconds of one trial-step, all workers busy.
+      workers: packs trained at a time, each from its own thread.
+      record_norms: "every", "evaluations" or "off".
+      request: what was asked for (`requested`).
+      reason: one line.
+      probe: what was measured: rows of batch_size, execution, seconds_per_step.
+      probe_seconds: what measuring cost.
+      device: platform and kind.
+    """
+
+    executions: Mapping[int, Execution]
+    seconds_per_step: Mapping[int, float]
+    workers: int
+    record_norms: RecordNorms
+    request: str
+    reason: str
+    probe: Sequence[Mapping[str, Any]] = ()
+    probe_seconds: float = 0.0
+    device: str = ""
+
+    def after_out_of_memory(self, batch_size: int) -> Plan | None:
+        """Half the slots at ``batch_size``; with one (a device) half the workers; None with one."""
+        execution, workers = self.executions[batch_size], self.workers
+        if execution.slots > execution.layout.trials:
+            slots = execution.slots // 2
+            mode: Mode = execution.mode if slots > 1 else "scan"
+            execution = dataclasses.replace(execution, mode=mode, slots=slots)
+        elif workers > 1:
+            workers //= 2
+        else:
+            return None
+        reason = f"out of memory at batch size {batch_size} with {self.executions[batch_size]}"
+        return dataclasses.replace(
+            self,
+            executions={**self.executions, batch_size: execution},
+            workers=workers,
+            reason=f"{reason}, {self.workers} at a time" if self.workers > 1 else reason,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for study.json."""
+        data = dataclasses.asdict(self)
+        data["executions"] = {str(b): e.to_json() for b, e in self.executions.items()}
+        data["seconds_per_step"] = {str(b): s for b, s in self.seconds_per_step.items()}
+        data["probe"] = [dict(row) for row in self.probe]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` wrote."""
+        fields = dict(data)
+        fields["executions"] = {
+            int(b): Execution.from_json(e) for b, e in data["executions"].items()
+        }
+        fields["seconds_per_step"] = {int(b): s for b, s in data["seconds_per_step"].items()}
+        return cls(**fields)
+
+
+def device_name() -> str:
+    """Platform, kind and number of the devices, e.g. ``"cpu (cpu)"`` or ``"gpu (H100) x 8"``."""
+    device, count = jax.local_devices()[0], jax.device_count()
+    name = f"{device.platform} ({device.device_kind})"
+    return f"{name} x {count}" if count > 1 else name
+
+
+def requested(execution: str, layout: Layout | None) -> str:
+    """An execution and a layout asked for, as the plan records them; "auto" for neither."""
+    return execution if layout is None else f"{execution}, {layout}"
+
+
+def default_workers() -> int:
+    """Packs trained at a time: one a core on a CPU (a small trial uses one), else one; one, too,
+    on several devices, where two that exchange sums would wait for each other."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        return 1
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def candidates(packable: bool = True) -> list[Execution]:
+    """Executions of one device worth measuring on this backend, the likeliest first.
+
+    Without packs for second-order rules: a pack's line searches all last as long as the longest,
+    and every slot has a Hessian of its own.
+    """
+    if not packable:
+        return [Execution("scan"), Execution("loop")]
+    if jax.default_backend() == "cpu":
+        return [Execution("scan"), Execution("loop"), Execution("packed", DEFAULT_PACK)]
+    packs = [Execution("packed", slots) for slots in (8, 32, 128)]
+    return [Execution("scan"), *packs, Execution("loop")]
+
+
+def spread_candidates(divisible: bool) -> list[Execution]:
+    """Executions of all local devices worth measuring; none where there is one device.
+
+    From a pack on every device to every device on one trial, and half way between. Where the
+    update rule needs the loss of the whole batch (not ``divisible``), one trial a device.
+    """
+    count = jax.local_device_count()
+    if count == 1:
+        return []
+    groups = 1 << (count.bit_length() - 1)  # slots are a power of two, equally many a device
+    apart = Layout("shard_map", trials=groups)
+    packs = [Execution("packed", groups * each, apart) for each in (1, DEFAULT_PACK)]
+    if not divisible:
+        return packs[:1]
+    both = [Layout("shard_map", groups // 2, 2)] if groups > 2 else []
+    middle = [Execution("packed", layout.trials, layout) for layout in both]
+    return [*packs, *middle, Execution("scan", 1, Layout("pmap", data=count))]
+
+
+def asked_candidates(execution: str, layout: Layout | None, divisible: bool) -> list[Execution]:
+    """What to choose from: all there is, or what was asked for.
+
+    Raises:
+      ValueError: an execution that a layout of several devices does not have.
+    """
+    if layout is None and execution == "auto":
+        return [*candidates(packable=divisible), *spread_candidates(divisible)]
+    layout = layout or ONE_DEVICE
+    if layout.devices == 1:
+        found = [dataclasses.replace(e, layout=layout) for e in candidates(packable=divisible)]
+    elif layout.trials == 1:
+        found = [Execution("scan", 1, layout)]
+    else:
+        packs = (1, DEFAULT_PACK) if divisible else (1,)
+        found = [Execution("packed", layout.trials * n, layout) for n in packs]
+    if execution == "auto":
+        return found
+    lone = layout.devices > 1 and layout.trials == 1
+    if (layout.devices > 1 and execution == "loop") or (lone and execution == "packed"):
+        raise ValueError(f"--execution {execution} has no place with {layout}")
+    slots = layout.trials * (DEFAULT_PACK if execution == "packed" else 1)
+    mode: Mode = "packed" if slots > 1 else execution  # type: ignore[assignment]
+    return [Execution(mode, slots, layout)]

@@ -1,0 +1,115 @@
+"""Walks the paths and records them, so that they can be drawn again without a step.
+
+A record holds ``paths.json`` (the question), ``paths.parquet`` (one row a step of a path:
+``surface, optimizer, learning_rate, step, x, y, value``) and ``surfaces.parquet`` (one row a cell
+of a surface's picture: ``surface, x, x2, y, y2, value``). A value is the height above the
+surface's minimum.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import polars as pl
+
+from experiments.records.comparisons import is_comparison
+from experiments.records.files import RecordError, check_writable, disk_errors, write_whole
+from experiments.records.schema import SCHEMA_VERSION, STUDY_FILE
+from experiments.runtime.compilation import enable_compilation_cache
+from experiments.spec.paths import PATHS_FILE, Paths, Surface
+from optimizers import OPTIMIZERS
+from optimizers.base import resolve
+
+CELLS = (48, 36)
+"""Cells of a surface's picture, across and down."""
+
+
+def run_paths(paths: Paths, folder: Path | str) -> Path:
+    """Walk all paths and write their record into ``folder``.
+
+    Raises:
+      RecordError: the folder cannot be written, or holds a study or a comparison.
+    """
+    folder = Path(folder)
+    check_writable(folder)
+    if (folder / STUDY_FILE).exists() or is_comparison(folder):
+        raise RecordError(f"the folder {folder} holds another record: choose another folder")
+    enable_compilation_cache()
+    tables = [
+        walked(paths, surface, optimizer)
+        for surface in paths.surfaces
+        for optimizer in paths.optimizers
+    ]
+    described = {"schema_version": SCHEMA_VERSION, **paths.describe()}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        pl.concat(tables).write_parquet(folder / "paths.parquet")
+        pl.concat([picture(surface) for surface in paths.surfaces]).write_parquet(
+            folder / "surfaces.parquet"
+        )
+        write_whole(folder / PATHS_FILE, (json.dumps(described, indent=2) + "\n").encode())
+    return folder
+
+
+def walked(paths: Paths, surface: Surface, optimizer: str) -> pl.DataFrame:
+    """The path of one optimizer at the best of the rates."""
+    rates = np.asarray(paths.rates, np.float32)
+    fixed = paths.hyperparameters(optimizer)
+    walk = jax.jit(jax.vmap(lambda rate: _walk(surface, optimizer, fixed, rate, paths.steps)))
+    points, heights = map(np.asarray, walk(rates))
+    # A path that leaves the numbers is never the best.
+    means = np.where(np.isfinite(heights).all(axis=1), heights.mean(axis=1), np.inf)
+    best = int(np.argmin(means))
+    steps = np.arange(paths.steps + 1)
+    return pl.DataFrame(
+        {
+            "surface": [surface.name] * len(steps),
+            "optimizer": [optimizer] * len(steps),
+            "learning_rate": np.full(len(steps), paths.rates[best]),
+            "step": steps,
+            "x": points[best, :, 0].astype(np.float64),
+            "y": points[best, :, 1].astype(np.float64),
+            "value": heights[best].astype(np.float64),
+        }
+    )
+
+
+def picture(surface: Surface) -> pl.DataFrame:
+    """The heights at the middles of `CELLS`."""
+    x, y = (
+        np.linspace(low, high, cells + 1)
+        for low, high, cells in zip(surface.low, surface.high, CELLS, strict=True)
+    )
+    left, bottom = (corner.ravel() for corner in np.meshgrid(x[:-1], y[:-1]))
+    right, top = left + (x[1] - x[0]), bottom + (y[1] - y[0])
+    height = resolve(surface.function)((left + right) / 2, (bottom + top) / 2) - surface.minimum
+    columns = {"x": left, "x2": right, "y": bottom, "y2": top, "value": height}
+    return pl.DataFrame({"surface": [surface.name] * len(left), **columns})
+
+
+def _walk(
+    surface: Surface, optimizer: str, fixed: dict[str, float], rate: jax.Array, steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """(points [steps + 1, 2], heights above the minimum [steps + 1]) at one rate."""
+    function = resolve(surface.function)
+    row = OPTIMIZERS[optimizer]
+    rule = row.transformation({**fixed, "learning_rate": rate})
+
+    def height(params: dict[str, jax.Array]) -> jax.Array:
+        return function(params["point"][0], params["point"][1]) - surface.minimum
+
+    def step(carry: tuple, _: None) -> tuple:
+        params, state = carry
+        value, gradient = jax.value_and_grad(height)(params)
+        extra = {"value": value, "value_fn": height} if row.needs_loss else {}
+        updates, state = rule.update(gradient, state, params, **extra)
+        seen = row.parameters_to_evaluate(state, params)
+        return (optax.apply_updates(params, updates), state), (seen["point"], height(seen))
+
+    start = {"point": jnp.asarray(surface.start, jnp.float32)}
+    return jax.lax.scan(step, (start, rule.init(start)), None, length=steps + 1)[1]

@@ -1,0 +1,263 @@
+"""The only loop with side effects: search asks, training answers, records keep.
+
+    from experiments.runner.study import run_study
+    from experiments.studies import get
+    folder = run_study(get("quickstart"), "runs/quickstart")
+
+One coordinator (this thread) writes; worker threads train packs of trials. A trial's result does
+not depend on the workers' timing, so neither does the record: killed at any moment and started
+again, a study repeats nothing that was recorded, goes on with long trials where they were saved,
+and ends with the same trials.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.planning.execution import Plan, asked_candidates, device_name, requested
+from experiments.planning.probe import Workplan, make_plan, probe_trial
+from experiments.records.follower import Follower, told
+from experiments.records.store import RecordError, Writer
+from experiments.runner.coordinator import Coordinator, Observer, Progress
+from experiments.runtime import hosts
+from experiments.runtime.compilation import prepare_jax
+from experiments.runtime.environment import environment
+from experiments.search.search import Search
+from experiments.spec.errors import StudyError, in_one_line
+from experiments.spec.study import Study
+from experiments.spec.trial import RecordNorms, Status, evaluation_steps
+from experiments.training.feed import ResidentData
+from experiments.training.layout import Layout
+from experiments.training.program import Program, check_cuts
+from experiments.training.resume import CHECKPOINTS_FOLDER, DEFAULT_MINUTES, Checkpoints
+from experiments.training.step import parameter_count
+from optimizers import OPTIMIZERS
+from workloads import datasets
+from workloads.datasets.base import Split, read
+
+FINAL = (Status.COMPLETE, Status.INFEASIBLE)
+
+
+def run_study(
+    study: Study,
+    folder: Path | str,
+    *,
+    execution: str = "auto",
+    data_dir: str | None = None,
+    resume: bool = True,
+    keep_going: bool = False,
+    workers: int | None = None,
+    stream: bool | None = None,
+    checkpoint_minutes: float = DEFAULT_MINUTES,
+    layout: Layout | None = None,
+    observe: Observer = lambda progress: None,
+    warn: Callable[[str], None] = warnings.warn,
+) -> Path:
+    """Train every trial of ``study`` that ``folder`` does not hold yet.
+
+    Args:
+      study: the question.
+      folder: its record; made where it does not exist, grown where it holds this study.
+      execution: "auto" (by measurement), "loop", "scan" or "packed".
+      data_dir: where the dataset's files are, if not in the usual places.
+      resume: False refuses a folder that holds records.
+      keep_going: after an exception in a trial, record it INCOMPLETE and go on.
+      workers: packs trained at a time; default: one a core on a CPU, else one.
+      stream: read training examples from disk while training, rather than keep all of them on
+        the device; by the training set's size where None. Results are the same.
+      checkpoint_minutes: a trial that has run so long is saved, then every so many minutes and
+        at its best evaluations (training/resume.py); infinite for never.
+      layout: devices and micro-batches (`chosen_layout`); None: the plan chooses among the
+        devices there are.
+      observe: called often with the `Progress`.
+      warn: takes one line where the record was begun by another commit of this code, or a
+        checkpoint cannot be used or written.
+
+    Returns:
+      The folder.
+
+    Raises:
+      RecordError, DataError, StudyError: one clear line; nothing recorded is lost.
+      ValueError: a model or an execution that the optimizer cannot take; nothing is written.
+      CheckpointError (a ValueError): a checkpoint there is of another configuration.
+      KeyboardInterrupt: after what has finished was recorded; `Preempted`, which a handler of
+        SIGTERM may raise: after what was running was saved too.
+    """
+    if not checkpoint_minutes > 0:
+        raise ValueError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes!r}")
+    folder = Path(folder)
+    observe(Progress("loading data"))
+    asked_candidates(execution, layout, divisible=True)  # refuses what does not go together
+    prepare_jax(study.precision.float64)
+    dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
+    if layout is not None:
+        example = read(dataset.splits["train"], np.arange(1))
+        grown = {part.batch_size for b in study.batch_sizes for part in study.phases(b)}
+        check_cuts(study.config("off"), example, layout, sorted(grown))
+    described = dataset.describe()
+    checksum = described["checksum"]
+    header: dict[str, Any] = {
+        "identity": study.identity(checksum),
+        "study": study.describe(),
+        "dataset": described,
+        "hyperparameters": sorted(study.hyperparameters),
+        "environment": environment(),
+    }
+    _check_second_order(study, dataset.splits["train"], execution)
+    _check_size(study, dataset.size("train"), warn)
+    with _opened(folder, header, resume) as writer:
+        begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
+        if begun != now:
+            warn(f"the record {folder} was begun by commit {begun}, this is {now}")
+        searches = _searches(study, checksum, writer)
+        if any(search.startable for search in searches):
+            data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
+
+            @functools.cache  # what the probe compiled is what trains
+            def programs(norms: RecordNorms) -> Program:
+                try:
+                    return Program(study.config(norms), data, study.divergence_factor)
+                except Exception as error:  # (a user's factory may raise anything)
+                    raise StudyError(
+                        f"workload {study.workload.name} cannot be built: {in_one_line(error)}"
+                    ) from error
+
+            assert study.goal is not None
+            checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
+            hosts.from_first(lambda: _check_checkpoints(checkpoints, searches))
+            asked = Asked(execution, layout, workers)
+            plan, index = _plan(study, writer, searches, programs, asked, observe)
+            program = programs(plan.record_norms)
+            Coordinator(
+                study, writer, searches, program, plan, index, checkpoints, keep_going, observe
+            ).run()
+    return folder
+
+
+def _opened(folder: Path, header: dict[str, Any], resume: bool) -> Writer | Follower:
+    """The record: process 0 holds it, the others hear what it holds, or why it cannot be had."""
+    if not hosts.several():
+        return Writer.open(folder, header, resume=resume)
+    writer, error, heard = None, None, b""
+    if hosts.first():
+        try:
+            writer = Writer.open(folder, header, resume=resume)
+        except Exception as failed:  # noqa: BLE001 (the others must hear of any)
+            error = failed
+    heard = hosts.agreed(told(writer) if writer else b"")
+    if error:
+        raise error
+    if not heard:
+        raise RecordError("process 0 cannot have the record; it says why")
+    follower = Follower(heard)
+    same = follower.study["identity"] == header["identity"]
+    if not hosts.all_true(same):
+        if writer:
+            writer.close()
+        raise RecordError("the processes were not started with the same study and options")
+    return writer or follower
+
+
+def _check_second_order(study: Study, train: Split, execution: str) -> None:
+    """Refuse a model too large for the optimizer, and packs of trials that search along lines."""
+    rule = OPTIMIZERS[study.optimizer]
+    if rule.needs_loss and execution == "packed":
+        raise ValueError(
+            f"execution must be auto, loop or scan with {rule.name}, whose trials run unpacked, "
+            "got 'packed'"
+        )
+    if rule.largest_model is not None:
+        size = parameter_count(study.config("off"), read(train, np.arange(1)))
+        if size > rule.largest_model:
+            raise ValueError(
+                f"a model trained by {rule.name} may have at most {rule.largest_model:,} "
+                f"parameters, {study.workload.name} has {size:,} (hessian_free has no such limit)"
+            )
+
+
+def _check_checkpoints(checkpoints: Checkpoints, searches: Sequence[Search]) -> None:
+    """Refuse another configuration's checkpoints; finish what a kill after a commit left."""
+    if not (checkpoints.folder / CHECKPOINTS_FOLDER).is_dir():
+        return
+    for search in searches:
+        for index in range(search.limit):
+            trial = search.trial(index)
+            if index in search.ended:
+                checkpoints.end(trial, search.ended[index])
+            else:
+                checkpoints.check(trial)
+
+
+def _check_size(study: Study, examples: int, warn: Callable[[str], None]) -> None:
+    """Another number of training examples than the study counts with: say so, or refuse."""
+    name = study.workload.dataset
+    if study.batch_sizes[-1] > examples:
+        raise ValueError(
+            f"batch_sizes must lie in 1..{examples} (the training set of {name} found here), got "
+            f"{study.batch_sizes[-1]}"
+        )
+    if examples != study.train_size:
+        warn(
+            f"{name} has {examples:,} training examples here, the study counts {study.train_size:,} "
+            "to an epoch: train_examples among the workload's dataset_options says how many"
+        )
+
+
+class Asked(NamedTuple):
+    """How the caller wants trials to run."""
+
+    execution: str
+    layout: Layout | None
+    workers: int | None
+
+
+def _searches(study: Study, checksum: str, writer: Writer | Follower) -> list[Search]:
+    """One search for each batch size and seed, with what is recorded already."""
+    searches = {
+        (batch_size, seed): Search(study, batch_size, seed, checksum)
+        for seed in study.seeds
+        for batch_size in study.batch_sizes
+    }
+    for (batch_size, seed, index), (status, _) in writer.recorded().items():
+        if (batch_size, seed) in searches and status in FINAL:
+            searches[batch_size, seed].ended[index] = status
+    return list(searches.values())
+
+
+def _plan(
+    study: Study,
+    writer: Writer | Follower,
+    searches: Sequence[Search],
+    programs: Callable[[RecordNorms], Program],
+    asked: Asked,
+    observe: Observer,
+) -> tuple[Plan, int]:
+    """The newest recorded plan where it still fits, else a new one; with its index."""
+    needed = {search.batch_size for search in searches if search.startable}
+    recorded = writer.study["plans"]
+    if recorded:
+        plan = Plan.from_json(recorded[-1])
+        same = requested(asked.execution, asked.layout) in ("auto", plan.request)
+        if same and plan.device == device_name() and needed <= plan.executions.keys():
+            return plan, len(recorded) - 1
+    observe(Progress("measuring how to run the trials"))
+    steps: dict[int, int] = {}
+    for search in searches:
+        steps[search.batch_size] = steps.get(search.batch_size, 0) + search.remaining_steps
+    spacing = study.evaluation_spacing
+    work = Workplan(
+        steps={b: steps[b] for b in sorted(needed)},
+        evaluations={
+            b: len(evaluation_steps(study.length(b), spacing)) / study.length(b) for b in needed
+        },
+        make_program=programs,
+        make_trial=lambda batch_size, index: probe_trial(study, batch_size, index),
+    )
+    plan = make_plan(work, asked.execution, study.record_norms, asked.workers, asked.layout)
+    return plan, writer.add_plan(plan.to_json())

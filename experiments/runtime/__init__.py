@@ -1,0 +1,1 @@
+"""The machine: processes, compilation, memory, what is recorded of the environment."""

@@ -1,0 +1,1 @@
+"""Samplers, one a file: points of the unit cube as functions of seed and index."""

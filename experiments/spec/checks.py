@@ -1,0 +1,168 @@
+"""What a study must be: each check refuses with one line that names field, value and what is legal.
+
+They run at the study's construction. Imports no jax.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from experiments.spec import parts
+from experiments.spec import space as spaces
+from experiments.spec.parts import PARTS
+from optimizers import OPTIMIZERS
+from schedules import SCHEDULES
+from schedules.durations import parse
+from schedules.rescaling import STEP_COUNTS
+from workloads.base import unknown_name
+from workloads.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from experiments.spec.study import Study
+
+
+def check_names(study: Study) -> None:
+    """Names that tables hold, and choices that go together."""
+    for field in PARTS:
+        parts.check(field, getattr(study, field))
+    if study.clipping != "none" and OPTIMIZERS[study.optimizer].needs_loss:
+        raise ValueError(
+            f"clipping must be none with {study.optimizer}, whose search along a line needs "
+            f"the gradient of the loss itself, got {study.clipping!r}"
+        )
+    if study.momentum_schedule != "constant" and not OPTIMIZERS[study.optimizer].momentum:
+        raise ValueError(
+            f"momentum_schedule must be constant with {study.optimizer}, which has neither "
+            f"momentum nor beta1, got {study.momentum_schedule!r}"
+        )
+    if study.workload.dataset not in DATASETS:
+        raise unknown_name("dataset", study.workload.dataset, DATASETS)
+    assert study.goal is not None
+    if study.goal.metric == study.workload.goal.metric and (
+        study.goal.direction != study.workload.goal.direction
+    ):
+        raise ValueError(
+            f"goal direction of {study.goal.metric} must be "
+            f"{study.workload.goal.direction!r}, got {study.goal.direction!r}"
+        )
+
+
+def check_numbers(study: Study) -> None:
+    """Batch sizes, budgets, seeds, grid."""
+    largest = study.train_size
+    if not study.batch_sizes:
+        raise ValueError("batch_sizes must hold at least one batch size, got none")
+    for batch_size in study.batch_sizes:
+        whole("batch_sizes", batch_size, 1)
+        if batch_size > largest:
+            raise ValueError(
+                f"batch_sizes must lie in 1..{largest} (the training set of "
+                f"{study.workload.dataset}), got {batch_size}"
+            )
+    for field in ("step_budget", "example_budget", "trials"):
+        whole(field, getattr(study, field), 1)
+    whole("train_evaluation_examples", study.train_evaluation_examples, 1)
+    for seed in study.seeds:
+        whole("seeds", seed, 0)
+    if not 0 < study.evaluation_spacing <= 1:
+        raise ValueError(f"evaluation_spacing must lie in (0, 1], got {study.evaluation_spacing!r}")
+    if not study.divergence_factor > 1:
+        raise ValueError(f"divergence_factor must exceed 1, got {study.divergence_factor!r}")
+    if study.record_norms not in ("auto", "every", "evaluations", "off"):
+        raise ValueError(
+            f"record_norms must be auto, every, evaluations or off, got {study.record_norms!r}"
+        )
+    if study.sampler != "halton":
+        raise unknown_name("sampler", study.sampler, ("halton",))
+
+
+def check_hyperparameters(study: Study) -> None:
+    """Every hyperparameter is known, legal, and searched, fixed or has a default."""
+    rows = {row.name: row for row in study.rows}
+    known = {*rows, *study.workload.hyperparameters}
+    assert study.space is not None
+    for name in (*study.space, *study.fixed):
+        if name not in known:
+            raise unknown_name("hyperparameter", name, known)
+    for name in study.fixed:
+        if name in study.space:
+            raise ValueError(f"hyperparameter {name} is both searched and fixed")
+    for name, row in rows.items():
+        if name in study.space:
+            distribution = study.space[name]
+            values = (
+                distribution.values
+                if isinstance(distribution, spaces.Choice)
+                else (distribution.low, distribution.high)
+            )
+            for value in values:
+                row.check(float(value))
+        elif name in study.fixed:
+            for batch_size in study.batch_sizes:
+                row.check(study.number(name, study.fixed[name], batch_size))
+        elif row.default is None:
+            raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
+
+
+def check_growth(study: Study) -> None:
+    """How the batch grows is known beforehand, the same for all trials."""
+    grows, rate = study.batch_size_schedule != "constant", SCHEDULES[study.schedule]
+    for field in ("batch_size_cuts", "batch_size_factor", "max_batch_size"):
+        if not grows and (value := getattr(study, field)) is not None:
+            raise ValueError(f"{field} needs a batch_size_schedule, got {value!r} without one")
+    if not grows:
+        return
+    if study.batch_size_cuts is not None:
+        for cut in study.batch_size_cuts:
+            whole("batch_size_cuts", cut, 1)
+        if study.schedule != "constant":
+            raise ValueError(
+                "schedule must be constant with batch_size_cuts (without them the cuts are "
+                f"taken from its shape), got {study.schedule!r}"
+            )
+    elif rate.watches:
+        raise ValueError(f"batch_size_cuts must be given with the schedule {study.schedule}")
+    assert study.space is not None
+    for row in () if study.batch_size_cuts is not None else rate.hyperparameters:
+        if row.name in study.space:
+            raise ValueError(
+                f"hyperparameter {row.name} must be fixed, not searched: where the batch grows "
+                "follows from it, and a batch size is compiled"
+            )
+        value = study.fixed.get(row.name)
+        if isinstance(value, str) and row.name in STEP_COUNTS and parse(value).unit == "fraction":
+            raise ValueError(
+                f"hyperparameter {row.name} must be in steps, examples or epochs where the length "
+                f"follows from where the batch grows, got {value!r}"
+            )
+    highest = study.max_batch_size
+    if highest is not None and whole("max_batch_size", highest, 1) > study.train_size:
+        raise ValueError(
+            f"max_batch_size must lie in 1..{study.train_size} (the training set of "
+            f"{study.workload.dataset}), got {highest}"
+        )
+
+
+def check_lengths(study: Study) -> None:
+    """A stated length is at least what the budgets need; a batch that is to grow does."""
+    for batch_size, steps in study.train_steps.items():
+        needed = study.steps_needed(batch_size)
+        if whole("train_steps", steps, 1) < needed:
+            raise ValueError(
+                f"train_steps of batch size {batch_size} must be at least {needed} "
+                f"(what its budgets need), got {steps}"
+            )
+    for batch_size in study.batch_sizes:
+        phases = study.phases(batch_size)  # refuses cuts and factors that are none
+        if study.cut_by_schedule and len(phases) == 1:
+            raise ValueError(
+                f"batch_size_cuts must be given with the schedule {study.schedule}, which does "
+                f"not fall by a factor of {study.growth(batch_size).factor:g} at batch size {batch_size}"
+            )
+
+
+def whole(field: str, value: object, low: int) -> int:
+    """``value``, a whole number of at least ``low``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{field} must be a whole number of at least {low}, got {value!r}")
+    return value

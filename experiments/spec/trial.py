@@ -1,0 +1,151 @@
+"""One training run: what determines it, and what it returns. Shared by all rooms above.
+
+Imports no jax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from workloads.base import Goal, Workload
+
+LAYERS = "layers/"
+"""Before the columns of a layer's norms in a result's evaluations: layers/PATH/NORM."""
+LAYER_NORMS = ("gradient_norm", "update_norm", "parameter_norm")
+RecordNorms = Literal["every", "evaluations", "off"]
+
+
+class Status(enum.StrEnum):
+    """How a trial ended (Shallue et al. 2019)."""
+
+    COMPLETE = "COMPLETE"
+    INCOMPLETE = "INCOMPLETE"
+    INFEASIBLE = "INFEASIBLE"
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Number formats of a trial.
+
+    Attributes:
+      parameters, compute: dtype names of the parameters and of the activations.
+      matmul: jax's precision of matrix products; ``"highest"`` forbids TF32 on GPUs.
+    """
+
+    parameters: Literal["float32", "bfloat16", "float64"] = "float32"
+    compute: Literal["float32", "bfloat16", "float64"] = "float32"
+    matmul: Literal["default", "high", "highest"] = "highest"
+
+    def __post_init__(self) -> None:
+        for field in ("parameters", "compute"):
+            if getattr(self, field) not in ("float32", "bfloat16", "float64"):
+                raise ValueError(
+                    f"precision {field} must be float32, bfloat16 or float64, "
+                    f"got {getattr(self, field)!r}"
+                )
+        if self.matmul not in ("default", "high", "highest"):
+            raise ValueError(
+                f"precision matmul must be default, high or highest, got {self.matmul!r}"
+            )
+
+    @property
+    def float64(self) -> bool:
+        """Whether anything is computed in 64 bits, for which jax needs a switch."""
+        return "float64" in (self.parameters, self.compute)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialConfig:
+    """What is compiled: everything that is not a number (hashable; numbers are traced).
+
+    One program is compiled per configuration, batch size and plan.
+    """
+
+    workload: Workload
+    optimizer: str
+    schedule: str
+    precision: Precision
+    record_norms: RecordNorms
+    clipping: str = "none"
+    averaging: str = "none"
+    momentum_schedule: str = "constant"
+    batch_size_schedule: str = "constant"
+    goal: Goal | None = None  # its metric on validation is what a plateau schedule watches
+    norms_per_layer: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A run to be made.
+
+    Attributes:
+      batch_size: examples per step; where the batch grows, of the first one.
+      seed: the search's seed; initialisation, data order and dropout derive from it and index.
+      index: 0, 1, 2, ... within its batch size and seed, in the order of the sampler.
+      train_steps: its length in steps.
+      hyperparameters: name -> number, complete (searched, fixed and defaults).
+      identity: hash of all that determines the result (contract 8).
+    """
+
+    batch_size: int
+    seed: int
+    index: int
+    train_steps: int
+    hyperparameters: Mapping[str, float]
+    identity: str
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """(batch size, seed, index): unique within a study."""
+        return (self.batch_size, self.seed, self.index)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialResult:
+    """What a run returned.
+
+    Attributes:
+      trial: the run.
+      status: COMPLETE, INFEASIBLE (diverged at any point) or INCOMPLETE (an exception).
+      steps: updates made; for an INFEASIBLE trial the step whose loss or gradient diverged.
+      evaluations: column -> [evaluations] array. ``step`` and ``examples`` (consumed) are always
+        there, then ``split/metric`` for validation and train; norms too where they are recorded at
+        evaluations, and those of every layer under `LAYERS`. Rows after a divergence are not
+        kept.
+      norms: column -> [steps] array (``step``, ``examples``, ``gradient_norm``, ``update_norm``,
+        ``parameter_norm``, ``learning_rate``), None unless recorded at every step.
+      seconds: wall-clock time of the run, its share of the pack; not part of the science.
+      plan: index into the recorded plans of how it was executed.
+      message: why it is INCOMPLETE.
+      clipped_share: steps whose gradient was clipped over ``steps``; None without clipping.
+    """
+
+    trial: Trial
+    status: Status
+    steps: int
+    evaluations: Mapping[str, np.ndarray]
+    norms: Mapping[str, np.ndarray] | None = None
+    seconds: float = 0.0
+    plan: int = 0
+    message: str = ""
+    clipped_share: float | None = None
+
+
+def evaluation_steps(train_steps: int, spacing: float = 0.05) -> list[int]:
+    """The evaluation grid up to ``train_steps``: a function of the step alone.
+
+    Every step at first, then geometric: s -> max(s + 1, floor((1 + spacing) s)), so that no gap
+    exceeds ``spacing`` of the step it starts from. The last step is always on the grid.
+    """
+    grid = []
+    step = 1
+    while step < train_steps:
+        grid.append(step)
+        step = max(step + 1, math.floor(step * (1 + spacing) + 1e-9))
+    return [*grid, train_steps]

@@ -1,0 +1,225 @@
+"""The verdict: each check fires where it should, and only there."""
+
+import dataclasses
+import math
+
+import polars as pl
+import pytest
+from support.records_factory import Truth, handmade, make_record, make_study
+
+from experiments import studies
+from experiments.analysis.findings import (
+    BestStep,
+    EdgeOptimum,
+    MostlyInfeasible,
+    Shortfall,
+    Unreached,
+)
+from experiments.analysis.next_step import next_step
+from experiments.analysis.question import read_question
+from experiments.analysis.summary import summarise
+from experiments.cli import build_parser
+from experiments.commands.run import chosen_study
+from experiments.spec.space import Integer, Real
+
+DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
+
+
+def findings_of(record, kind):
+    return [found for found in summarise(record).verdict.findings if isinstance(found, kind)]
+
+
+def with_rate(rate, space, momentum=0.9):
+    fixed = {} if "learning_rate" in space else {"learning_rate": rate}
+    record = handmade({8: [(DONE, {100: 0.05})]}, trials=1, space=space, fixed=fixed)
+    columns = {"learning_rate": pl.lit(rate), "momentum": pl.lit(momentum)}
+    return dataclasses.replace(record, trials=record.trials.with_columns(**columns))
+
+
+LOG = {"learning_rate": Real(1e-3, 10.0, "log")}
+
+
+@pytest.mark.parametrize(
+    ("rate", "end", "proposed"),
+    [
+        (1e-3 * 1e4**0.049, "lower", (1e-5, 10.0)),
+        (1e-3 * 1e4**0.051, None, None),
+        (1e-3 * 1e4**0.949, None, None),
+        (1e-3 * 1e4**0.951, "upper", (1e-3, 1000.0)),
+    ],
+)
+def test_an_optimum_within_five_percent_of_an_end_on_the_log_scale(rate, end, proposed):
+    found = findings_of(with_rate(rate, LOG), EdgeOptimum)
+    if end is None:
+        assert found == []
+        return
+    (edge,) = found
+    assert (edge.end, edge.batch_sizes) == (end, (8,))
+    assert edge.proposed == pytest.approx(proposed)
+    assert "learning_rate" in edge.sentence and f"{end} end" in edge.sentence
+
+
+def test_a_reverse_log_range_is_widened_in_one_minus_value_and_kept_legal():
+    space = {"momentum": Real(0.9, 0.999, "reverse_log")}
+    (edge,) = findings_of(with_rate(0.1, space, 0.9985 + 0.0004), EdgeOptimum)
+    assert edge.proposed == pytest.approx((0.9, 0.9999))
+    (edge,) = findings_of(
+        with_rate(0.1, {"momentum": Real(0.5, 0.999, "reverse_log")}, 0.5), EdgeOptimum
+    )
+    assert edge.proposed == pytest.approx((0.0, 0.999))
+    (edge,) = findings_of(with_rate(0.1, {"momentum": Real(0.0, 0.9)}, 0.0), EdgeOptimum)
+    assert edge.proposed is None and "legal limit" in edge.sentence
+
+
+def test_whole_numbers_are_widened_to_whole_numbers():
+    record = with_rate(10.0, {"learning_rate": Integer(1, 10, "log")})
+    (edge,) = findings_of(record, EdgeOptimum)
+    assert edge.proposed == (1.0, 32.0)
+
+
+def test_the_next_command_for_an_edge_names_the_wider_range():
+    verdict = summarise(with_rate(9.9, LOG)).verdict
+    assert verdict.next.command == "batchscale run synthetic_wider.py"
+    assert verdict.next.file_name == "synthetic_wider.py"
+    assert "Real(low=0.001, high=1000.0, scale='log')" in verdict.next.file_text
+
+
+def test_a_search_mostly_diverged_is_named_with_its_share():
+    rows = [(DIVERGED, {})] * 3 + [(DONE, {100: 0.05})] * 2
+    (found,) = findings_of(handmade({8: rows, 16: rows[2:]}, trials=2), MostlyInfeasible)
+    assert found.batch_sizes == (8,) and found.shares == (0.6,)
+    assert findings_of(handmade({8: rows[1:]}, trials=2), MostlyInfeasible) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "when"), [(128, "early"), (129, None), (959, None), (960, "late")]
+)
+def test_best_steps_in_the_first_tenth_or_the_last_quarter(step, when):
+    record = handmade({8: [(DONE, {1: 0.5, step: 0.05, 1280: 0.06})]}, trials=1)
+    assert [found.when for found in findings_of(record, BestStep)] == ([when] if when else [])
+
+
+def test_a_shortfall_asks_to_resume_until_the_search_is_exhausted():
+    rows = [(DONE, {100: 0.05})] + [(DIVERGED, {})] * 3
+    verdict = summarise(handmade({8: rows}, trials=2)).verdict
+    (found,) = [f for f in verdict.findings if isinstance(f, Shortfall)]
+    assert (found.complete, found.planned, found.exhausted) == ((1,), 2, False)
+    assert verdict.next.command == "batchscale run synthetic"
+    rows += [(DIVERGED, {})] * 4
+    verdict = summarise(handmade({8: rows}, trials=2)).verdict
+    assert "Only 1 of the planned 2" in verdict.findings[0].sentence
+    assert verdict.next.command == "batchscale run synthetic_narrower.py"
+
+
+def test_an_unreached_goal_asks_for_longer_trials():
+    verdict = summarise(
+        handmade({8: [(DONE, {100: 0.5})], 16: [(DONE, {9: 0.0})]}, trials=1)
+    ).verdict
+    assert Unreached((8,)) in verdict.findings
+    assert verdict.next.command == "batchscale run synthetic_longer.py"
+
+
+def study_of(step, folder):
+    path = folder / step.file_name
+    path.write_text(step.file_text)
+    return studies.get(str(path))
+
+
+@pytest.mark.parametrize("smoke", [False, True])
+def test_the_proposed_study_files_run_as_they_stand(tmp_path, smoke):
+    base = studies.get("quickstart", smoke=smoke)
+    low = base.space["learning_rate"].low
+    record = make_record(base)
+    columns = {"learning_rate": pl.lit(1.01 * low), "momentum": pl.lit(0.9)}
+    record = dataclasses.replace(record, trials=record.trials.with_columns(**columns))
+    wider = study_of(summarise(record).verdict.next, tmp_path)
+    assert wider.space["learning_rate"].low < 0.1 * low and wider.name == "quickstart_wider"
+    diverged = make_record(base, Truth(diverges_above=0.0))
+    narrower = study_of(summarise(diverged).verdict.next, tmp_path)
+    ends = narrower.space["learning_rate"]
+    assert ends.high == pytest.approx(
+        math.sqrt(base.space["learning_rate"].low * base.space["learning_rate"].high)
+    )
+    assert (ends.low, narrower.name) == (low, "quickstart_narrower")
+    assert narrower.batch_sizes == base.batch_sizes
+
+
+def test_the_longer_study_doubles_what_fell_short(tmp_path):
+    question = read_question(make_record(studies.get("quickstart", smoke=True)))
+    longer = study_of(next_step(question, [Unreached(question.batch_sizes[:1])]), tmp_path)
+    first, *others = question.batch_sizes
+    assert longer.length(first) == 2 * question.train_steps[first]
+    assert all(longer.length(b) == question.train_steps[b] for b in others)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("quickstart --smoke --optimizer adam --fix warmup_steps=5%", None),
+        ("quickstart --smoke --seed 0", None),
+        ("optimizers_digits --smoke --seed 1", "adam"),
+    ],
+)
+def test_the_next_command_repeats_what_was_typed(tmp_path, words, name):
+    parsed = build_parser().parse_args(["run", *words.split()])
+    found = chosen_study(parsed)
+    base = found if name is None else found.studies[name]
+    question = read_question(make_record(base))
+    assert question.command == words
+    repeated = next_step(question, []).command
+    assert repeated.startswith("batchscale run " + words.partition(" --seed")[0])
+    assert repeated.endswith(" --seed 2" if name else " --seed 1")
+    longer = study_of(next_step(question, [Unreached(question.batch_sizes[:1])]), tmp_path)
+    first = question.batch_sizes[0]
+    assert longer.length(first) == 2 * base.length(first)
+    assert longer.space == base.space and longer.optimizer == base.optimizer
+
+
+def test_a_smoke_study_is_resumed_as_one():
+    question = read_question(make_record(studies.get("quickstart", smoke=True)))
+    found = Shortfall((1,), (0,), 4, exhausted=False)
+    assert next_step(question, [found]).command == "batchscale run quickstart --smoke"
+
+
+def test_an_open_legal_limit_is_approached_and_never_met():
+    (edge,) = findings_of(with_rate(0.1, {"momentum": Real(0.0, 0.9)}, 0.89), EdgeOptimum)
+    assert edge.proposed == (0.0, pytest.approx(0.95))
+
+
+def test_a_sound_study_gets_a_second_seed():
+    record = handmade({8: [(DONE, {1: 0.5, 600: 0.05, 1280: 0.06})] * 2}, trials=2, seeds=(4,))
+    trials = record.trials.with_columns(pl.lit(4).alias("seed"))
+    evaluations = record.evaluations.with_columns(pl.lit(4).alias("seed"))
+    verdict = summarise(dataclasses.replace(record, trials=trials, evaluations=evaluations)).verdict
+    assert verdict.findings == ()
+    assert verdict.next.command == "batchscale run synthetic --seed 5"
+
+
+def test_what_is_noted_and_the_reason_of_the_next_command_do_not_contradict_each_other():
+    """A finding that no changed study answers is not followed by "nothing"."""
+    early = {1: 0.5, 100: 0.05, 1280: 0.06}
+    late, calm = {1: 0.5, 1280: 0.05}, {1: 0.5, 600: 0.05, 1280: 0.06}
+    diverged = [(DIVERGED, {})] * 3
+    for rows, noted in (
+        ([(DONE, early)] * 2, ["far fewer steps would do"]),
+        ([(DONE, late)] * 2, ["still improving"]),
+        ([*diverged, *[(DONE, calm)] * 2], ["of the trials diverged"]),
+        ([(DONE, calm)] * 2, []),
+    ):
+        verdict = summarise(handmade({8: rows}, trials=2)).verdict
+        assert verdict.next.command == "batchscale run synthetic --seed 1"
+        assert len(verdict.findings) == len(noted)
+        assert all(n in f.sentence for n, f in zip(noted, verdict.findings, strict=True))
+        assert ("Nothing here" in verdict.next.reason) == (not noted)
+        assert ("what is noted above" in verdict.next.reason) == bool(noted)
+
+
+@pytest.mark.parametrize("batch_sizes", [(16,), (2, 32)])
+def test_everything_infeasible_is_a_result_too(batch_sizes):
+    record = make_record(make_study(batch_sizes, trials=2), Truth(diverges_above=0.0))
+    summary = summarise(record)
+    assert summary.best.is_empty() and summary.budgets.is_empty()
+    assert summary.steps["steps_to_result"].null_count() == len(batch_sizes)
+    assert summary.steps["infeasible"].to_list() == [8] * len(batch_sizes)
+    assert all(estimate.value is None for estimate in summary.critical[0])
+    assert summary.verdict.next.command == "batchscale run synthetic_narrower.py"

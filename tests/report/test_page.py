@@ -1,0 +1,178 @@
+"""The page in a real browser with the network blocked, and what it must never contain."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+from support.records_factory import Truth, make_record, make_study
+
+from experiments.analysis.summary import summarise
+from experiments.report.figures import FIGURES
+from experiments.report.page import page
+from experiments.report.write import write_report_of
+
+SMALL_PAGE = 6_000_000
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def document(record):
+    summary = summarise(record)
+    return page(summary, [draw(summary) for draw in FIGURES])
+
+
+def with_question(record, text):
+    study = {**record.study, "study": {**record.study["study"], "question": text}}
+    return dataclasses.replace(record, study=study)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A written report whose question tries to break out of the page."""
+    record = make_record(make_study((1, 4, 16, 64, 256, 1024), trials=8))
+    return write_report_of(with_question(record, HOSTILE), tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert chromium, "this test needs the package chromium"
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Opens the report offline; every request is logged and all but the file itself refused."""
+    contexts = []
+
+    def open_page(path=report, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_offline(True)
+        requests, errors = [], []
+
+        def note(said):
+            if said.type in ("error", "warning"):
+                errors.append(said.text)
+
+        def answer_request(route):
+            requests.append(route.request.url)
+            own = route.request.url == path.as_uri()
+            route.continue_() if own else route.abort()
+
+        context.route("**/*", answer_request)
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.on("console", note)
+        tab.on("dialog", lambda dialog: errors.append("a dialog opened"))
+        tab.goto(path.as_uri())
+        tab.wait_for_selector("body[data-drawn]", timeout=60_000)
+        return tab, requests, errors
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def test_it_opens_offline_with_every_chart_drawn_and_asks_for_nothing_else(opened, report):
+    tab, requests, errors = opened()
+    assert requests == [report.as_uri()] and errors == []
+    assert tab.locator(".chart svg").count() == len(FIGURES)
+    drawn = tab.locator(".chart svg .mark-symbol.role-mark path").count()
+    assert drawn > 6 * 8  # at least one point a trial
+
+
+def test_hovering_a_point_shows_the_trials_hyperparameters(opened):
+    tab, _, _ = opened()
+    for chart in ("steps_to_result", "search"):
+        point = tab.locator(f"#chart-{chart} .mark-symbol.role-mark path").last
+        point.scroll_into_view_if_needed()
+        box = point.bounding_box()
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tooltip = tab.locator("#vg-tooltip-element.visible")
+        tooltip.wait_for(timeout=5_000)
+        shown = tooltip.inner_text()
+        assert "learning rate" in shown and "momentum" in shown and "trial" in shown
+        assert "1,024" in shown and "e+" not in shown  # a batch size is written in full
+        tab.mouse.move(0, 0)
+
+
+def test_clicking_a_batch_size_in_the_legend_dims_the_others(opened):
+    tab, _, _ = opened()
+    chart = tab.locator("#chart-validation_curves")
+    chart.scroll_into_view_if_needed()
+    chart.locator(".role-legend-symbol path").first.click()
+    lines = chart.locator(".mark-line.role-mark path")
+    opacities = {lines.nth(i).get_attribute("stroke-opacity") or
+                 lines.nth(i).get_attribute("opacity") for i in range(lines.count())}  # fmt: skip
+    assert opacities == {"0.06", "0.95"}
+
+
+def test_a_hostile_question_is_shown_as_text(opened):
+    tab, _, errors = opened()
+    assert tab.title() == "synthetic: a batch-size study"
+    assert tab.locator("h1").inner_text() == HOSTILE
+    assert tab.locator("h1 *").count() == 0 and errors == []
+
+
+def test_it_follows_the_screens_colours(opened):
+    tab, _, errors = opened(color_scheme="dark")
+    assert tab.locator("body").get_attribute("data-drawn") == "dark"
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    axis = tab.locator(".chart svg .role-axis-label text").first.get_attribute("fill")
+    assert background == "rgb(20, 24, 30)" and axis == "#9aa2b0"
+    tab.emulate_media(color_scheme="light")
+    tab.wait_for_selector("body[data-drawn=light]")
+    assert errors == []
+
+
+def test_a_phone_scrolls_charts_but_never_the_page_sideways(opened):
+    tab, _, _ = opened(viewport={"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize(
+    ("study", "truth"),
+    [
+        ({"goal": 0.001}, Truth()),
+        ({}, Truth(diverges_above=0.0)),
+        ({"batch_sizes": (8,)}, Truth()),
+        ({"seeds": (0, 1), "goal": 0.05}, Truth()),
+    ],
+)
+def test_studies_that_went_wrong_are_drawn_without_a_warning(opened, tmp_path, study, truth):
+    path = tmp_path / "index.html"
+    path.write_text(document(make_record(make_study(**{"trials": 2, **study}), truth)))
+    tab, requests, errors = opened(path)
+    assert requests == [path.as_uri()] and errors == []
+    assert tab.locator(".chart svg").count() == len(FIGURES)
+
+
+def test_a_broad_study_stays_a_small_page():
+    sizes = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+    text = document(make_record(make_study(sizes, trials=60, goal=0.04)))
+    assert len(text.encode()) < SMALL_PAGE
+
+
+def test_no_attribute_points_outside():
+    text = document(make_record(make_study((4, 64), trials=3)))
+    shell = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # libraries name namespaces
+    targets = re.findall(r"(?:src|href)=\"([^\"]*)\"", shell)
+    assert targets and all(re.match(r"(figures|data)/\w+\.(png|pdf|csv)$", t) for t in targets)
+    assert "http" not in re.sub(r'"\$schema":"[^"]*"|http-equiv', "", shell)
+
+
+@pytest.mark.parametrize("goal", [0.1, 0.001])
+def test_specifications_are_json_without_numbers_that_json_lacks(goal):
+    summary = summarise(make_record(make_study((4, 64), trials=3, goal=goal), Truth()))
+    for draw in FIGURES:
+        assert json.dumps(draw(summary).specification(), allow_nan=False)  # NaN would raise

@@ -1,0 +1,1 @@
+"""Factories, twins and child processes that tests share."""

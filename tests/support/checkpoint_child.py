@@ -1,0 +1,108 @@
+"""A study whose trials are saved every few hundredths of a second, in a process to be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from experiments import cli
+from experiments.runner import coordinator
+from experiments.runner import study as run
+from experiments.training.checkpoint import named
+from experiments.training.population import Population
+from support.engine_factory import tiny_study
+
+SECONDS = 0.05
+
+
+def long_study():
+    """Two trials, each for a worker; adam has a state of two trees."""
+    return tiny_study(
+        optimizer="adam",
+        batch_sizes=(16,),
+        step_budget=6000,
+        example_budget=6000,
+        trials=2,
+        space={"learning_rate": {"low": 1e-4, "high": 1e-2, "scale": "log"}},
+        record_norms="every",
+    )
+
+
+@contextlib.contextmanager
+def watched(ends: Path) -> Iterator[None]:
+    """Writes into ``ends`` each trial's last state, and, after a population's first chunk, the
+    step at which it had begun (``begun``, a line each)."""
+    ends.mkdir(exist_ok=True)
+
+    class Watched(Population):
+        told = False
+
+        def _advance(self, *arguments: Any) -> int:
+            before = self._at(0).step
+            made = super()._advance(*arguments)
+            if not self.told:
+                with open(ends / "begun", "a") as file:
+                    file.write(f"{before}\n")
+            self.told = True
+            return made
+
+        def _finished(self):
+            for result in super()._finished():
+                leaves = {name: x[0] for name, x in named("", self._states).items()}
+                np.savez(ends / f"{result.trial.index}.npz", **leaves)
+                yield result
+
+    with mock.patch.object(coordinator, "Population", Watched):
+        yield
+
+
+def run_long_study(
+    folder: Path, finished: Event | None = None, checkpoint_minutes: float = SECONDS / 60
+) -> None:
+    """Run it, or finish it, into ``study`` and ``ends`` of ``folder``."""
+    coordinator.COMMIT_SECONDS = 0.0
+    with watched(folder / "ends"):
+        run.run_study(
+            long_study(),
+            folder / "study",
+            execution="scan",
+            checkpoint_minutes=checkpoint_minutes,
+        )
+    if finished is not None:
+        finished.set()
+
+
+def run_command(folder: Path, arguments: list[str]) -> None:
+    """The command ``batchscale``; its exit code is the process's, its errors go to a file."""
+    with watched(folder / "ends"), open(folder / "stderr", "w") as errors:
+        os.dup2(errors.fileno(), sys.stderr.fileno())
+        code = cli.main(arguments)
+    sys.exit(code)
+
+
+def steps_in(folder):
+    """The steps of the checkpoints there."""
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+
+
+def wait_for_a_chunk(child, folder):
+    """Until the child has trained a little, or ended."""
+    while child.is_alive() and not (folder / "ends" / "begun").exists():
+        time.sleep(0.002)
+
+
+def begun_in(folder):
+    """The steps from which the last process's populations went on; none where all was recorded."""
+    path = folder / "ends" / "begun"
+    steps = [int(line) for line in path.read_text().split()] if path.exists() else []
+    path.unlink(missing_ok=True)
+    return steps

@@ -1,0 +1,31 @@
+"""One of two processes that train a study together, to be killed: the member without its parent."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from experiments import cli
+from experiments.commands.several import MEMBER
+from support.checkpoint_child import long_study, watched
+
+
+def pair_study():
+    """Two short trials, one after the other."""
+    return dataclasses.replace(long_study(), name="pair", step_budget=100, example_budget=512)
+
+
+def run_member(folder: Path, index: int, arguments: list[str], environ: dict[str, str]) -> None:
+    """The command ``batchscale`` as process ``index``, last states and stderr into its folder."""
+    os.environ.update(environ)
+    os.environ[MEMBER] = str(os.open(os.devnull, os.O_WRONLY))
+    mine = folder / str(index)
+    mine.mkdir(parents=True, exist_ok=True)
+    with watched(mine / "ends"), open(mine / "stderr", "w") as errors:
+        os.dup2(errors.fileno(), sys.stdout.fileno())
+        os.dup2(errors.fileno(), sys.stderr.fileno())
+        code = cli.main([*arguments, "--process-id", str(index)])
+        sys.stdout.flush()
+    os._exit(code)  # as the real one ends, without interpreter shutdown

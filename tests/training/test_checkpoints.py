@@ -1,0 +1,330 @@
+"""Checkpoints: what is kept, what a damaged one does, and that a resumed trial is the same bits."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import random
+import shutil
+import time
+
+import jax
+import numpy as np
+import pytest
+from support.checkpoint_child import (
+    begun_in,
+    run_command,
+    run_long_study,
+    steps_in,
+    wait_for_a_chunk,
+)
+from support.comparing import assert_same_record
+from support.engine_factory import same_bits, tiny_program, tiny_study, tiny_trial, train
+from support.run_child import PRELOADED
+
+from experiments.runner.study import run_study
+from experiments.training import checkpoint
+from experiments.training.checkpoint import CheckpointError, named
+from experiments.training.layout import Layout
+from experiments.training.population import Population
+from experiments.training.resume import CHECKPOINTS_FOLDER, Checkpoints
+from workloads.digits_fc import WORKLOAD
+
+ARRAYS = {
+    "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "half": np.ones(3, jax.numpy.bfloat16),
+    "wide": np.array([0.1, np.nan, -np.inf]),
+    "key": np.array([7, 2**32 - 1], np.uint32),
+    "state['a/b'][0].count": np.int32(5),
+    "nothing": np.zeros((0, 4), np.float32),
+}
+NEVER = math.inf
+
+
+def no_warning(line):
+    raise AssertionError(line)
+
+
+def checkpoints_in(folder, seconds=0.0, warn=no_warning):
+    """Checkpoints by the digits' goal."""
+    return Checkpoints(folder, WORKLOAD.goal, seconds, warn)
+
+
+def test_a_checkpoint_returns_every_bit(tmp_path):
+    checkpoint.save(tmp_path / "one", 3, ARRAYS, {"step": 3, "seconds": 0.1}, 0.5)
+    saved = checkpoint.newest(tmp_path / "one", no_warning)
+    assert (saved.step, saved.about) == (3, {"step": 3, "seconds": 0.1})
+    assert same_bits(saved.arrays, {k: np.asarray(v) for k, v in ARRAYS.items()})
+    assert all(saved.arrays[k].dtype == np.asarray(v).dtype for k, v in ARRAYS.items())
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kept"),
+    [
+        ([0.5, 0.4, 0.6, 0.7, 0.8], [2, 4, 5]),  # a worsening metric does not cost the newest
+        ([0.5, 0.4, math.nan, None, math.inf], [2, 4, 5]),  # a NaN is never the best
+        ([math.nan, 0.9, None, None, None], [2, 4, 5]),
+        ([0.3, 0.4, 0.3, 0.4, 0.4], [1, 4, 5]),  # the earlier of equal ones
+        ([None] * 5, [4, 5]),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], [4, 5]),
+    ],
+)
+def test_the_newest_two_and_the_best_are_kept(tmp_path, ranks, kept):
+    folder = tmp_path / CHECKPOINTS_FOLDER / "8" / "0-0"
+    for step, rank in enumerate(ranks, start=1):
+        checkpoint.save(folder, step, {"x": np.ones(2)}, {}, rank)
+    assert steps_in(folder) == kept
+    checkpoint.keep_best(folder)
+    finite = [r for r in ranks if r is not None and math.isfinite(r)]
+    if finite:
+        assert steps_in(folder) == [1 + ranks.index(min(finite))]
+    else:
+        assert list(tmp_path.iterdir()) == []
+
+
+def damage(folder, how):
+    """What a disk, or a kill in the middle of a removal, may leave of a checkpoint."""
+    if how == "half removed":
+        shutil.rmtree(folder / "about")
+        (folder / "_CHECKPOINT_METADATA").unlink()
+        shutil.rmtree(folder / "metrics")
+        return
+    for path in (folder / "arrays").rglob("*"):
+        if path.is_file() and path.stat().st_size > 20_000:
+            raw = bytearray(path.read_bytes())
+            raw[len(raw) // 2] ^= 16
+            path.write_bytes(raw[:-20] if how == "truncated" else raw)
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "half removed"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(tmp_path, how):
+    noise = np.random.default_rng(0).random(5000)  # nothing that compression could hide
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, {"x": noise + step}, {"n": step}, 1.0 / step)
+    damage(tmp_path / "2", how)
+    said: list[str] = []
+    saved = checkpoint.newest(tmp_path, said.append)
+    assert saved is not None and saved.step == 1
+    np.testing.assert_array_equal(saved.arrays["x"], noise + 1)
+    assert len(said) == 1 and f"the checkpoint {tmp_path / '2'} is damaged" in said[0]
+    # Training goes on from step 1 and saves step 2 again.
+    checkpoint.forget_after(tmp_path, 1)
+    checkpoint.save(tmp_path, 2, {"x": noise}, {"n": 3}, 0.1)
+    assert checkpoint.newest(tmp_path, no_warning).about == {"n": 3}
+    damage(tmp_path / "1", how)
+    damage(tmp_path / "2", how)
+    assert checkpoint.newest(tmp_path, said.append) is None
+
+
+def all_of(population, results):
+    """Emits a result together with the trial's last state."""
+
+    def emit(result):
+        i = next(i for i, s in enumerate(population._slots) if s and s.trial == result.trial)
+        state = {k: x[i] for k, x in named("", population._states).items()}
+        results[result.trial.index] = (result, state)
+
+    return emit
+
+
+def trained(trials, folder=None, stop_after=NEVER, mode="scan", slots=1, program=None):
+    """index -> (result, last state); after ``stop_after`` chunks all is saved and dropped."""
+    kept = checkpoints_in(folder, NEVER) if folder else None
+    program, pending, results, chunks = program or tiny_program("every"), list(trials), {}, [0]
+    population = Population(program, 8, slots, mode, checkpoints=kept)
+
+    def advanced(steps):
+        chunks[0] += 1
+        return chunks[0] < stop_after
+
+    population.run(
+        lambda: pending.pop(0) if pending else None, all_of(population, results), advanced
+    )
+    population.save()
+    return results
+
+
+def assert_same_trials(one, other):
+    """Equal to the bit but for the clock."""
+    assert one.keys() == other.keys()
+    for index, (result, state) in one.items():
+        again, state_again = other[index]
+        assert same_bits(result.evaluations, again.evaluations)
+        assert same_bits(result.norms, again.norms)
+        assert same_bits(state, state_again)
+        assert (result.status, result.steps) == (again.status, again.steps)
+
+
+@pytest.mark.parametrize(
+    ("mode", "slots", "layout"),
+    [
+        ("scan", 1, Layout()),
+        ("loop", 1, Layout()),
+        ("packed", 4, Layout()),
+        ("scan", 1, Layout("vmap", data=2, micro_batch=3)),
+    ],
+    ids=str,
+)
+def test_chunk_lengths_and_a_resume_leave_every_bit(tmp_path, monkeypatch, mode, slots, layout):
+    """The lengths of chunks are the clock's, so here they are drawn; the places change too."""
+    how = {"mode": mode, "slots": slots, "program": tiny_program("every").at(layout)}
+    trials = [tiny_trial(i, train_steps=200 + 30 * i) for i in range(slots)]
+    undisturbed = trained(trials, **how)
+    chance = random.Random(5)
+    usual = Population._length
+    monkeypatch.setattr(Population, "_length", lambda self: chance.randint(1, min(12, usual(self))))
+    assert_same_trials(trained(trials, **how), undisturbed)
+    assert trained(trials, tmp_path, 12, **how) == {}
+    resumed = trained(trials[::-1], tmp_path, **how)
+    assert_same_trials(resumed, undisturbed)
+    begun = [checkpoint.newest(checkpoints_in(tmp_path).of(t), no_warning).step for t in trials]
+    assert min(begun) > 5
+
+
+def test_a_trial_is_saved_by_the_clock_and_at_its_best(tmp_path, monkeypatch):
+    """With every chunk "long", each best evaluation is saved and none that is not."""
+    saved = []
+    monkeypatch.setattr(
+        checkpoint, "save", lambda folder, step, arrays, about, rank: saved.append((step, rank))
+    )
+    kept = checkpoints_in(tmp_path, 1e-9)
+    trial = tiny_trial(0)
+    pending = [trial]
+    population = Population(tiny_program(), 8, checkpoints=kept)
+    monkeypatch.setattr(Population, "_due", lambda self, slot: _only_best(self, slot))
+    results = {}
+    population.run(lambda: pending.pop() if pending else None, all_of(population, results))
+    table = results[0][0].evaluations
+    errors = table["validation/classification_error"]
+    new = [i for i in range(len(errors) - 1) if errors[i] < min(errors[:i], default=np.inf)]
+    best = [i for i in new if table["step"][i] >= 8]  # the first chunk is of 8 steps
+    assert [(int(table["step"][i]), errors[i]) for i in best] == saved
+
+
+def _only_best(population, slot):
+    slot.saved_at = slot.ran  # as if the clock had just saved
+    population._saving_seconds = 0.0
+    return _DUE(population, slot)
+
+
+_DUE = Population._due
+
+
+def test_short_trials_save_nothing(tmp_path):
+    run_study(tiny_study(trials=1), tmp_path / "short", execution="scan")
+    names = {path.name for path in (tmp_path / "short").iterdir()}
+    assert names == {"study.json", "records", "lock"}
+
+
+def test_another_configuration_another_plan_and_a_full_disk(tmp_path):
+    program, (trial,) = tiny_program("every"), [tiny_trial(0, train_steps=400)]
+    trained([trial], tmp_path, 1)
+    kept = checkpoints_in(tmp_path)
+    other = tiny_trial(0, train_steps=500)
+    object.__setattr__(other, "identity", "another")
+    with pytest.raises(CheckpointError, match=r"0-0 holds checkpoints of another configuration"):
+        kept.check(other)
+    kept.check(trial)
+    said: list[str] = []
+    assert checkpoints_in(tmp_path, warn=said.append).newest(trial, "packed x 8") is None
+    assert "0-0 was saved under another plan (scan x 1, " in said[0]
+    assert "now packed x 8): the trial starts again" in said[0]
+    there = steps_in(kept.of(trial))[-1]  # where nothing is left to train, how does not matter
+    assert kept.newest(trial, "packed x 8", there).step == there
+    # A state of another structure: the trial starts again, from its first step.
+    wider = tiny_program("every", optimizer="adam")
+    values = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    adam = tiny_trial(0, train_steps=400, **values)
+    population = Population(wider, 8, checkpoints=checkpoints_in(tmp_path, warn=said.append))
+    population._start(0, adam)
+    assert "is not what this version of the code trains" in said[1]
+    assert population._at(0).step == 0
+    # A folder that cannot be made, as on a full disk: one line, and training goes on.
+    (tmp_path / "file").touch()
+    broken = Population(
+        program, 8, checkpoints=checkpoints_in(tmp_path / "file", 1e-9, said.append)
+    )
+    pending, results = [tiny_trial(1)], {}
+    broken.run(lambda: pending.pop() if pending else None, all_of(broken, results))
+    assert "no checkpoint in" in said[2]
+    assert same_bits(results[1][0].evaluations, train([tiny_trial(1)])[1].evaluations)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Folder of the long study, never saved and never killed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_long_study(folder, checkpoint_minutes=NEVER)
+    return folder
+
+
+@pytest.fixture
+def server():
+    """Forks children from a process that has imported jax and not yet used it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def assert_same_study(folder, undisturbed):
+    """Measurements, last parameters and last optimizer states, to the bit."""
+    assert_same_record(folder / "study", undisturbed / "study")
+    for name in ("0.npz", "1.npz"):
+        with (
+            np.load(folder / "ends" / name) as mine,
+            np.load(undisturbed / "ends" / name) as theirs,
+        ):
+            assert same_bits(dict(mine), dict(theirs)), name
+
+
+def test_twenty_kills_leave_every_bit(tmp_path, undisturbed, server):
+    """kill -9 at moments drawn from seed 15, the same command after each.
+
+    Trials are saved every 0.05 s.
+    """
+    chance, moments, resumed = random.Random(15), [], 0
+    folder = tmp_path / "0"
+    while len(moments) < 20:
+        folder.mkdir(exist_ok=True)
+        finished = server.Event()
+        child = server.Process(target=run_long_study, args=(folder, finished))
+        child.start()
+        wait_for_a_chunk(child, folder)
+        delay = chance.uniform(0.0, 0.5)
+        time.sleep(delay)
+        child.kill()
+        child.join()
+        resumed += sum(step > 0 for step in begun_in(folder))
+        if finished.is_set():
+            assert_same_study(folder, undisturbed)
+            folder = tmp_path / str(len(moments))
+        else:
+            moments.append(round(delay, 3))
+    folder.mkdir(exist_ok=True)
+    run_long_study(folder)
+    assert_same_study(folder, undisturbed)
+    print("killed, seconds after the first chunk:", moments, "went on with a trial:", resumed)
+    assert resumed >= 10
+
+
+def test_told_to_end_it_saves_what_runs_and_asks_to_be_run_again(tmp_path, undisturbed, server):
+    """SIGTERM, with no checkpoint due for an hour."""
+    study = tmp_path / "long.py"
+    study.write_text("from support.checkpoint_child import long_study\n\nSTUDY = long_study()\n")
+    command = ["run", str(study), "--out", str(tmp_path / "study"), "--execution", "scan"]
+    arguments = (tmp_path, [*command, "--no-resume", "--checkpoint-minutes", "60"])
+    child = server.Process(target=run_command, args=arguments)
+    child.start()
+    wait_for_a_chunk(child, tmp_path)
+    child.terminate()
+    child.join()
+    assert child.exitcode == 75
+    said = (tmp_path / "stderr").read_text().split("\n")
+    assert said[-2] == (
+        "told to end; running trials are saved; what finished is recorded. Go on with: "
+        f"batchscale {' '.join(command)} --checkpoint-minutes 60"
+    )
+    begun_in(tmp_path)
+    run_long_study(tmp_path, checkpoint_minutes=NEVER)
+    assert max(begun_in(tmp_path)) > 0
+    assert_same_study(tmp_path, undisturbed)

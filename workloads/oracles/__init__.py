@@ -1,0 +1,1 @@
+"""Exact answers: recursions whose truth is known, the oracles of the whole pipeline."""
