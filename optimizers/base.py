@@ -63,7 +63,7 @@ class Optimizer:
       summary: the rule in one line.
       evaluation_params: ``"module:function"`` of ``f(state, params) -> params`` where the
         parameters to evaluate are not those the gradient is taken at; empty elsewhere.
-      needs_loss: True where ``update`` must be given ``value`` (the loss of the whole batch),
+      needs_value_fn: True where ``update`` must be given ``value`` (the loss of the whole batch),
         and ``value_fn`` (params -> that loss) as extra arguments; its state then counts
         ``function_evaluations``, read by `optimizers.second_order.function_evaluations`. Its
         trials run unpacked, on one device.
@@ -75,7 +75,7 @@ class Optimizer:
     hyperparameters: tuple[Hyperparameter, ...]
     summary: str = ""
     evaluation_params: str = ""
-    needs_loss: bool = False
+    needs_value_fn: bool = False
     largest_model: int | None = None
 
     @property

@@ -76,7 +76,7 @@ def _notes(row: Optimizer) -> list[str]:
     notes = []
     if row.evaluation_params:
         notes.append("Evaluated at other parameters than those the gradient is taken at.")
-    if row.needs_loss:
+    if row.needs_value_fn:
         most = f" of at most {row.largest_model:,} parameters" if row.largest_model else ""
         notes.append(f"Runs unpacked, on small models{most}; counts function evaluations.")
     return notes

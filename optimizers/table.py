@@ -218,13 +218,13 @@ _SECOND_ORDER = (
     Optimizer(
         "lbfgs", "optimizers.second_order:lbfgs", (_UNIT_RATE,),
         "theta += a p, p = -H g from 10 pairs, a by a strong Wolfe line search",
-        needs_loss=True,
+        needs_value_fn=True,
     ),
     Optimizer(
         "newton", "optimizers.second_order:newton",
         (dataclasses.replace(_UNIT_RATE, meaning="share of the Newton step; leave it at 1"),
          _DAMPING),
-        "theta -= eta (H + lambda I)^(-1) g", needs_loss=True, largest_model=4096,
+        "theta -= eta (H + lambda I)^(-1) g", needs_value_fn=True, largest_model=4096,
     ),
     Optimizer(
         "hessian_free", "optimizers.second_order:hessian_free",
@@ -232,7 +232,7 @@ _SECOND_ORDER = (
          Hyperparameter("tolerance", 0.01, 0.0, 1.0, low_open=True, high_open=True,
                         meaning="CG stops at this residual over |g|")),
         "(H + lambda I) p = -g by conjugate gradients; theta += a p, a by backtracking",
-        needs_loss=True,
+        needs_value_fn=True,
     ),
 )  # fmt: skip
 

@@ -43,16 +43,21 @@ WARMUP = (
 class Schedule:
     """A row of the registry.
 
-    ``shape`` is the ``"module:function"`` of ``f(step, train_steps, **settings) ->
-    multiplier in [0, 1]``, traceable in every argument; ``settings`` are its own. Where the schedule
-    ``watches`` the validation metric, the engine multiplies what `schedules.plateau` remembers.
+    Attributes:
+      name: what users call it.
+      shape: ``"module:function"`` of ``f(step, train_steps, **settings) -> multiplier in
+        [0, 1]``, traceable in every argument.
+      settings: the numbers the shape reads besides the warmup's.
+      summary: the shape in one line.
+      metric_driven: True where the validation metric, not the step, lowers the rate; the engine
+        multiplies by what `schedules.plateau` remembers.
     """
 
     name: str
     shape: str
     settings: tuple[Setting, ...] = ()
     summary: str = ""
-    watches: bool = False
+    metric_driven: bool = False
 
     @property
     def hyperparameters(self) -> tuple[Setting, ...]:

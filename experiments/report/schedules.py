@@ -63,7 +63,7 @@ def chosen(names: Sequence[str], settings: Mapping[str, str]) -> Drawn:
     batch_size = found.get("batch-size", "constant")
     default = "constant" if batch_size == "constant" else "step_decay"
     rate = SCHEDULES[found.get("rate", default)]
-    if rate.watches:
+    if rate.metric_driven:
         raise ValueError(f"{rate.name} follows a trial's evaluations; there is nothing to draw")
     momentum = MOMENTUM_SCHEDULES[found.get("momentum", "constant")]
     rows = [*PEAKS, *rate.hyperparameters, *momentum.hyperparameters]

@@ -106,7 +106,7 @@ def _walk(
     def step(carry: tuple, _: None) -> tuple:
         params, state = carry
         value, gradient = jax.value_and_grad(height)(params)
-        extra = {"value": value, "value_fn": height} if row.needs_loss else {}
+        extra = {"value": value, "value_fn": height} if row.needs_value_fn else {}
         updates, state = rule.update(gradient, state, params, **extra)
         seen = row.parameters_to_evaluate(state, params)
         return (optax.apply_updates(params, updates), state), (seen["point"], height(seen))

@@ -167,7 +167,7 @@ def _opened(folder: Path, header: dict[str, Any], resume: bool) -> Writer | Foll
 def _check_second_order(study: Study, train: Split, execution: str) -> None:
     """Refuse a model too large for the optimizer, and packs of trials that search along lines."""
     rule = OPTIMIZERS[study.optimizer]
-    if rule.needs_loss and execution == "packed":
+    if rule.needs_value_fn and execution == "packed":
         raise ValueError(
             f"execution must be auto, loop or scan with {rule.name}, whose trials run unpacked, "
             "got 'packed'"

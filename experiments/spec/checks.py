@@ -25,7 +25,7 @@ def check_names(study: Study) -> None:
     """Names that tables hold, and choices that go together."""
     for field in PARTS:
         parts.check(field, getattr(study, field))
-    if study.clipping != "none" and OPTIMIZERS[study.optimizer].needs_loss:
+    if study.clipping != "none" and OPTIMIZERS[study.optimizer].needs_value_fn:
         raise ValueError(
             f"clipping must be none with {study.optimizer}, whose search along a line needs "
             f"the gradient of the loss itself, got {study.clipping!r}"
@@ -120,7 +120,7 @@ def check_growth(study: Study) -> None:
                 "schedule must be constant with batch_size_cuts (without them the cuts are "
                 f"taken from its shape), got {study.schedule!r}"
             )
-    elif rate.watches:
+    elif rate.metric_driven:
         raise ValueError(f"batch_size_cuts must be given with the schedule {study.schedule}")
     assert study.space is not None
     for row in () if study.batch_size_cuts is not None else rate.hyperparameters:

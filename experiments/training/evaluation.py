@@ -101,7 +101,7 @@ def make_evaluation(
             results = jax.lax.psum(results, axis_name)
         measured = jnp.stack([pair[0] for pair in results.values()])
         finite = jnp.all(jnp.isfinite(measured)) & all_finite((state.params, state.opt_state))
-        if optimizer.needs_loss:
+        if optimizer.needs_value_fn:
             counted = function_evaluations(state.opt_state)
             results["function_evaluations"] = counted.astype(jnp.float32)
         return {**results, "finite": finite}

@@ -147,7 +147,7 @@ class Program:
     @property
     def divisible(self) -> bool:
         """Whether a step's examples may be cut: not where the rule needs the whole loss."""
-        return not OPTIMIZERS[self.config.optimizer].needs_loss
+        return not OPTIMIZERS[self.config.optimizer].needs_value_fn
 
     def at(self, layout: Layout) -> Program:
         """The same programs on other devices, made once."""
@@ -404,7 +404,7 @@ def check_cuts(
 
 
 def _check_rule(config: TrialConfig, layout: Layout) -> None:
-    if layout.divides and OPTIMIZERS[config.optimizer].needs_loss:
+    if layout.divides and OPTIMIZERS[config.optimizer].needs_value_fn:
         raise ValueError(
             f"{config.optimizer} needs the loss of the whole batch: its examples cannot be cut "
             "over devices or into micro-batches"

@@ -139,7 +139,7 @@ def make_step(
             now = _scheduled(config, state, hyperparameters)
             rule = optimizer.transformation(now)
             used, clips, clipped = _clip(config, state, hyperparameters, grads)
-            extra = {"value_fn": _value(sums, batch, whole)} if optimizer.needs_loss else {}
+            extra = {"value_fn": _value(sums, batch, whole)} if optimizer.needs_value_fn else {}
             updates, opt_state = optax.with_extra_args_support(rule).update(
                 used, state.opt_state, state.params, value=loss, **extra
             )
@@ -347,6 +347,6 @@ def init_state(
         loss_limit=jnp.asarray(np.inf, jnp.float32),
         diverged_at=zero,
         clips=clips,
-        plateau=start_plateau() if SCHEDULES[config.schedule].watches else (),
+        plateau=start_plateau() if SCHEDULES[config.schedule].metric_driven else (),
         average=averaging.init(iterate),
     )

@@ -65,7 +65,7 @@ def test_runs_by_name_in_its_own_space(name, mine, tmp_path):
     moved = losses.agg(pl.col("train/cross_entropy").n_unique() > 1)["train/cross_entropy"]
     assert moved.to_list() == [True, True]
     counted = "function_evaluations" in record.evaluations.columns
-    assert counted == OPTIMIZERS[name].needs_loss
+    assert counted == OPTIMIZERS[name].needs_value_fn
     if counted:
         made = record.evaluations.select(pl.col("function_evaluations") - pl.col("step"))
         assert made.to_series().min() >= 0

@@ -15,7 +15,7 @@ from support.optimizers_twins import TWINS
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 
 STEPS = 20
-NAMES = [name for name, optimizer in OPTIMIZERS.items() if not optimizer.needs_loss]
+NAMES = [name for name, optimizer in OPTIMIZERS.items() if not optimizer.needs_value_fn]
 # Two values each, so that a hyperparameter that is ignored or swapped shows.
 VALUES = {
     "learning_rate": (0.1, 0.03),
@@ -105,7 +105,7 @@ def loss_arguments(name: str, params) -> dict:
     def loss(params):
         return sum(0.5 * jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in jax.tree.leaves(params))
 
-    needs = OPTIMIZERS[name].needs_loss
+    needs = OPTIMIZERS[name].needs_value_fn
     return {"value": loss(params), "value_fn": loss} if needs else {}
 
 

@@ -25,7 +25,7 @@ def loss(params):
 
 def optimizer_step(row, hp):
     rule = row.transformation(hp)
-    extra = {"value": loss(PARAMS), "value_fn": loss} if row.needs_loss else {}
+    extra = {"value": loss(PARAMS), "value_fn": loss} if row.needs_value_fn else {}
     return rule.update(PARAMS, rule.init(PARAMS), PARAMS, **extra)
 
 

@@ -12,7 +12,7 @@ import scipy.optimize
 from optimizers import OPTIMIZERS
 from optimizers.second_order import function_evaluations
 
-NAMES = [name for name, optimizer in OPTIMIZERS.items() if optimizer.needs_loss]
+NAMES = [name for name, optimizer in OPTIMIZERS.items() if optimizer.needs_value_fn]
 
 
 def logistic(size: int = 5, examples: int = 60):

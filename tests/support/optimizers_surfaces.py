@@ -40,14 +40,14 @@ def final_loss(name: str, problem: str, steps: int, hp: dict[str, float]) -> jax
     optimizer = OPTIMIZERS[name]
     loss, start = PROBLEMS[problem]
     start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
-    keeps_rate = optimizer.evaluation_params or optimizer.needs_loss
+    keeps_rate = optimizer.evaluation_params or optimizer.needs_value_fn
 
     def step(carry, t):
         params, state = carry
         decayed = 1.0 if keeps_rate else 1.0 - t / steps
         rule = optimizer.transformation({**hp, "learning_rate": hp["learning_rate"] * decayed})
         value, gradient = jax.value_and_grad(loss)(params)
-        extra = {"value": value, "value_fn": loss} if optimizer.needs_loss else {}
+        extra = {"value": value, "value_fn": loss} if optimizer.needs_value_fn else {}
         updates, state = rule.update(gradient, state, params, **extra)
         return (optax.apply_updates(params, updates), state), value
 
