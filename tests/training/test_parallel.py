@@ -36,7 +36,7 @@ NAMES = [
 @pytest.fixture(scope="module")
 def child():
     """What `parallel_child` prints on eight simulated devices."""
-    command = [sys.executable, "-W", "error", str(HERE / "parallel_child.py")]
+    command = [sys.executable, "-W", "error", str(HERE / "support" / "parallel_child.py")]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, **SIMULATED}
     )
