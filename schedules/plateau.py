@@ -3,7 +3,7 @@
 ::
 
     state = start()
-    state = observe(state, step, value, minimise, settings...)   # after every evaluation
+    state = observe(state, step, value, sign, settings...)   # after every evaluation
     rate = peak * multiplier(step) * state.multiplier            # at every step
 
 Traceable in every argument, so that it runs for a pack of trials under vmap.
@@ -53,21 +53,21 @@ def observe(
     state: PlateauState,
     step: Scalar,
     value: Scalar,
-    minimise: bool,
+    sign: Scalar,
     plateau_factor: Scalar,
     patience_steps: Scalar,
     least_multiplier: Scalar,
 ) -> PlateauState:
     """The state after an evaluation at ``step``.
 
-    A value strictly better than the best resets the clock. Where none was for
+    ``sign`` is 1 where a smaller value is better, -1 where a larger one is. A value strictly better than the best resets the clock. Where none was for
     ``patience_steps`` since the best value or the last cut, the multiplier is multiplied by
     ``plateau_factor`` (down to ``least_multiplier``) and the clock is reset. Patience counts
     steps, not evaluations, whose spacing grows. A value that is not finite is no improvement.
     """
-    loss = jnp.asarray(value, jnp.float32) * (1.0 if minimise else -1.0)
+    loss = jnp.asarray(value, jnp.float32) * sign
     step = jnp.asarray(step, jnp.int32)
-    better = loss < state.best
+    better = (loss < state.best) & jnp.isfinite(loss)
     patience = jnp.asarray(patience_steps, jnp.float32)
     cut = ~better & ((step - state.since).astype(jnp.float32) >= patience)
     lowered = jnp.maximum(state.multiplier * plateau_factor, least_multiplier)

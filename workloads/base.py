@@ -75,6 +75,43 @@ class Goal:
         """Name of the evaluations column the goal reads, ``split/metric``."""
         return f"{self.split}/{self.metric}"
 
+    @property
+    def sign(self) -> Literal[1, -1]:
+        """1 where smaller is better, -1 where larger is: ``sign * value`` is to be minimised."""
+        return 1 if self.direction == "min" else -1
+
+    @property
+    def relation(self) -> Literal["<", ">"]:
+        """What a value that passes the goal is to it: ``<`` or ``>``."""
+        return "<" if self.direction == "min" else ">"
+
+    def better(self, value: Any) -> Any:
+        """Whether ``value`` is strictly past the goal; NaN and infinities never are.
+
+        Args:
+          value: a number, an array or a polars expression of the goal's metric.
+
+        Returns:
+          A bool, or what comparing ``value`` with a number gives.
+        """
+        passed = value < self.value if self.direction == "min" else value > self.value
+        # polars holds NaN to be larger than any number, infinity included.
+        return (abs(value) < math.inf) & passed
+
+    def best(self, values: Any) -> Any:
+        """The best finite entry of ``values``: the least, or the largest.
+
+        Args:
+          values: an array [n], or a polars series or expression, of the goal's metric.
+
+        Returns:
+          One entry, or the expression of one. Of no finite entry: null in polars; ValueError
+          for an array.
+        """
+        finite = abs(values) < math.inf
+        kept = values.filter(finite) if hasattr(values, "filter") else values[finite]
+        return kept.min() if self.direction == "min" else kept.max()
+
 
 @dataclasses.dataclass(frozen=True)
 class Workload:

@@ -48,9 +48,8 @@ def choose_best(
     record: Record, goal: Goal, table: pl.DataFrame, values: pl.DataFrame
 ) -> pl.DataFrame:
     """`best_trials` from rows of `steps_to_result` and of `best_values` that are at hand."""
-    sign = 1 if goal.direction == "min" else -1
     fallback = (
-        values.with_columns(rank=sign * pl.col("best_value"))
+        values.with_columns(rank=goal.sign * pl.col("best_value"))
         .sort([*SEARCH, "rank", "best_step", "trial"])
         .group_by(SEARCH, maintain_order=True)
         .first()

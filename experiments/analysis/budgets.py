@@ -50,22 +50,21 @@ def best_within(
         inside &= pl.col("step") <= steps
     if examples is not None:
         inside &= pl.col("examples") <= examples
-    best = value.min() if goal.direction == "min" else value.max()
+    best = goal.best(value)
     first = [pl.col(name).filter(value == best).min() for name in ("step", "examples")]
-    order = [*SEARCH, "best_value", "step", "trial"]
     per_trial = (
         measurements(record, goal)
         .filter(inside)
         .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
         .group_by(TRIAL)
         .agg(best.alias("best_value"), *first)
-        .sort(order, descending=[goal.direction == "max" and name == order[2] for name in order])
+        .sort(*SEARCH, goal.sign * pl.col("best_value"), "step", "trial")
         .collect()
     )
     rows = []
     for (batch_size, seed), group in per_trial.partition_by(SEARCH, as_dict=True).items():
         values = group["best_value"].to_numpy()
-        ends = bootstrap_best(values, goal.direction, bootstrap, int(batch_size), int(seed))
+        ends = bootstrap_best(values, goal.sign, bootstrap, int(batch_size), int(seed))
         rows.append((*group.select(_BEST).row(0), *ends))
     schema = pl.Schema({name: per_trial.schema[name] for name in _BEST})
     schema |= pl.Schema({"low": pl.Float64(), "high": pl.Float64()})

@@ -108,12 +108,11 @@ def _rows(label: str, summary: Summary, counted: bool = False) -> pl.DataFrame:
     if counted:
         own = COUNTED_TO_RESULT in summary.steps.columns
         extra[COUNTED_TO_RESULT] = pl.col(COUNTED_TO_RESULT if own else "steps_to_result")
-    best = []
-    direction = summary.question.goal.direction
+    best, goal = [], summary.question.goal
     values = summary.of_seed(summary.values)
     for (batch_size,), rows in values.partition_by("batch_size", as_dict=True).items():
         found = rows["best_value"].to_numpy()
-        ends = bootstrap_best(found, direction, STANDARD, int(batch_size), summary.seed)
+        ends = bootstrap_best(found, goal.sign, STANDARD, int(batch_size), summary.seed)
         best.append((batch_size, *ends))
     schema = {"batch_size": pl.Int64, "best_low": pl.Float64, "best_high": pl.Float64}
     intervals = pl.DataFrame(best, schema=schema, orient="row")
@@ -143,9 +142,8 @@ def best_value(compared: Compared, batch_size: int) -> Winner | None:
     rows = compared.table.filter(
         (pl.col("batch_size") == batch_size) & pl.col("best_value").is_not_null()
     )
-    if compared.shared.goal.direction == "max":
-        return _winner(rows, "best_value", "best_low", -1.0)
-    return _winner(rows, "best_value", "best_high", 1.0)
+    sign = compared.shared.goal.sign
+    return _winner(rows, "best_value", "best_high" if sign > 0 else "best_low", sign)
 
 
 def _winner(rows: pl.DataFrame, column: str, worst: str, sign: float) -> Winner | None:

@@ -62,13 +62,6 @@ def trial_counts(record: Record) -> pl.DataFrame:
     return table.with_columns(missing).sort(SEARCH)
 
 
-def better(goal: Goal) -> pl.Expr:
-    """Whether ``value`` is strictly past the goal; a value that is not finite never is."""
-    value = pl.col("value")
-    passed = value < goal.value if goal.direction == "min" else value > goal.value
-    return value.is_finite() & passed
-
-
 def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
     """When each counted trial first passed the goal.
 
@@ -79,8 +72,8 @@ def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
     """
     goal = choose_goal(record, goal)
     counted = counted_trials(record).select(*TRIAL, "train_steps")
-    first = pl.col("step").filter(better(goal)).min()
-    consumed = pl.col("examples").filter(better(goal)).min()
+    first = pl.col("step").filter(goal.better(pl.col("value"))).min()
+    consumed = pl.col("examples").filter(goal.better(pl.col("value"))).min()
     before = pl.col("step").filter(pl.col("step") < first).max().fill_null(0)
     passed = (
         measurements(record, goal)
@@ -113,7 +106,7 @@ def function_evaluations_to_result(
     return (
         measurements(record, goal, COUNTED)
         .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
-        .filter(better(goal))
+        .filter(goal.better(pl.col("value")))
         .group_by(SEARCH)
         .agg(pl.col(COUNTED).min().cast(pl.Int64).alias(COUNTED_TO_RESULT))
         .collect()
@@ -129,7 +122,7 @@ def best_values(record: Record, goal: float | Goal | None = None) -> pl.DataFram
     """
     goal = choose_goal(record, goal)
     value = pl.col("value")
-    best = value.min() if goal.direction == "min" else value.max()
+    best = goal.best(value)
     first = pl.col("step").filter(value == best).min()
     return (
         measurements(record, goal)
@@ -175,12 +168,7 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
         )
     )
     lengths = passed.group_by(SEARCH).agg(pl.col("train_steps").max().alias("length"))
-    value = pl.col("best_value")
-    best = (
-        best_values(record, goal)
-        .group_by(SEARCH)
-        .agg(value.min() if goal.direction == "min" else value.max())
-    )
+    best = best_values(record, goal).group_by(SEARCH).agg(goal.best(pl.col("best_value")))
     table, parts, counted = trial_counts(record), [first, lengths, best], []
     if has_function_evaluations(record):
         parts.append(function_evaluations_to_result(record, goal))

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -126,10 +125,12 @@ def bootstrap_steps(crossings: pl.DataFrame, bootstrap: Bootstrap = STANDARD) ->
 
 
 def bootstrap_best(
-    values: np.ndarray, direction: Literal["min", "max"], bootstrap: Bootstrap, *stream: int
+    values: np.ndarray, sign: float, bootstrap: Bootstrap, *stream: int
 ) -> tuple[float, float]:
-    """The bootstrap interval of the best of ``values`` [N], which are finite."""
-    sign = 1.0 if direction == "min" else -1.0
+    """The bootstrap interval of the best of ``values`` [N], which are finite.
+
+    ``sign`` is the goal's: 1 where smaller is better, -1 where larger is.
+    """
     generator = bootstrap.generator(*stream)
     minima = resampled_minima(sign * values, len(values), bootstrap.replicates, generator)
     low, high = percentile_interval(minima, bootstrap.confidence)
@@ -139,18 +140,18 @@ def bootstrap_best(
 def best_of_k(
     values: np.ndarray,
     budgets: Iterable[int],
-    direction: Literal["min", "max"] = "min",
+    sign: float = 1,
     bootstrap: Bootstrap = STANDARD,
 ) -> pl.DataFrame:
     """The best of k trials drawn with replacement, for each k of ``budgets``.
 
     The Tuning Playbook's "have we sampled enough": where the curve is flat at the study's own N,
     more trials of the same space would change little. For k well below N this estimates what a
-    search of k trials finds; as k approaches N it inherits the limits named above.
+    search of k trials finds; as k approaches N it inherits the limits named above. ``sign`` is
+    the goal's: 1 where smaller is better, -1 where larger is.
 
     Columns: ``k, median, low, high``.
     """
-    sign = 1.0 if direction == "min" else -1.0
     rows = []
     for k in budgets:
         if k < 1:

@@ -53,14 +53,10 @@ def _rows(kind: str) -> list[tuple[str, str]]:
         return [
             (
                 w.name,
-                f"{w.dataset}; goal {w.goal.column} {_sign(w.goal.direction)} {w.goal.value:g}",
+                f"{w.dataset}; goal {w.goal.column} {w.goal.relation} {w.goal.value:g}",
             )
             for w in found
         ]
     from experiments import studies
 
     return [(name, studies.get(name).question) for name in studies.STUDIES]
-
-
-def _sign(direction: str) -> str:
-    return "<" if direction == "min" else ">"

@@ -30,8 +30,8 @@ def _nothing_reached(summary: Summary, own: pl.DataFrame) -> str:
         return "No trial is recorded yet."
     if complete == 0:
         return f"No answer: all of the {infeasible:,} trials diverged."
-    lowest = summary.question.goal.direction == "min"
-    ranked = own.drop_nulls("best_value").sort("best_value", descending=not lowest)
+    rank = summary.question.goal.sign * pl.col("best_value")
+    ranked = own.drop_nulls("best_value").sort(rank)
     if ranked.is_empty():
         return f"No answer: none of the {complete:,} COMPLETE trials holds a finite measurement."
     best, at = ranked["best_value"][0], ranked["batch_size"][0]

@@ -79,10 +79,9 @@ def evaluations_figure(compared: Compared) -> Figure:
 
 def value_figure(compared: Compared) -> Figure:
     """The best value of every member, a panel a batch size."""
-    top = compared.shared.goal.direction == "max"
     table = compared.table.with_columns(
         shown=pl.col("best_value"),
-        high=pl.col("best_low" if top else "best_high"),
+        high=pl.col("best_high" if compared.shared.goal.sign > 0 else "best_low"),
         reached=pl.lit(True),
     )
     hover = tooltips(("best_value", "best_low", "best_high", "complete", "infeasible"))
@@ -153,8 +152,7 @@ def trials_figure(compared: Compared) -> Figure:
         own = summary.of_seed(summary.values)
         for (batch_size,), trials in own.partition_by("batch_size", as_dict=True).items():
             grid = sorted({round(k) for k in np.geomspace(1, len(trials), 10)})
-            direction = summary.question.goal.direction
-            best = best_of_k(trials["best_value"].to_numpy(), grid, direction)
+            best = best_of_k(trials["best_value"].to_numpy(), grid, summary.question.goal.sign)
             found.append(best.select(pl.lit(name).alias("label"),
                                     pl.lit(batch_size).alias("batch_size"), pl.all()))  # fmt: skip
     if not found:

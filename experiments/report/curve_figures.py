@@ -113,7 +113,7 @@ def best_of_trials(summary: Summary) -> Figure:
     for (batch_size,), rows in per_trial.partition_by("batch_size", as_dict=True).items():
         n = len(rows)
         grid = sorted({round(k) for k in np.geomspace(1, n, 15)})
-        found = best_of_k(rows["best_value"].to_numpy(), grid, question.goal.direction)
+        found = best_of_k(rows["best_value"].to_numpy(), grid, question.goal.sign)
         tables.append(found.select(pl.lit(batch_size).alias("batch_size"), pl.all()))
     schema = {"batch_size": pl.Int64, "k": pl.Int64} | dict.fromkeys(
         ("median", "low", "high"), pl.Float64

@@ -125,7 +125,8 @@ def axis_plots(summary: Summary) -> Figure:
     table = classified_trials(summary)
     shown = _thinned(table, len(question.batch_sizes))
     found = extent(shown["best_value"])
-    worst = (found or (0.0, 1.0))[question.goal.direction == "min"]
+    low, high = found or (0.0, 1.0)
+    worst = high if question.goal.sign > 0 else low
     lost = pl.col("class") == "infeasible"
     shown = shown.with_columns(
         pl.when(lost).then(worst).otherwise("best_value").alias("y"),

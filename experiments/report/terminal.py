@@ -147,9 +147,7 @@ def _budget_table(summary: Summary) -> Table:
     table = _table(f"Best {metric_title(question)} under each budget")
     for head in ("batch", "step budget", "bootstrap", "epoch budget", "bootstrap"):
         table.add_column(head, justify="right", no_wrap=True)
-    lowest = question.goal.direction == "min"
-    value = pl.col("best_value")
-    best = own.group_by("budget").agg(value.min() if lowest else value.max())
+    best = own.group_by("budget").agg(question.goal.best(pl.col("best_value")))
     winners = dict(best.rows())
     found = {(row["budget"], row["batch_size"]): row for row in own.iter_rows(named=True)}
     for batch_size in question.batch_sizes:

@@ -17,8 +17,7 @@ def metric_title(question: Question) -> str:
 
 def goal_words(question: Question) -> str:
     """'validation classification error < 0.1'."""
-    sign = "<" if question.goal.direction == "min" else ">"
-    return f"{metric_title(question)} {sign} {question.goal.value:g}"
+    return f"{metric_title(question)} {question.goal.relation} {question.goal.value:g}"
 
 
 def budget_words(question: Question, budget: str) -> str:

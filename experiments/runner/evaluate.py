@@ -164,8 +164,7 @@ def _best(record: Record, study: Study, row: Mapping[str, Any]) -> dict[str, Any
         raise ValueError(
             f"{study.goal.column} of this trial is finite nowhere: it has no best step"
         )
-    descending = study.goal.direction == "max"
-    order = mine.sort(study.goal.column, "step", descending=[descending, False])
+    order = mine.sort(study.goal.sign * pl.col(study.goal.column), "step")
     return order.row(0, named=True)
 
 

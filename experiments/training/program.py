@@ -286,8 +286,8 @@ class Program:
         assert goal is not None, "a schedule that watches needs a goal"
         pair = results[f"validation/{goal.metric}"]
         settings = {row.name: hyperparameters[row.name] for row in PLATEAU}
-        value, minimise = pair[..., 0] / pair[..., 1], goal.direction == "min"
-        seen = observe(states.plateau, states.step, value, minimise, **settings)
+        value = pair[..., 0] / pair[..., 1]
+        seen = observe(states.plateau, states.step, value, goal.sign, **settings)
         kept = jax.tree.map(
             lambda new, old: jnp.where(due, new.astype(old.dtype), old), seen, states.plateau
         )

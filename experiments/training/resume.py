@@ -56,9 +56,8 @@ class Checkpoints:
 
     def ranks(self, evaluations: Sequence[Table]) -> np.ndarray:
         """The goal's metric at every evaluation so far, smaller is better, infinite where NaN."""
-        sign = 1.0 if self.goal.direction == "min" else -1.0
         found = [piece[self.goal.column] for piece in evaluations]
-        values = sign * np.concatenate([np.zeros(0), *found])
+        values = self.goal.sign * np.concatenate([np.zeros(0), *found])
         return np.where(np.isfinite(values), values, np.inf)
 
     def save(

@@ -84,7 +84,7 @@ def test_best_of_k_follows_the_order_statistics_of_a_known_law():
     assert table["median"].to_list() == pytest.approx(
         [1 - 0.5 ** (1 / k) for k in (1, 6, 20)], abs=0.006
     )
-    upward = best_of_k(1 - values, (20,), "max").row(0, named=True)
+    upward = best_of_k(1 - values, (20,), -1).row(0, named=True)
     assert upward["median"] == pytest.approx(0.5 ** (1 / 20), abs=0.006)
     assert upward["low"] <= upward["median"] <= upward["high"]
 

@@ -196,11 +196,11 @@ def test_momentum_schedules_equal_their_formulas():
 SETTINGS = {row.name: row.default for row in PLATEAU} | {"patience_steps": 10.0}
 
 
-def plateau(values, minimise=True, **changes):
+def plateau(values, sign=1, **changes):
     """Multipliers after evaluations at steps 5, 10, 15, ..."""
     state, multipliers = start(), []
     for index, value in enumerate(values):
-        state = observe(state, 5 * (index + 1), value, minimise, **SETTINGS | changes)
+        state = observe(state, 5 * (index + 1), value, sign, **SETTINGS | changes)
         multipliers.append(float(state.multiplier))
     return multipliers
 
@@ -212,16 +212,16 @@ def test_plateau_cuts_after_patience_and_waits_again():
 
 
 def test_plateau_of_a_metric_to_maximise_and_its_floor():
-    rising = plateau([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], minimise=False)
+    rising = plateau([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], sign=-1)
     assert rising == [1.0] * 6
     assert min(plateau([1.0] * 40, least_multiplier=0.2)) == pytest.approx(0.2)
 
 
-def test_plateau_takes_no_nan_for_an_improvement_and_packs():
+def test_plateau_takes_nothing_that_is_not_finite_for_an_improvement_and_packs():
     assert plateau([1.0, math.nan, math.nan, math.nan]) == [1.0, 1.0, 0.5, 0.5]
-    one = observe(start(), 20, 1.0, True, **SETTINGS)
-    packed = jax.vmap(lambda value: observe(one, 40, value, True, **SETTINGS))(
-        jnp.asarray([0.5, 1.5])
-    )
+    assert plateau([1.0, -math.inf, -math.inf, 0.5]) == [1.0, 1.0, 0.5, 0.5]
+    assert plateau([1.0, math.inf, math.inf, 1.5], sign=-1) == [1.0, 1.0, 0.5, 0.5]
+    one = observe(start(), 20, 1.0, 1, **SETTINGS)
+    packed = jax.vmap(lambda value: observe(one, 40, value, 1, **SETTINGS))(jnp.asarray([0.5, 1.5]))
     assert packed.multiplier.tolist() == [1.0, 0.5]
     assert packed.best.tolist() == [0.5, 1.0]
