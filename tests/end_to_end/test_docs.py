@@ -17,6 +17,7 @@ from experiments.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+RUNNING = ROOT / "docs" / "running.md"
 # docs/optimizers.md is generated; tests/leaves/test_optimizers_registry.py holds it current.
 WRITTEN = [README, *sorted(set((ROOT / "docs").glob("*.md")) - {ROOT / "docs" / "optimizers.md"})]
 PAGES = [*WRITTEN, ROOT / "docs" / "optimizers.md"]
@@ -85,26 +86,34 @@ def test_every_command_shown_parses(page):
         assert study.endswith(".py") or study in {*STUDIES, "STUDY"}, line
 
 
-def test_the_readme_shows_every_command_and_only_existing_targets():
-    shown = {shlex.split(line)[1] for line in shown_commands(README, "batchscale")}
+def block_with(beginning: str) -> str:
+    """The one block of text in README and docs/ that begins so."""
+    (text,) = (
+        text for page in WRITTEN for text in blocks(page, "text") if text.startswith(beginning)
+    )
+    return text
+
+
+def test_the_page_on_running_shows_every_command_and_pages_only_existing_targets():
+    shown = {shlex.split(line)[1] for line in shown_commands(RUNNING, "batchscale")}
     (commands,) = (action.choices for action in build_parser()._actions if action.choices)
-    assert set(commands) - shown == set(), "show these in README's section on the command line"
+    assert set(commands) - shown == set(), "show these in docs/running.md"
     makefile = (ROOT / "Makefile").read_text()
     for page in WRITTEN:
         for line in shown_commands(page, "make"):
             assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
 
 
-def test_the_readme_names_every_option_of_run():
+def test_the_page_on_running_names_every_option_of_run():
     run = build_parser().parse_args(["run", "quickstart"])
     options = {f"--{name.replace('_', '-')}" for name in vars(run)}
     options -= {"--command", "--function", "--study", "--traceback"}
-    assert {option for option in options if option not in README.read_text()} == set()
+    assert {option for option in options if option not in RUNNING.read_text()} == set()
 
 
-def test_the_readmes_rooms_exist():
+def test_the_rooms_that_are_listed_exist():
     """Indentation is the folder; names come before two spaces."""
-    text = next(text for text in blocks(README, "text") if text.startswith("workloads/"))
+    text = block_with("workloads/")
     folder, missing, seen = Path(), [], set()
     for line in text.splitlines():
         names = re.split(r"\s{2,}", line.strip())[0].split()
@@ -117,9 +126,9 @@ def test_the_readmes_rooms_exist():
     assert set(_FOLDERS) <= seen
 
 
-def test_the_readmes_table_is_the_figures():
+def test_the_table_that_is_shown_is_the_figures():
     """Table, figure and CSV come from one run: the CSV is the report's, beside its figure."""
-    text = next(text for text in blocks(README, "text") if text.startswith(" batch"))
+    text = block_with(" batch")
     shown = [line.split() for line in text.splitlines() if re.match(r" +\d", line)]
     table = (ROOT / "docs" / "images" / "steps_to_result.csv").read_text()
     recorded = list(csv.DictReader(table.splitlines()))
@@ -141,9 +150,11 @@ def python(*arguments: str, cwd: Path) -> str:
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs(tmp_path):
-    """Its blocks, one after another, as a reader would paste them."""
-    printed = python("-c", "\n".join(blocks(README, "python")), cwd=tmp_path)
+def test_the_python_of_readme_and_record_runs(tmp_path):
+    """Their blocks, one after another, as a reader would paste them."""
+    pages = [page for page in (README, ROOT / "docs" / "record.md") if page.exists()]
+    code = "\n".join(text for page in pages for text in blocks(page, "python"))
+    printed = python("-c", code, cwd=tmp_path)
     folder = tmp_path / "runs" / "quickstart-smoke"
     assert str(Path("runs/quickstart-smoke/report/index.html")) in printed
     assert (folder / "report" / "index.html").stat().st_size > 100_000
