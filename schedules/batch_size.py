@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from schedules.base import Schedule
+from schedules.durations import Duration
 
 Shape = Callable[[float], float]
 
@@ -187,6 +188,20 @@ def updates(phases: Sequence[Phase], total_examples: int) -> int:
     """Steps that consume ``total_examples``, phase borders kept to whole steps."""
     part = [part for part in stretches(phases) if part.examples < total_examples][-1]
     return part.step + math.ceil((total_examples - part.examples) / part.batch_size)
+
+
+def steps_of(
+    duration: Duration, phases: Sequence[Phase], train_size: int, train_steps: int | None = None
+) -> int:
+    """Steps that ``duration`` lasts from the start of a trial with these phases, rounded up.
+
+    Examples and epochs are consumed at the batch size of each phase. ``train_size`` is in
+    examples, ``train_steps`` the trial's length, needed for a fraction.
+    """
+    if len(phases) == 1 or duration.unit not in ("examples", "epochs"):
+        return duration.steps(phases[0].batch_size, train_size, train_steps)
+    examples = duration.steps(1, train_size)
+    return updates(phases, examples) if examples else 0
 
 
 def _grow(

@@ -20,6 +20,8 @@ STEP_COUNTS = (
     "average_start", "clip_window",
 )  # fmt: skip
 """Durations given in steps."""
+FROM_THE_START = ("warmup_steps", "average_start")
+"""Of `STEP_COUNTS`, those that begin with the trial; the others are periods and windows."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from experiments.spec.parts import PARTS
 from optimizers import OPTIMIZERS
 from schedules import SCHEDULES
 from schedules.durations import parse
-from schedules.rescaling import STEP_COUNTS
+from schedules.rescaling import FROM_THE_START, STEP_COUNTS
 from workloads.base import unknown_name
 from workloads.datasets import DATASETS
 
@@ -153,11 +153,24 @@ def check_lengths(study: Study) -> None:
                 f"(what its budgets need), got {steps}"
             )
     for batch_size in study.batch_sizes:
+        _check_durations(study, batch_size)
         phases = study.phases(batch_size)  # refuses cuts and factors that are none
         if study.cut_by_schedule and len(phases) == 1:
             raise ValueError(
                 f"batch_size_cuts must be given with the schedule {study.schedule}, which does "
                 f"not fall by a factor of {study.growth(batch_size).factor:g} at batch size {batch_size}"
+            )
+
+
+def _check_durations(study: Study, batch_size: int) -> None:
+    """Warmup, and what comes before an average, end within the trial."""
+    length = study.length(batch_size)
+    for name in FROM_THE_START:
+        value = study.fixed.get(name)
+        if value is not None and (steps := study.number(name, value, batch_size)) > length:
+            raise ValueError(
+                f"hyperparameter {name} must end within the trial: {value!r} is {steps:,.0f} steps "
+                f"at batch size {batch_size}, of a trial of {length:,}"
             )
 
 

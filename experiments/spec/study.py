@@ -20,9 +20,9 @@ from experiments.spec.parts import PARTS, Row
 from experiments.spec.trial import Precision, RecordNorms, Trial, TrialConfig
 from optimizers import OPTIMIZERS
 from schedules import BATCH_SIZE_SCHEDULES, SCHEDULES
-from schedules.batch_size import Phase, constant, updates
+from schedules.batch_size import Phase, constant, steps_of, updates
 from schedules.durations import parse
-from schedules.rescaling import STEP_COUNTS
+from schedules.rescaling import FROM_THE_START, STEP_COUNTS
 from workloads.base import Goal, Workload
 from workloads.datasets import DATASETS
 
@@ -172,7 +172,18 @@ class Study:
         return self.train_steps.get(batch_size, self.steps_needed(batch_size))
 
     def number(self, name: str, value: float | str, batch_size: int) -> float:
-        """A fixed value; a duration as steps of this batch size."""
+        """A fixed value; a duration as steps of a trial that begins at this batch size.
+
+        One that begins with the trial follows the batch as it grows; a period or window is
+        counted at the first batch size.
+        """
+        grows = isinstance(value, str) and name in FROM_THE_START
+        phases = self.phases(batch_size) if grows else constant(batch_size)
+        return self._number(name, value, batch_size, phases)
+
+    def _number(
+        self, name: str, value: float | str, batch_size: int, phases: tuple[Phase, ...]
+    ) -> float:
         if not isinstance(value, str):
             return float(value)
         if name not in STEP_COUNTS:
@@ -182,7 +193,7 @@ class Study:
             )
         duration = parse(value)
         length = self.length(batch_size) if duration.unit == "fraction" else None
-        return float(duration.steps(batch_size, self.train_size, length))
+        return float(steps_of(duration, phases, self.train_size, length))
 
     @property
     def cut_by_schedule(self) -> bool:
@@ -196,7 +207,9 @@ class Study:
         if self.cut_by_schedule:
             rows = SCHEDULES[self.schedule].hyperparameters
             fixed = {row.name: self.fixed.get(row.name, row.default) for row in rows}
-            settings = tuple((n, self.number(n, v, batch_size)) for n, v in fixed.items())
+            # Cuts are taken from a trial at one batch size; its warmup ends before the first.
+            alone = constant(batch_size)
+            settings = tuple((n, self._number(n, v, batch_size, alone)) for n, v in fixed.items())
             factor = 1 / dict(settings).get("decay_factor", 1 / factor)
         return Growth(
             self.batch_size_schedule,

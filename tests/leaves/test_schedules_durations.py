@@ -96,6 +96,38 @@ def test_a_study_holds_a_warmup_at_a_duration_at_every_batch_size(warmup, wanted
 
 
 @pytest.mark.parametrize(
+    ("name", "duration", "steps"),
+    [
+        ("warmup_steps", "320 examples", 20 + 10),
+        ("average_start", "1 epochs", 20 + 54),
+        ("warmup_steps", "0 examples", 0),
+        ("warmup_steps", "100 examples", 13),
+        ("average_start", "10%", 10),
+        ("average_start", "30", 30),
+    ],
+)
+def test_a_duration_that_begins_with_the_trial_follows_a_batch_that_grows(name, duration, steps):
+    """8 examples a step up to 160 of 1,440 (20 steps), then 16 (80 steps); 1,024 an epoch."""
+    study = tiny_study(
+        batch_sizes=(8,), step_budget=1, example_budget=1440, averaging="tail_mean",
+        batch_size_schedule="smith", batch_size_cuts=(160,), batch_size_factor=2.0,
+        fixed={name: duration},
+    )  # fmt: skip
+    assert study.length(8) == 100
+    trial = study.trial(8, 0, 0, dict.fromkeys(study.space, 0.5), "")
+    assert trial.hyperparameters[name] == steps
+
+
+@pytest.mark.parametrize("value", ["2 epochs", "61", 61.0])
+def test_a_warmup_that_outlasts_its_trial_is_refused(value):
+    """The trial at batch size 64 has 60 steps; that at 8 has 64."""
+    message = r"warmup_steps must end within the trial: .* of a trial of 6[04]"
+    with pytest.raises(ValueError, match=message):
+        tiny_study(fixed={"warmup_steps": value})
+    assert tiny_study(fixed={"warmup_steps": "60"})
+
+
+@pytest.mark.parametrize(
     ("fixed", "message"),
     [
         ({"momentum": "5%"}, "momentum must be a number, got '5%' .durations fit warmup_steps, "),
