@@ -15,7 +15,7 @@ import optax
 from flax import linen as nn
 
 import workloads
-from workloads.base import resolve
+from workloads.registry import resolve
 
 
 class PlainNet(NamedTuple):

@@ -1,9 +1,10 @@
 """How a step moves the parameters: hyperparameters -> optax.GradientTransformation."""
 
 from optimizers.averaging_table import AVERAGINGS
-from optimizers.base import Averaging, Clipping, Hyperparameter, Optimizer
+from optimizers.base import Averaging, Clipping, Optimizer
 from optimizers.clipping_table import CLIPPINGS
 from optimizers.table import OPTIMIZERS
+from workloads.registry import Hyperparameter
 
 __all__ = [
     "AVERAGINGS",

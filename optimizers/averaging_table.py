@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from optimizers.base import Averaging, Hyperparameter
+from optimizers.base import Averaging
+from workloads.registry import Hyperparameter
 
 AVERAGINGS: dict[str, Averaging] = {
     averaging.name: averaging

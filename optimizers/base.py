@@ -6,48 +6,10 @@ This module imports no jax; a rule is named ``"module:function"`` and resolved w
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import math
 from collections.abc import Mapping
 from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Hyperparameter:
-    """One number a rule reads.
-
-    Attributes:
-      name: the field's standard name, a keyword argument of the rule.
-      default: its value where it is neither searched nor fixed; None where it must be given.
-      low, high: the legal interval; ``low`` is excluded where ``low_open``, likewise ``high``.
-      space: default search range as plain data (experiments/spec/space.py), None if not searched.
-      meaning: one line, with units.
-      searched_from: budget of trials from which a default search includes it (Tuning Playbook:
-        fewer hyperparameters first, more later).
-    """
-
-    name: str
-    default: float | None
-    low: float
-    high: float
-    low_open: bool = False
-    high_open: bool = False
-    space: Mapping[str, Any] | None = None
-    meaning: str = ""
-    searched_from: int = 0
-
-    def check(self, value: float) -> None:
-        """Refuse a value outside the legal interval (ValueError names field and interval)."""
-        above = value > self.low or (value == self.low and not self.low_open)
-        below = value < self.high or (value == self.high and not self.high_open)
-        if not (math.isfinite(value) and above and below):
-            raise ValueError(f"{self.name} must lie in {self.interval}, got {value!r}")
-
-    @property
-    def interval(self) -> str:
-        """The legal interval as written, e.g. ``[0, 1)``."""
-        left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+from workloads.registry import Hyperparameter, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +119,3 @@ class Averaging:
         """(init, update, value) at these (traced) hyperparameters; others are ignored."""
         values = {h.name: hyperparameters[h.name] for h in self.hyperparameters}
         return resolve(self.rule)(**values)
-
-
-def resolve(reference: str) -> Any:
-    """The object that ``"module:attribute"`` names."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from optimizers.base import Clipping, Hyperparameter
+from optimizers.base import Clipping
+from workloads.registry import Hyperparameter
 
 _PERCENTILE = Hyperparameter(
     "clip_percentile", 10.0, 0.0, 100.0,

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from optimizers.averaging_table import AVERAGINGS
-from optimizers.base import Averaging, Clipping, Hyperparameter, Optimizer, resolve
+from optimizers.base import Averaging, Clipping, Optimizer
 from optimizers.clipping_table import CLIPPINGS
 from optimizers.table import OPTIMIZERS
+from workloads.registry import Hyperparameter, resolve
 
 PREFACE = """\
 # Optimizers

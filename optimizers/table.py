@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from optimizers.base import Hyperparameter, Optimizer
+from optimizers.base import Optimizer
+from workloads.registry import Hyperparameter
 
 ALWAYS, SOME, MANY, PLENTY = 0, 10, 25, 50
 

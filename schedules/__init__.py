@@ -1,6 +1,6 @@
 """When: the learning rate as a unitless shape over a trial's steps; momentum and batch size too."""
 
-from schedules.base import MomentumSchedule, Schedule, Setting
+from schedules.base import MomentumSchedule, Schedule
 from schedules.batch_size import BATCH_SIZE_SCHEDULES
 from schedules.table import MOMENTUM_SCHEDULES, PLATEAU, SCHEDULES
 
@@ -11,5 +11,4 @@ __all__ = [
     "SCHEDULES",
     "MomentumSchedule",
     "Schedule",
-    "Setting",
 ]

@@ -6,36 +6,20 @@ This module imports no jax; a shape is named ``"module:function"`` and resolved 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One number a shape reads: name, default, legal closed interval, meaning."""
-
-    name: str
-    default: float
-    low: float
-    high: float
-    space: Mapping[str, Any] | None = None
-    meaning: str = ""
-
-    def check(self, value: float) -> None:
-        """Refuse a value outside the legal interval (ValueError names field and interval)."""
-        if not self.low <= value <= self.high:
-            raise ValueError(
-                f"{self.name} must lie in [{self.low:g}, {self.high:g}], got {value!r}"
-            )
-
+from workloads.registry import Hyperparameter, resolve
 
 WARMUP = (
-    Setting("warmup_steps", 0.0, 0.0, 1e9, None, "W, steps of the ramp, part of the trial"),
-    Setting(
-        "warmup_start_factor", 0.0, 0.0, 1.0, None, "share of the peak rate the ramp begins at"
+    Hyperparameter(
+        "warmup_steps", 0.0, 0.0, 1e9, meaning="W, steps of the ramp, part of the trial"
     ),
-)
+    Hyperparameter(
+        "warmup_start_factor", 0.0, 0.0, 1.0,
+        meaning="share of the peak rate the ramp begins at",
+    ),
+)  # fmt: skip
 """What every schedule reads besides its own settings: warmup is prepended to any shape."""
 
 
@@ -55,12 +39,12 @@ class Schedule:
 
     name: str
     shape: str
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[Hyperparameter, ...] = ()
     summary: str = ""
     metric_driven: bool = False
 
     @property
-    def hyperparameters(self) -> tuple[Setting, ...]:
+    def hyperparameters(self) -> tuple[Hyperparameter, ...]:
         """The shape's settings and the warmup's."""
         return (*self.settings, *WARMUP)
 
@@ -70,7 +54,7 @@ class Schedule:
         ``train_steps`` is the length of the whole trial, warmup included; the shape runs over
         ``train_steps - warmup_steps``. Warmup settings that are absent take their defaults.
         """
-        shape, with_warmup = _resolve(self.shape), _resolve("schedules.shapes:with_warmup")
+        shape, with_warmup = resolve(self.shape), resolve("schedules.shapes:with_warmup")
         settings = {setting.name: hyperparameters[setting.name] for setting in self.settings}
         warmup = {row.name: hyperparameters.get(row.name, row.default) for row in WARMUP}
         return with_warmup(
@@ -88,11 +72,11 @@ class MomentumSchedule:
 
     name: str
     rule: str
-    settings: tuple[Setting, ...] = ()
+    settings: tuple[Hyperparameter, ...] = ()
     summary: str = ""
 
     @property
-    def hyperparameters(self) -> tuple[Setting, ...]:
+    def hyperparameters(self) -> tuple[Hyperparameter, ...]:
         """The rule's settings."""
         return self.settings
 
@@ -101,10 +85,4 @@ class MomentumSchedule:
     ) -> Any:
         """The momentum at ``step`` (0 at the first update), given its final value."""
         settings = {setting.name: hyperparameters[setting.name] for setting in self.settings}
-        return _resolve(self.rule)(step, train_steps, momentum, **settings)
-
-
-def _resolve(reference: str) -> Any:
-    """The object that ``"module:attribute"`` names."""
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+        return resolve(self.rule)(step, train_steps, momentum, **settings)

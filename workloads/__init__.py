@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from workloads.base import Goal, Losses, Model, Workload, resolve, unknown_name
+from workloads.base import Goal, Losses, Model, Workload
+from workloads.registry import resolve, unknown_name
 
 __all__ = ["WORKLOADS", "Goal", "Losses", "Model", "Workload", "get"]
 

@@ -8,42 +8,13 @@ when it is used.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
-import importlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
-Reference = str | Callable[..., Any]
-
-
-class UnknownNameError(ValueError):
-    """A name that no registry holds; the message lists the known names and the nearest one."""
-
-
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
-    """The error for ``name``, with the known names and, where one is close, the nearest."""
-    names = sorted(known)
-    nearest = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return UnknownNameError(f"{kind} {name!r} is unknown{hint} (known: {', '.join(names)})")
-
-
-def resolve(reference: Reference) -> Any:
-    """The object that ``"module:attribute"`` names; an object is returned as it is."""
-    if not isinstance(reference, str):
-        return reference
-    module, _, attribute = reference.partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def describe_reference(reference: Reference) -> str:
-    """``"module:attribute"`` of a reference, for the record."""
-    if isinstance(reference, str):
-        return reference
-    return f"{reference.__module__}:{reference.__qualname__}"
+from workloads.registry import Reference, describe_reference
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,8 +105,7 @@ def _legal(question: Question, name: str) -> tuple[tuple[float, bool], tuple[flo
     known = (rows(field, value) for field, value in chosen.items() if value in PARTS[field].table)
     for row in itertools.chain.from_iterable(known):
         if row.name == name:
-            opened = getattr(row, "low_open", False), getattr(row, "high_open", False)
-            return (row.low, opened[0]), (row.high, opened[1])
+            return (row.low, row.low_open), (row.high, row.high_open)
     return (-math.inf, False), (math.inf, False)
 
 

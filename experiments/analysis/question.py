@@ -15,7 +15,8 @@ import polars as pl
 
 from experiments.spec import space as spaces
 from experiments.spec.parts import PARTS
-from workloads.base import Goal, unknown_name
+from workloads.base import Goal
+from workloads.registry import unknown_name
 
 SEARCH = ("batch_size", "seed")
 TRIAL = (*SEARCH, "trial")

@@ -56,7 +56,7 @@ def _check(name: str, value: float) -> None:
     """ValueError for a name that no hyperparameter has (a rule would leave it alone in silence),
     or a value that none of that name may take."""
     from experiments.spec.parts import PARTS
-    from workloads.base import unknown_name
+    from workloads.registry import unknown_name
 
     choices = [choice for part in PARTS.values() for choice in part.table.values()]
     rows = [row for choice in choices for row in choice.hyperparameters]

@@ -299,7 +299,7 @@ def _with_optimizer(study: Study, name: str) -> Study:
     import dataclasses
 
     from optimizers import OPTIMIZERS
-    from workloads.base import unknown_name
+    from workloads.registry import unknown_name
 
     if name == study.optimizer:
         return study

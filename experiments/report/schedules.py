@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schedules import BATCH_SIZE_SCHEDULES, MOMENTUM_SCHEDULES, SCHEDULES
-from schedules.base import MomentumSchedule, Schedule, Setting
+from schedules.base import MomentumSchedule, Schedule
 from schedules.batch_size import Phase, cuts_from, examples_after, stretch_at, stretches, updates
-from workloads.base import unknown_name
+from workloads.registry import Hyperparameter, unknown_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,13 +25,18 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 2000
 PEAKS = (
-    Setting("learning_rate", 1.0, 0.0, 1e6, None, "peak rate"),
-    Setting("momentum", 0.9, 0.0, 1.0, None, "final momentum"),
+    Hyperparameter("learning_rate", 1.0, 0.0, 1e6, meaning="peak rate"),
+    Hyperparameter("momentum", 0.9, 0.0, 1.0, meaning="final momentum"),
 )
 GROWTH = (
-    Setting("factor", 2.0, 1.0, 1e6, None, "by which the batch grows, or the rate falls, at a cut"),
-    Setting("max_batch_size", math.inf, 1.0, math.inf, None, "the rate takes what is above"),
-)
+    Hyperparameter(
+        "factor", 2.0, 1.0, 1e6, meaning="by which the batch grows, or the rate falls, at a cut"
+    ),
+    Hyperparameter(
+        "max_batch_size", math.inf, 1.0, math.inf, high_open=True,
+        meaning="the rate takes what is above",
+    ),
+)  # fmt: skip
 """Settings of a batch-size schedule; its cuts are where the rate's shape falls by ``factor``."""
 
 
@@ -69,10 +74,9 @@ def chosen(names: Sequence[str], settings: Mapping[str, str]) -> Drawn:
     rows = [*PEAKS, *rate.hyperparameters, *momentum.hyperparameters]
     rows += GROWTH if batch_size != "constant" else ()
     known = {row.name: row for row in rows}
-    values = {row.name: row.default for row in rows}
-    if (
-        batch_size != "constant" and "decay_factor" in values
-    ):  # a rate that falls in jumps is cut at its jumps
+    values = {row.name: row.default for row in rows if row.default is not None}
+    # A rate that falls in jumps is cut at its jumps.
+    if batch_size != "constant" and "decay_factor" in values:
         values["factor"] = 1 / values["decay_factor"]
     for name, text in settings.items():
         if name not in known:

@@ -23,7 +23,7 @@ from experiments.records.schema import SCHEMA_VERSION, STUDY_FILE
 from experiments.runtime.compilation import enable_compilation_cache
 from experiments.spec.paths import PATHS_FILE, Paths, Surface
 from optimizers import OPTIMIZERS
-from optimizers.base import resolve
+from workloads.registry import resolve
 
 CELLS = (48, 36)
 """Cells of a surface's picture, across and down."""

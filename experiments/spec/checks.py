@@ -14,8 +14,8 @@ from optimizers import OPTIMIZERS
 from schedules import SCHEDULES
 from schedules.durations import parse
 from schedules.rescaling import FROM_THE_START, STEP_COUNTS
-from workloads.base import unknown_name
 from workloads.datasets import DATASETS
+from workloads.registry import unknown_name
 
 if TYPE_CHECKING:
     from experiments.spec.study import Study

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.spec.study import Study
 from optimizers import OPTIMIZERS
-from workloads.base import unknown_name
+from workloads.registry import unknown_name
 
 EQUAL = (
     "workload", "goal", "batch_sizes", "step_budget", "example_budget", "train_steps", "trials",

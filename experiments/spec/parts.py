@@ -9,11 +9,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS, Hyperparameter
-from schedules import BATCH_SIZE_SCHEDULES, MOMENTUM_SCHEDULES, SCHEDULES, Setting
-from workloads.base import unknown_name
-
-Row = Hyperparameter | Setting
+from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
+from schedules import BATCH_SIZE_SCHEDULES, MOMENTUM_SCHEDULES, SCHEDULES
+from workloads.registry import Hyperparameter, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +44,6 @@ def check(field: str, name: object) -> None:
         raise unknown_name(field.replace("_", " "), name, PARTS[field].table)
 
 
-def rows(field: str, name: str) -> tuple[Row, ...]:
+def rows(field: str, name: str) -> tuple[Hyperparameter, ...]:
     """The hyperparameters that a choice brings, with their legal intervals."""
     return tuple(PARTS[field].table[name].hyperparameters)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from optimizers import OPTIMIZERS
-from workloads.base import unknown_name
+from workloads.registry import unknown_name
 
 PATHS_FILE = "paths.json"
 

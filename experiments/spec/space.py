@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from workloads.base import unknown_name
+from workloads.registry import unknown_name
 
 Value = float | int | str | bool
 Scale = Literal["linear", "log", "reverse_log"]

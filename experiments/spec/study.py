@@ -16,7 +16,7 @@ from typing import Any, Literal
 from experiments.spec import checks, parts
 from experiments.spec import space as spaces
 from experiments.spec.growth import Growth
-from experiments.spec.parts import PARTS, Row
+from experiments.spec.parts import PARTS
 from experiments.spec.trial import Precision, RecordNorms, Trial, TrialConfig
 from optimizers import OPTIMIZERS
 from schedules import BATCH_SIZE_SCHEDULES, SCHEDULES
@@ -25,6 +25,7 @@ from schedules.durations import parse
 from schedules.rescaling import FROM_THE_START, STEP_COUNTS
 from workloads.base import Goal, Workload
 from workloads.datasets import DATASETS
+from workloads.registry import Hyperparameter
 
 SCHEMA_VERSION = 1
 """Version of what an identity covers; bump it when a change of code changes results."""
@@ -147,7 +148,7 @@ class Study:
         return {row.name: row.space for row in rows if row.space}
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[Hyperparameter, ...]:
         """The hyperparameters of all parts, with their legal intervals."""
         return tuple(row for field in PARTS for row in parts.rows(field, getattr(self, field)))
 
@@ -209,7 +210,11 @@ class Study:
             fixed = {row.name: self.fixed.get(row.name, row.default) for row in rows}
             # Cuts are taken from a trial at one batch size; its warmup ends before the first.
             alone = constant(batch_size)
-            settings = tuple((n, self._number(n, v, batch_size, alone)) for n, v in fixed.items())
+            settings = tuple(
+                (name, self._number(name, value, batch_size, alone))
+                for name, value in fixed.items()
+                if value is not None
+            )
             factor = 1 / dict(settings).get("decay_factor", 1 / factor)
         return Growth(
             self.batch_size_schedule,

@@ -15,7 +15,7 @@ from experiments.spec.comparison import Comparison
 from experiments.spec.loading import load_file
 from experiments.spec.paths import Paths
 from experiments.spec.study import Study
-from workloads.base import unknown_name
+from workloads.registry import unknown_name
 
 STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",

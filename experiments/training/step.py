@@ -20,7 +20,8 @@ from optimizers.clipping import norm_of
 from schedules import MOMENTUM_SCHEDULES, SCHEDULES
 from schedules.plateau import PlateauState
 from schedules.plateau import start as start_plateau
-from workloads.base import Losses, Model, resolve
+from workloads.base import Losses, Model
+from workloads.registry import resolve
 
 PHASE_RATE = "phase_rate_multiplier"
 """What a growing batch leaves of the rate, among the hyperparameters of a trial that has one."""

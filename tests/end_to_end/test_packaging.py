@@ -138,6 +138,11 @@ def imported_packages(path: Path) -> set[str]:
     return names
 
 
+def test_what_all_tables_share_needs_the_standard_library_only():
+    names = imported_packages(ROOT / "workloads" / "registry.py")
+    assert names <= set(sys.stdlib_module_names)
+
+
 def test_third_party_imports_are_declared():
     """Whatever a shipped module imports is a dependency or an extra's, or the standard library."""
     optional = PROJECT["project"]["optional-dependencies"]

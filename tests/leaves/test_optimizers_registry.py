@@ -14,9 +14,9 @@ import workloads
 from experiments.spec import space as spaces
 from experiments.spec.study import Study
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
-from optimizers.base import resolve
 from optimizers.describe import document, main, paragraphs
 from schedules import MOMENTUM_SCHEDULES, SCHEDULES
+from workloads.registry import resolve
 
 PAGE = Path(__file__).parents[2] / "docs" / "optimizers.md"
 ROWS = [*OPTIMIZERS.values(), *CLIPPINGS.values(), *AVERAGINGS.values()]

@@ -9,7 +9,7 @@ import pytest
 import workloads
 from experiments.spec import space
 from workloads import datasets
-from workloads.base import resolve
+from workloads.registry import resolve
 
 # Shapes of one example's inputs and targets, and the inputs' dtype, by dataset.
 EXAMPLES = {

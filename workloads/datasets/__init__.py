@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from workloads.base import resolve, unknown_name
 from workloads.datasets import options
 from workloads.datasets.base import DataError, Dataset, DatasetSpec
 from workloads.datasets.splits import limited
+from workloads.registry import resolve, unknown_name
 
 __all__ = ["DATASETS", "DataError", "Dataset", "DatasetSpec", "load", "options_from_text"]
 

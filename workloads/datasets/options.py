@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from workloads.base import unknown_name
+from workloads.registry import unknown_name
 
 COMMON = ("train_examples", "validation_examples")
 """Options of every dataset: keep only the first so many of a split."""

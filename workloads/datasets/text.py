@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from workloads.base import unknown_name
 from workloads.datasets.base import DataError, Dataset
+from workloads.registry import unknown_name
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 """The characters that have a token, 1, 2, ... in this order; every other one is token 0."""

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from workloads.base import unknown_name
 from workloads.models.linen import Context
+from workloads.registry import unknown_name
 
 NormalizationName = Literal["none", "batch", "layer"]
 GHOST_SIZE = 64

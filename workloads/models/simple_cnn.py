@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from workloads.base import unknown_name
 from workloads.models.convolution import Convolution, max_pool_2x2
 from workloads.models.linen import Context, Dropout, LinenModel
+from workloads.registry import unknown_name
 
 WIDTHS = {
     "narrow": ((16, 32), 512),

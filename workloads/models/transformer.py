@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from workloads.base import unknown_name
 from workloads.models.linen import Context, Dropout, LinenModel
 from workloads.models.normalization import (
     GHOST_SIZE,
@@ -20,6 +19,7 @@ from workloads.models.normalization import (
     NormalizationName,
     check_normalization,
 )
+from workloads.registry import unknown_name
 
 Placement = Literal["pre", "post", "post_branch"]
 SIZES = {

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from workloads.base import unknown_name
 from workloads.models.convolution import Convolution, max_pool_2x2
 from workloads.models.fully_connected import FullyConnected
 from workloads.models.linen import Context, Dropout, LinenModel
 from workloads.models.normalization import GHOST_SIZE, Normalization, NormalizationName
 from workloads.models.residual import HE_NORMAL
+from workloads.registry import unknown_name
 
 
 class ConvolutionStacks(nn.Module):

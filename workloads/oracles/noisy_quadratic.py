@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from workloads.base import unknown_name
+from workloads.registry import unknown_name
 
 OptimizerName = Literal["sgd", "momentum", "ema"]
 OPTIMIZERS: tuple[OptimizerName, ...] = ("sgd", "momentum", "ema")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workloads.base import unknown_name
 from workloads.oracles.noisy_quadratic import (
     OPTIMIZERS,
     OptimizerName,
@@ -17,6 +16,7 @@ from workloads.oracles.noisy_quadratic import (
     steady_second_moment,
     system,
 )
+from workloads.registry import unknown_name
 
 BATCH_SIZES = tuple(2**exponent for exponent in range(2, 22))
 GOAL = 0.01
