@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from workloads import datasets
-from workloads.datasets import cache, idx_images, tfds_images
+from workloads.datasets import cache, idx_sources, tfds_images
 from workloads.datasets.base import DataError
 from workloads.datasets.fashion_mnist import FASHION_MNIST
 from workloads.datasets.idx import with_gzip_header
@@ -63,7 +63,7 @@ def proxy(published, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
     # As on a machine without Debian's package.
-    monkeypatch.setattr(idx_images, "_system_folders", lambda spec: ())
+    monkeypatch.setattr(idx_sources, "_system_folders", lambda spec: ())
     yield answers
     server.shutdown()
     server.server_close()

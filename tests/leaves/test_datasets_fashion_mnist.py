@@ -17,7 +17,8 @@ from workloads.datasets import cache, fetch, tfds_images
 from workloads.datasets.base import DataError
 from workloads.datasets.fashion_mnist import FASHION_MNIST
 from workloads.datasets.idx import encode_idx, with_gzip_header
-from workloads.datasets.idx_images import IdxImages, find_files, load_idx_images, read_files
+from workloads.datasets.idx_images import IdxImages, find_files, read_files
+from workloads.datasets.idx_sources import load_idx_images
 
 CHECKSUM = "6acfef2966def6f50ad81bd79fbba2cbef439e71c80f76a2e92e25fe81856436"
 PUBLISHED_TIMES = {"train": 1504176606, "t10k": 1504176627}

@@ -7,7 +7,8 @@ files' own order, which is already mixed); the 10,000 test images test.
 from __future__ import annotations
 
 from workloads.datasets.base import Dataset
-from workloads.datasets.idx_images import IdxImages, load_idx_images
+from workloads.datasets.idx_images import IdxImages
+from workloads.datasets.idx_sources import load_idx_images
 
 FASHION_MNIST = IdxImages(
     name="fashion_mnist",

@@ -1,4 +1,4 @@
-"""MNIST and its drop-in replacements: four IDX files, found, verified, decoded once, split."""
+"""MNIST and its drop-in replacements: four IDX files in a folder, found, verified, decoded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workloads.datasets.base import DataError, Dataset
-from workloads.datasets.cache import Arrays, cache_folder, cached
+from workloads.datasets.base import DataError
 from workloads.datasets.idx import read_idx
 
 VALIDATION_EXAMPLES = 5_000
@@ -46,13 +45,14 @@ class IdxImages:
         }
 
 
-def _file(folder: Path, name: str) -> Path | None:
+def find_file(folder: Path, name: str) -> Path | None:
+    """``name``.gz or ``name`` in ``folder``, or None where neither is there."""
     return next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
 
 
 def find_files(spec: IdxImages, folder: Path) -> dict[str, Path] | None:
     """Array name -> path of the four files in ``folder``, or None where one is not there."""
-    found = {role: _file(folder, name) for role, name in spec.roles.items()}
+    found = {role: find_file(folder, name) for role, name in spec.roles.items()}
     files = {role: path for role, path in found.items() if path is not None}
     return files if len(files) == len(found) else None
 
@@ -84,69 +84,3 @@ def read_files(spec: IdxImages, files: Mapping[str, Path]) -> dict[str, np.ndarr
             f"{expected_height}x{expected_width} as in training"
         )
     return arrays
-
-
-def _from_given_folder(spec: IdxImages, folder: Path) -> tuple[Arrays, str]:
-    """From the folder the user named, and from nowhere else."""
-    from workloads.datasets import tfds_images
-
-    if files := find_files(spec, folder):
-        return read_files(spec, files), f"IDX files in {folder}"
-    if tfds_images.is_prepared(spec.name, folder):
-        return tfds_images.read(spec, folder), f"TFDS {spec.name} in {folder}"
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder, expected the IDX files of {spec.name}")
-    missing = [name for name in spec.roles.values() if _file(folder, name) is None]
-    raise DataError(
-        f"{folder}: has no {missing[0]}.gz, expected the four IDX files of {spec.name} "
-        f"or {spec.name} prepared by TFDS"
-    )
-
-
-def _system_folders(spec: IdxImages) -> tuple[Path, ...]:
-    return tuple(map(Path, spec.folders))
-
-
-def _from_known_places(spec: IdxImages) -> Arrays:
-    """From system folders, the user's cache, TFDS; in this order."""
-    from workloads.datasets import tfds_images
-
-    for folder in (*_system_folders(spec), cache_folder() / spec.name):
-        if files := find_files(spec, folder):
-            return read_files(spec, files)
-    if tfds_images.is_prepared(spec.name, None):
-        return tfds_images.read(spec, None)
-    if files := tfds_images.download(spec):
-        return read_files(spec, files)
-    raise DataError(f"{spec.name} is not on this machine: {spec.ways}")
-
-
-def load_idx_images(spec: IdxImages, data_dir: str | None = None) -> Dataset:
-    """The dataset with fixed splits: inputs [n, height, width, 1] uint8, targets [n] int32.
-
-    Args:
-      spec: which dataset.
-      data_dir: a folder with the IDX files, or where TFDS prepared the dataset. When it is
-        given no other place is looked at.
-
-    Raises:
-      DataError: absent, truncated, or not the published files.
-    """
-    if data_dir is not None:
-        arrays, source = _from_given_folder(spec, Path(data_dir).expanduser())
-    else:
-        arrays = cached(f"{spec.name}/decoded", lambda: _from_known_places(spec))
-        source = f"{spec.name}, IDX files"
-    images, labels = arrays["train_images"], arrays["train_labels"].astype(np.int32)
-    border = len(labels) - spec.validation_examples
-    pairs = {
-        "train": (images[:border], labels[:border]),
-        "validation": (images[border:], labels[border:]),
-        "test": (arrays["test_images"], arrays["test_labels"].astype(np.int32)),
-    }
-    splits = {
-        split: {"inputs": images[..., np.newaxis], "targets": labels}
-        for split, (images, labels) in pairs.items()
-    }
-    verified = "content verified" if spec.sha256 else "content not verified"
-    return Dataset(spec.name, splits, spec.classes, source=f"{source} ({verified})")

@@ -7,7 +7,8 @@ Splits as Fashion-MNIST's: the first 55,000 training images train (Shallue et al
 from __future__ import annotations
 
 from workloads.datasets.base import Dataset
-from workloads.datasets.idx_images import IdxImages, load_idx_images
+from workloads.datasets.idx_images import IdxImages
+from workloads.datasets.idx_sources import load_idx_images
 
 MNIST = IdxImages(
     name="mnist",
