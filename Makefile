@@ -1,5 +1,6 @@
 # Every target works as the first command typed in a fresh clone, without root.
-# Needed on the machine: make, Python 3.11 or newer with venv, and once a network.
+# Needed on the machine: make, Python 3.11 or newer with venv, and once a network. `make test` brings
+# the Debian packages that tests need, as root or with a sudo that asks nothing; see .ci/packages.
 #
 #   make install EXTRAS=cuda    also installs an extra of pyproject.toml (cuda, cuda12, tpu, ...)
 #   make install PYTHON=python3.12
@@ -10,13 +11,14 @@ LOG := $(VENV)/install.log
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
 PYTEST_OPTIONS ?= -n 2
 
-.PHONY: help install quickstart test data bench clean
+.PHONY: help install quickstart test soak data bench clean
 
 help:
 	@echo "make quickstart  run the first study (about two minutes) and write its report"
 	@echo "make install     build .venv with the pinned versions, nothing else"
 	@echo "make test        lint, import contracts, types, all tests"
-	@echo "make data        fetch Fashion-MNIST from Debian's package into your cache, without root"
+	@echo "make soak        the long checks: kill storms, every size (an hour)"
+	@echo "make data        fetch Fashion-MNIST and the default text into your cache, without root"
 	@echo "make bench       measure the engine against what one would otherwise do"
 	@echo "make clean       remove .venv and caches; never runs/"
 
@@ -26,11 +28,15 @@ quickstart: install
 	@$(BIN)/batchscale run quickstart
 
 test: install
+	@PYTHON=$(BIN)/python .ci/packages
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+soak: install
+	@$(BIN)/python -m benchmarks.soak
 
 data: install
 	@$(BIN)/python -m workloads.datasets.fetch

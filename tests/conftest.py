@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import settings
+from support import machine
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,3 +30,76 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1 " + os.environ.get
 
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
+
+DESELECTED = pytest.StashKey[Counter[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[DESELECTED] = Counter()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the tests that need what this machine does not have: see support/machine.py.
+
+    A test needs what its marker ``needs`` names, and the fixtures of these names.
+    """
+    kept, left_out = [], []
+    for item in items:
+        marked = [name for mark in item.iter_markers("needs") for name in mark.args]
+        names = {*marked, *machine.NEEDS} & {*marked, *getattr(item, "fixturenames", ())}
+        absent = machine.lacking(sorted(names))
+        if absent is not None:
+            config.stash[DESELECTED][absent] += 1
+        (kept if absent is None else left_out).append(item)
+    if left_out:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """The last line says what was left out. A worker of xdist tells its controller."""
+    yield
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = dict(config.stash[DESELECTED])
+    elif config.stash[DESELECTED]:
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        reporter.write_line(machine.closing_line(config.stash[DESELECTED]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Every worker collects all tests, so that one's count is the count."""
+    del error
+    node.config.stash[DESELECTED] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for one file of tests: Playwright holds an event loop, which others may not find."""
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update"]
+    program = machine.browser_program()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=options)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> dict[str, Path]:
+    """Array name -> Fashion-MNIST's IDX file."""
+    files = machine.fashion_mnist_files()
+    assert files is not None
+    return files
+
+
+@pytest.fixture(scope="session")
+def bible() -> list[str]:
+    """The verses of the King James Bible."""
+    text = machine.bible_text()
+    assert text is not None
+    return text.decode().splitlines()

@@ -6,7 +6,6 @@ publisher's own bytes (rebuilt from Debian's files), or with damaged ones.
 
 import http.server
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -17,22 +16,19 @@ from workloads.datasets.fashion_mnist import FASHION_MNIST
 from workloads.datasets.idx import with_gzip_header
 from workloads.datasets.idx_images import find_files
 
-PLACES = [*map(Path, FASHION_MNIST.folders), cache.cache_folder() / "fashion_mnist"]
 PUBLISHED_TIMES = {"train": 1504176606, "t10k": 1504176627}
 
 
 @pytest.fixture(scope="module")
-def published():
+def published(fashion_mnist):
     """File name -> the publisher's bytes."""
-    files = next(filter(None, (find_files(FASHION_MNIST, place) for place in PLACES)), None)
-    assert files, f"these tests need Fashion-MNIST: {FASHION_MNIST.ways}"
     return {
         path.name: with_gzip_header(
             path.read_bytes(),
             path.name.removesuffix(".gz"),
             PUBLISHED_TIMES[path.name.split("-")[0]],
         )
-        for path in files.values()
+        for path in fashion_mnist.values()
     }
 
 

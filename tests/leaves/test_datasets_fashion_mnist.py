@@ -5,31 +5,25 @@ Needs the real files: Debian's package dataset-fashion-mnist, or `make data`.
 
 import hashlib
 import os
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from workloads import datasets
-from workloads.datasets import cache, fetch, tfds_images
+from workloads.datasets import cache, tfds_images
 from workloads.datasets.base import DataError
 from workloads.datasets.fashion_mnist import FASHION_MNIST
 from workloads.datasets.idx import encode_idx, with_gzip_header
-from workloads.datasets.idx_images import IdxImages, find_files, read_files
+from workloads.datasets.idx_images import IdxImages, read_files
 from workloads.datasets.idx_sources import load_idx_images
 
 CHECKSUM = "6acfef2966def6f50ad81bd79fbba2cbef439e71c80f76a2e92e25fe81856436"
 PUBLISHED_TIMES = {"train": 1504176606, "t10k": 1504176627}
-PLACES = [*map(Path, FASHION_MNIST.folders), cache.cache_folder() / "fashion_mnist"]
 
 
-@pytest.fixture(scope="session")
-def files():
-    found = next(filter(None, (find_files(FASHION_MNIST, place) for place in PLACES)), None)
-    assert found, f"these tests need Fashion-MNIST: {FASHION_MNIST.ways}"
-    return found
+@pytest.fixture
+def files(fashion_mnist):
+    return fashion_mnist
 
 
 @pytest.fixture(autouse=True)
@@ -154,49 +148,3 @@ def test_another_content_is_refused(tmp_path):
     tiny(tmp_path / "d")
     text = message(lambda: datasets.load("fashion_mnist", data_dir=str(tmp_path / "d")))
     assert "train-images-idx3-ubyte" in text and "expected c59f468a" in text
-
-
-def package(folder, files):
-    """A .deb file with the layout of Debian's, made by dpkg-deb itself."""
-    root = folder / "package"
-    inside = root / FASHION_MNIST.folders[0].lstrip("/")
-    inside.mkdir(parents=True)
-    for path in files.values():
-        shutil.copy(path, inside)
-    (root / "DEBIAN").mkdir()
-    (root / "DEBIAN" / "control").write_text(
-        "Package: dataset-fashion-mnist\nVersion: 0\nArchitecture: all\n"
-        "Maintainer: nobody <nobody@example.org>\nDescription: test\n"
-    )
-    made = folder / "made.deb"
-    command = ["dpkg-deb", "-Znone", "-b", str(root), str(made)]
-    subprocess.run(command, check=True, capture_output=True)
-    return made
-
-
-def test_fetch_unpacks_a_debian_package_into_the_cache(files, tmp_path, monkeypatch, capsys):
-    """`apt-get download` is played by a program that puts a real .deb where apt would."""
-    made = package(tmp_path, files)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "apt-get").write_text(f'#!/bin/sh\ncp {made} "$PWD/$2_0_all.deb"\n')
-    (programs / "apt-get").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    assert fetch.main() == 0
-    target = cache.cache_folder() / "fashion_mnist"
-    assert str(target) in capsys.readouterr().out
-    assert find_files(FASHION_MNIST, target) is not None
-    monkeypatch.setenv("PATH", "")  # a second time nothing needs to be fetched
-    assert fetch.main() == 0
-
-
-def test_fetch_says_in_one_line_what_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert fetch.main() == 2
-    assert capsys.readouterr().err.startswith("error: apt-get is not on this machine")
-    (tmp_path / "apt-get").write_text("#!/bin/sh\necho 'E: no such package' >&2\nexit 100\n")
-    (tmp_path / "apt-get").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert fetch.main() == 2
-    error = capsys.readouterr().err
-    assert error.endswith("E: no such package\n") and error.count("\n") == 1

@@ -56,8 +56,8 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
     assert all((split["inputs"] != ord("c")).all() for split in inputs.values())
 
 
+@pytest.mark.needs("bible")
 def test_the_bible_is_the_recorded_one():
-    """Needs Debian's packages bible-kjv and bible-kjv-text."""
     assert datasets.load("text").checksum == KJV_CHECKSUM
 
 

@@ -25,7 +25,10 @@ EXAMPLES = {
     "synthetic_tokens": ((32,), (32,), jnp.uint16),
     "text": ((64,), (64,), jnp.uint8),
 }
-LOADABLE_HERE = ("digits", "noisy_quadratic", "synthetic_images", "synthetic_tokens", "text")
+LOADABLE_HERE = (
+    *("digits", "noisy_quadratic", "synthetic_images", "synthetic_tokens"),
+    pytest.param("text", marks=pytest.mark.needs("bible")),
+)
 ALL = pytest.mark.parametrize("name", sorted(workloads.WORKLOADS))
 
 

@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import re
-import shutil
 
 import pytest
-from playwright.sync_api import sync_playwright
 from support.records_factory import Truth, make_record, make_study
 
 from experiments.analysis.summary import summarise
@@ -16,10 +14,6 @@ from experiments.report.write import write_report_of
 
 SMALL_PAGE = 6_000_000
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 def document(record):
@@ -37,16 +31,6 @@ def report(tmp_path_factory):
     """A written report whose question tries to break out of the page."""
     record = make_record(make_study((1, 4, 16, 64, 256, 1024), trials=8))
     return write_report_of(with_question(record, HOSTILE), tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "this test needs the package chromium"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 
 import numpy as np
 import polars as pl
 import pytest
-from playwright.sync_api import sync_playwright
 
 from experiments import studies
 from experiments.cli import main
@@ -80,26 +78,22 @@ def test_the_record_holds_every_step_and_the_surfaces(walked_folder):
     assert cell["value"] == pytest.approx(0.05 * x**2 + 2.5 * y**2)
 
 
-def test_the_slider_walks_the_paths_without_a_network(walked_folder):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "this test needs the package chromium"
+def test_the_slider_walks_the_paths_without_a_network(walked_folder, browser):
     page = walked_folder / "report" / "index.html"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page()
-        requests, errors = [], []
-        tab.on("request", lambda request: requests.append(request.url))
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.goto(page.as_uri())
-        tab.wait_for_selector("body[data-drawn]", timeout=60_000)
-        slider = tab.locator(".chart input[type=range]")
-        assert slider.count() == 1 and slider.input_value() == "20"
-        lines = tab.locator(".chart .mark-line.role-mark path")
-        whole = [lines.nth(i).get_attribute("d") for i in range(lines.count())]
-        slider.fill("3")
-        tab.wait_for_timeout(300)
-        short = [lines.nth(i).get_attribute("d") for i in range(lines.count())]
-        browser.close()
+    tab = browser.new_page()
+    requests, errors = [], []
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(page.as_uri())
+    tab.wait_for_selector("body[data-drawn]", timeout=60_000)
+    slider = tab.locator(".chart input[type=range]")
+    assert slider.count() == 1 and slider.input_value() == "20"
+    lines = tab.locator(".chart .mark-line.role-mark path")
+    whole = [lines.nth(i).get_attribute("d") for i in range(lines.count())]
+    slider.fill("3")
+    tab.wait_for_timeout(300)
+    short = [lines.nth(i).get_attribute("d") for i in range(lines.count())]
+    tab.close()
     walks = [(a.count("L"), b.count("L")) for a, b in zip(whole, short, strict=True) if a != b]
     assert walks == [(20, 3), (20, 3)]  # the maps' two paths; the curves of heights stay
     assert requests == [page.as_uri()] and errors == []

@@ -1,11 +1,13 @@
 """Language modelling on local text, by characters or by bytes.
 
 Without a file of the user's own the text is the King James Bible of Debian's package
-bible-kjv (public domain), 4.4 million characters, as its program prints it.
+bible-kjv (public domain), 4.4 million characters, as its program prints it, or as `make data` has
+put it into the user's cache.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from workloads.datasets.base import DataError, Dataset
+from workloads.datasets.cache import cache_folder
 from workloads.registry import unknown_name
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
@@ -22,7 +25,9 @@ CLASSES = {"characters": len(ALPHABET) + 1, "bytes": 256}
 EVALUATION_SHARE = 0.05
 """Of the windows: so many, from the end, test, and as many before them validate."""
 SEQUENCE_LENGTH = 64
-_KJV = ["bible", "-f", "gen1:1-rev22:21"]
+WHOLE_BIBLE = ("-f", "gen1:1-rev22:21")
+"""What the program ``bible`` is asked for: every verse on a line of its own, with its reference."""
+BIBLE_SHA256 = "cd45f0c9cedab8e4439bd6486c8952c77cc8b0ecc5d1f6ae3513f2039f47229d"
 
 
 def tokenise(content: bytes, tokens: Literal["characters", "bytes"], name: str) -> np.ndarray:
@@ -67,16 +72,39 @@ def _read_path(path: Path) -> tuple[bytes, str]:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
-def _read_bible() -> tuple[bytes, str]:
-    if shutil.which(_KJV[0]) is None:
-        raise DataError(
-            "text is not on this machine: install Debian's package bible-kjv, or give a text "
-            "file or a folder of .txt files with --data-dir"
-        )
-    done = subprocess.run(_KJV, capture_output=True, check=False)
-    if done.returncode or not done.stdout:
-        raise DataError(f"{' '.join(_KJV)}: failed, expected the text of Debian's bible-kjv-text")
-    return done.stdout, "King James Bible (Debian bible-kjv)"
+def cached_bible() -> Path:
+    """Where `make data` puts the text."""
+    return cache_folder() / "text" / "bible-kjv.txt"
+
+
+def verified_bible(content: bytes, source: str) -> bytes:
+    """The same content.
+
+    Raises:
+      DataError: it is not the recorded text.
+    """
+    found = hashlib.sha256(content).hexdigest()
+    if found != BIBLE_SHA256:
+        raise DataError(f"{source}: sha256 {found[:8]}, expected {BIBLE_SHA256[:8]} (bible-kjv)")
+    return content
+
+
+def read_bible() -> bytes:
+    """The King James Bible, from Debian's program or the user's cache.
+
+    Raises:
+      DataError: in neither place, or damaged in the cache.
+    """
+    if shutil.which("bible"):
+        done = subprocess.run(["bible", *WHOLE_BIBLE], capture_output=True, check=False)
+        if not done.returncode and done.stdout:
+            return done.stdout
+    if (path := cached_bible()).exists():
+        return verified_bible(_read_path(path)[0], str(path))
+    raise DataError(
+        "text is not on this machine: install Debian's packages bible-kjv and bible-kjv-text, or "
+        "run `make data`, or give a text file or a folder of .txt files with --data-dir"
+    )
 
 
 def load(
@@ -103,7 +131,10 @@ def load(
         raise ValueError(
             f"sequence_length must be a positive whole number, got {sequence_length!r}"
         )
-    content, source = _read_path(Path(data_dir).expanduser()) if data_dir else _read_bible()
+    if data_dir:
+        content, source = _read_path(Path(data_dir).expanduser())
+    else:
+        content, source = read_bible(), "King James Bible (Debian bible-kjv)"
     all_windows = windows(tokenise(content, tokens, source), sequence_length)
     count = len(all_windows["inputs"])
     evaluation = round(EVALUATION_SHARE * count)
