@@ -21,7 +21,6 @@ from support.engine_twin import iterates, validation_curve
 from experiments.spec.trial import Status, evaluation_steps
 from experiments.training import population as population_module
 from experiments.training.evaluation import evaluation_data
-from experiments.training.order import ExampleOrder
 from experiments.training.program import Program
 from experiments.training.step import all_finite
 from optimizers import OPTIMIZERS
@@ -158,25 +157,6 @@ def test_norms_at_every_step_and_at_evaluations():
     np.testing.assert_allclose(
         first["update_norm"][0], 0.05 * 1.9 * first["gradient_norm"][0], rtol=1e-5
     )
-
-
-def test_example_order_is_one_permutation_an_epoch_however_it_is_taken():
-    whole = ExampleOrder(3, 5, 100).take(350)
-    for epoch in range(3):
-        assert sorted(whole[100 * epoch : 100 * (epoch + 1)]) == list(range(100))
-    assert whole[:100].tolist() != whole[100:200].tolist()
-    for size in (1, 7, 64, 100, 256):
-        order = ExampleOrder(3, 5, 100)
-        pieces = np.concatenate([order.take(size) for _ in range(-(-350 // size))])
-        assert pieces[:350].tolist() == whole.tolist()
-    resumed = ExampleOrder(3, 5, 100, epoch=2, offset=37)
-    assert resumed.take(50).tolist() == whole[237:287].tolist()
-    assert ExampleOrder(3, 6, 100).take(100).tolist() != whole[:100].tolist()
-    # Frozen: a change here changes every recorded study.
-    assert whole[:6].tolist() == FROZEN_ORDER
-
-
-FROZEN_ORDER = [47, 45, 21, 80, 30, 63]
 
 
 @pytest.mark.parametrize(("validation", "train_examples"), [(5, 3), (1000, 300), (1024, 0), (7, 7)])

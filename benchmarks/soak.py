@@ -1,0 +1,92 @@
+"""Checks too long for the test suite: ``make soak`` runs them all, or name some.
+
+    python -m benchmarks.soak [CHECK ...]
+
+Each check is a function of this module that raises AssertionError where its fact does not hold.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from experiments.training.order import ExampleOrder, permuted
+
+LM1B_EXAMPLES = 30_301_028
+"""Training examples of LM1B, the largest set of the registry."""
+ORDER_NANOSECONDS = 55
+"""What sorting a random word an example costs at the size of Fashion-MNIST."""
+SOAK_KEY = 0x0123456789ABCDEF
+
+
+def is_permutation(size: int, key: int, epoch: int) -> bool:
+    """Whether an epoch's images are 0 .. size - 1, each once; a bit an example is kept."""
+    seen = np.zeros(size, bool)
+    for first in range(0, size, 1 << 16):
+        places = np.arange(first, min(first + (1 << 16), size))
+        seen[permuted(key, np.array([epoch]), places, size)[0]] = True
+    return bool(seen.all())
+
+
+def example_order() -> str:
+    """The order of LM1B's examples is a permutation, in three epochs."""
+    for epoch in (0, 1, 1000):
+        assert is_permutation(LM1B_EXAMPLES, SOAK_KEY, epoch), epoch
+    return f"{LM1B_EXAMPLES:,} examples, epochs 0, 1 and 1000"
+
+
+def example_order_rate() -> str:
+    """The order costs less an example than `ORDER_NANOSECONDS`, at every size."""
+    costs = []
+    for size in (1000, 60_000, 1_281_167):
+        count = max(size, 1 << 16)
+        order = ExampleOrder(0, 0, size)
+        computed = _seconds(lambda order=order, count=count: order.take(count)) / count
+        sorted_words = _seconds(lambda size=size: _argsort(size)) / size
+        assert computed * 1e9 < ORDER_NANOSECONDS, (size, computed, sorted_words)
+        costs.append(f"{size:,}: {computed * 1e9:.0f} ns, sorting {sorted_words * 1e9:.0f} ns")
+    return "; ".join(costs)
+
+
+def _argsort(size: int) -> np.ndarray:
+    return np.argsort(np.random.Philox(key=1).random_raw(size), kind="stable")
+
+
+def _seconds(f: Callable[[], object]) -> float:
+    """The least of five."""
+    best = np.inf
+    for _ in range(5):
+        began = time.perf_counter()
+        f()
+        best = min(best, time.perf_counter() - began)
+    return float(best)
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "example_order": example_order,
+    "example_order_rate": example_order_rate,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the named checks, by default all; 1 where one does not hold, 2 for an unknown name."""
+    unknown = [name for name in names if name not in CHECKS]
+    if unknown:
+        print(f"unknown check {unknown[0]!r} (known: {', '.join(CHECKS)})", file=sys.stderr)
+        return 2
+    failed = 0
+    for name in names or CHECKS:
+        began = time.perf_counter()
+        try:
+            said = CHECKS[name]()
+        except AssertionError as error:
+            failed, said = 1, f"FAILED: {error}"
+        print(f"{name} ({time.perf_counter() - began:.0f} s): {said}", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
