@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.commands.arguments import whole_number
+
+if TYPE_CHECKING:
+    from workloads.oracles.grid import GridSearch, Row
 
 
 def add(commands: Any) -> None:
@@ -26,11 +29,63 @@ def add(commands: Any) -> None:
 
 
 def nqm_command(options: argparse.Namespace) -> int:
-    """The exact table, row by row as it is known; then as CSV and as a figure."""
-    from experiments.report import nqm as nqm_table
+    """Print the exact table row by row as it becomes known; write it as CSV and as a figure.
+
+    Raises:
+      ValueError: an ending of ``--out`` that no figure has, or a folder that does not exist.
+      OSError: a file cannot be written.
+    """
+    from workloads.oracles.grid import GridSearch
 
     settings = {"goal": options.goal, "batch_sizes": options.batch_sizes}
     given = {name: value for name, value in settings.items() if value is not None}
-    asked = nqm_table.Asked(options.optimizer, options.power, **given)
-    nqm_table.show(asked, options.csv, options.out)
+    _show(GridSearch(options.optimizer, options.power, **given), options.csv, options.out)
     return 0
+
+
+def _show(search: GridSearch, csv: Path | None, out: Path | None) -> None:
+    from experiments.analysis.noisy_quadratic import scaling_table, summary
+    from experiments.report.nqm import figure, title
+    from experiments.report.one_figure import check_ending, write_figure
+
+    if out:
+        check_ending(out)
+    for path in (csv, out):  # known before the time is spent
+        if path and not path.parent.is_dir():
+            raise ValueError(f"folder {path.parent} of {path.name} does not exist")
+    print(f"{title(search)}\n{_heading(search)}", flush=True)
+    found = []
+    for row in search.rows():
+        print(_line(search, row), flush=True)
+        found.append(row)
+    table = scaling_table(search, found)
+    print(summary(table))
+    if csv:
+        table.write_csv(csv)
+        print(f"written: {csv}")
+    if out:
+        write_figure(figure(search, table), out)
+        print(f"written: {out}")
+
+
+def _line(search: GridSearch, row: Row) -> str:
+    """A row for a terminal, under `_heading`."""
+    from workloads.oracles.grid import COEFFICIENTS
+
+    if row.steps is None:
+        return f"{row.batch_size:>10,}  not reached by any configuration of the grid"
+    text = f"{row.batch_size:>10,} {row.steps:>12,} {row.steps * row.batch_size:>16,}"
+    text += f" {row.learning_rate:>14.4g}"
+    if search.optimizer in COEFFICIENTS:
+        text += f" {row.coefficient:>22.7g}"
+    return text
+
+
+def _heading(search: GridSearch) -> str:
+    """The names of the columns of `_line`."""
+    from workloads.oracles.grid import COEFFICIENTS
+
+    text = f"{'batch size':>10} {'steps':>12} {'examples':>16} {'learning rate':>14}"
+    if search.optimizer in COEFFICIENTS:
+        text += f" {COEFFICIENTS[search.optimizer].replace('_', ' '):>22}"
+    return text

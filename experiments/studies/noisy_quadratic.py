@@ -20,7 +20,7 @@ from experiments.spec.study import Study
 from workloads.noisy_quadratic import WORKLOAD
 
 EXACT = {16: 2037, 32: 1039, 64: 539, 128: 288, 256: 169, 512: 116, 1024: 94}
-"""Batch size -> steps, of `workloads.oracles.steps.steps_table` (tests hold them to it)."""
+"""Batch size -> steps, of `workloads.oracles.grid.steps_table` (tests hold them to it)."""
 
 STUDY = Study(
     name="noisy_quadratic",

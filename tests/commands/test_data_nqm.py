@@ -9,9 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from experiments.analysis.noisy_quadratic import scaling_table
 from experiments.cli import main
-from experiments.report.nqm import Asked, as_table, figure, rows
+from experiments.report.nqm import figure
 from workloads import datasets
+from workloads.oracles.grid import GridSearch
 
 STEPS = {256: 25_881, 1024: 10_610, 2_097_152: 7_268}
 """First steps below 0.01 of plain SGD; tests/leaves/test_workloads_noisy_quadratic.py has them all."""
@@ -69,8 +71,8 @@ def test_nqm_prints_writes_and_draws_the_published_models_table(tmp_path, capsys
 
 @pytest.mark.parametrize(("optimizer", "column"), [("momentum", "momentum"), ("ema", None)])
 def test_a_second_hyperparameter_has_a_column_of_its_own(optimizer, column):
-    asked = Asked(optimizer, power=0.5, batch_sizes=(65536, 4096, 4096))
-    table = as_table(asked, list(rows(asked)))
+    search = GridSearch(optimizer, power=0.5, batch_sizes=(65536, 4096, 4096))
+    table = scaling_table(search, list(search.rows()))
     assert table["batch_size"].to_list() == [4096, 65536]
     coefficient = table[column or "averaging_coefficient"]
     assert ((coefficient >= 0) & (coefficient < 1)).all()
@@ -79,16 +81,16 @@ def test_a_second_hyperparameter_has_a_column_of_its_own(optimizer, column):
 
 
 def test_the_figure_holds_every_point_and_its_perfect_scaling_line():
-    asked = Asked(batch_sizes=(1024, 4096, 16384))
-    table = as_table(asked, list(rows(asked)))
+    search = GridSearch(batch_sizes=(1024, 4096, 16384))
+    table = scaling_table(search, list(search.rows()))
     steps = table["steps_to_goal"].to_list()
     np.testing.assert_allclose(table["perfect_scaling_steps"], [steps[0] / 4**k for k in range(3)])
-    upper = figure(asked, table).specification()["vconcat"][0]
+    upper = figure(search, table).specification()["vconcat"][0]
     assert {row["steps_to_goal"] for row in upper["data"]["values"]} == set(steps)
     marks = {layer["mark"]["type"]: layer["encoding"]["y"]["field"] for layer in upper["layer"]}
     assert marks == {"line": "steps_to_goal", "point": "steps_to_goal"}
     assert upper["layer"][0]["encoding"]["y"]["field"] == "perfect_scaling_steps"
-    for panel in figure(asked, table).specification()["vconcat"]:
+    for panel in figure(search, table).specification()["vconcat"]:
         assert panel["layer"][1]["encoding"]["y"]["axis"]["values"], "no tick is drawn"
 
 
@@ -100,10 +102,10 @@ def test_a_goal_out_of_reach_is_said_and_drawn_as_nothing(tmp_path, capsys):
 
 
 def test_a_row_without_steps_is_null_and_the_line_starts_at_the_first_that_has():
-    asked = Asked(goal=0.01, batch_sizes=(4096, 8192))
-    known = list(rows(asked))
+    search = GridSearch(goal=0.01, batch_sizes=(4096, 8192))
+    known = list(search.rows())
     missing = type(known[0])(2048, None, None, None, math.inf)
-    table = as_table(asked, [missing, *known])
+    table = scaling_table(search, [missing, *known])
     assert table["steps_to_goal"].null_count() == 1
     assert table["perfect_scaling_steps"][0] is None
     assert table["perfect_scaling_steps"][1] == known[0].steps
@@ -167,8 +169,8 @@ def test_bad_input_is_one_line_exit_2(arguments, said, tmp_path, monkeypatch, ca
 def test_the_study_states_the_recursions_steps():
     """experiments/studies/noisy_quadratic.py names what its curve must come close to."""
     from experiments.studies.noisy_quadratic import EXACT, STUDY
-    from workloads.oracles.noisy_quadratic import full_spectrum
-    from workloads.oracles.steps import steps_table
+    from workloads.oracles.grid import steps_table
+    from workloads.oracles.recursions import full_spectrum
 
     spectrum = full_spectrum(STUDY.workload.model_options["dimensions"])
     goal = STUDY.workload.goal.value

@@ -25,7 +25,7 @@ from experiments.training.program import Program
 from workloads.base import Goal
 from workloads.datasets import load
 from workloads.noisy_quadratic import WORKLOAD
-from workloads.oracles.noisy_quadratic import expected_losses, full_spectrum, system
+from workloads.oracles.recursions import expected_losses, full_spectrum, system
 
 DIMENSIONS = 20
 FALSE_ALARM = 1e-3

@@ -8,14 +8,14 @@ import pytest
 
 from workloads import datasets
 from workloads.models.noisy_quadratic import noisy_quadratic
-from workloads.oracles.noisy_quadratic import (
+from workloads.oracles.grid import steps_table, steps_to_goal
+from workloads.oracles.recursions import (
     binned_spectrum,
     expected_losses,
     full_spectrum,
     steady_second_moment,
     system,
 )
-from workloads.oracles.steps import steps_table, steps_to_goal
 
 # Steps to an expected loss of 0.01, by an independent implementation of the same equations and
 # grids that counts the last step still at or above the goal: ours are one more.

@@ -1,13 +1,19 @@
-"""Steps to a goal of the noisy quadratic model against batch size, each batch size retuned."""
+"""Steps to a goal of the noisy quadratic model against batch size, each batch size retuned.
+
+    rows = list(GridSearch("momentum", batch_sizes=(16, 256, 4096)).rows())
+
+Zhang et al. (2019): the exact expected loss (recursions.py), at every batch size by the best
+configuration of the authors' grid.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from workloads.oracles.noisy_quadratic import (
+from workloads.oracles.recursions import (
     OPTIMIZERS,
     OptimizerName,
     Spectrum,
@@ -20,6 +26,8 @@ from workloads.registry import unknown_name
 
 BATCH_SIZES = tuple(2**exponent for exponent in range(2, 22))
 GOAL = 0.01
+COEFFICIENTS = {"momentum": "momentum", "ema": "averaging_coefficient"}
+"""The second number of a configuration, by optimizer; plain SGD has none."""
 CHUNK = 400
 """Configurations iterated at once; bounds the memory at about 100 MB."""
 
@@ -172,6 +180,39 @@ def steps_table(
             Row(batch_size, int(steps[best]), float(rates[best]), float(coefficients[best]), bound)
         )
     return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class GridSearch:
+    """The question of `steps_table`, answered a batch size at a time.
+
+    Attributes:
+      optimizer: "sgd", "momentum" or "ema".
+      power: p of the preconditioner H^p, in [0, 1].
+      goal: expected loss to pass.
+      batch_sizes: examples per step; ascending once constructed.
+
+    Raises:
+      UnknownNameError: an optimizer that is not sgd, momentum or ema.
+      ValueError: a power outside [0, 1], a goal or a batch size that is not positive.
+    """
+
+    optimizer: OptimizerName = "sgd"
+    power: float = 0.0
+    goal: float = GOAL
+    batch_sizes: Sequence[int] = BATCH_SIZES
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch_sizes", tuple(sorted(set(self.batch_sizes))))
+        grid(self.optimizer)  # refuses an unknown optimizer
+        _check(self.power, self.goal, self.batch_sizes)
+
+    def rows(self) -> Iterator[Row]:
+        """The row of each batch size, as soon as it is known (under a second each)."""
+        for batch_size in self.batch_sizes:
+            yield from steps_table(
+                self.optimizer, power=self.power, goal=self.goal, batch_sizes=(batch_size,)
+            )
 
 
 def _check(power: float, goal: float, batch_sizes: Sequence[int]) -> None:
