@@ -1,0 +1,84 @@
+"""Products of a curvature matrix with a vector, without the matrix: memory of a few gradients.
+
+With the mean loss L(theta) = sum_i w_i l_i / sum_i w_i c_i of `Problem`,
+
+- `hessian`: v -> H v, the derivative of the gradient along v (forward over reverse,
+  Pearlmutter 1994);
+- `gauss_newton`: v -> G v, G = sum_i w_i J_i^T (d2 l_i / d outputs2) J_i / sum_i w_i c_i
+  (Schraudolph 2002), positive semi-definite where the loss is convex in the outputs;
+- `preconditioned`: v -> D^-1/2 A D^-1/2 v, similar to D^-1 A and symmetric;
+- `block`: A restricted to some of the parameters.
+
+Vectors are flat, [n] in the order of `jax.flatten_util.ravel_pytree`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from experiments.diagnostics.problem import Chunk, Outputs, Params, Problem, flat
+
+Operator = Callable[[jax.Array], jax.Array]
+"""A symmetric matrix [n, n] as its product with a vector [n]."""
+
+
+def hessian(problem: Problem, params: Params) -> Operator:
+    """v [n] -> H v [n], the Hessian of the mean loss; two gradients' time a product."""
+    count = problem.count(params)
+    _, unflat = flat(params)
+
+    def product(vector: jax.Array) -> jax.Array:
+        direction = unflat(vector)
+
+        def of(chunk: Chunk) -> Params:
+            def gradient(p: Params) -> Params:
+                return jax.grad(lambda q: problem.sums(problem.outputs(q, chunk), chunk)[0])(p)
+
+            return jax.jvp(gradient, (params,), (direction,))[1]
+
+        return flat(problem.summed(of))[0] / count.astype(vector.dtype)
+
+    return product
+
+
+def gauss_newton(problem: Problem, params: Params) -> Operator:
+    """v [n] -> G v [n], the generalised Gauss-Newton matrix of the mean loss."""
+    count = problem.count(params)
+    _, unflat = flat(params)
+
+    def product(vector: jax.Array) -> jax.Array:
+        direction = unflat(vector)
+
+        def of(chunk: Chunk) -> Params:
+            def outputs(p: Params) -> Outputs:
+                return problem.outputs(p, chunk)
+
+            found, pull = jax.vjp(outputs, params)
+            _, pushed = jax.jvp(outputs, (params,), (direction,))
+
+            def gradient(out: Outputs) -> Outputs:
+                return jax.grad(lambda o: problem.sums(o, chunk)[0])(out)
+
+            return pull(jax.jvp(gradient, (found,), (pushed,))[1])[0]
+
+        return flat(problem.summed(of))[0] / count.astype(vector.dtype)
+
+    return product
+
+
+def preconditioned(operator: Operator, diagonal: jax.Array) -> Operator:
+    """v -> D^-1/2 A D^-1/2 v for a positive diagonal D [n].
+
+    Its eigenvalues are those of D^-1 A, by which an optimizer that divides its step by D (Adam:
+    D = sqrt(v) + epsilon) moves: they take the place of the Hessian's in its stability bound.
+    """
+    scale = 1 / jnp.sqrt(diagonal)
+    return lambda vector: scale * operator(scale * vector)
+
+
+def block(operator: Operator, inside: jax.Array) -> Operator:
+    """A restricted to the coordinates where ``inside`` [n] is True: zero in all others."""
+    return lambda vector: jnp.where(inside, operator(jnp.where(inside, vector, 0)), 0)

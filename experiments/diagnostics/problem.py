@@ -1,0 +1,101 @@
+"""The loss of a trained model on stated examples, as a function of its parameters alone.
+
+Everything that diagnostics measures is a function of `Problem`: the model in evaluation mode
+(dropout off, batch norm with its running statistics), examples in chunks of one size, the last
+one padded with examples of weight zero. Sums over chunks divided by the count of all give the
+mean over the examples, whatever the chunk size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+Params = Any
+"""The parameters of a model, a pytree of arrays."""
+Outputs = Any
+"""What a model returns for a chunk, a pytree of arrays."""
+Chunk = Mapping[str, jax.Array]
+"""Examples ``inputs, targets, ...`` [rows, ...] and their ``weights`` [rows]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A mean loss over fixed examples.
+
+    Attributes:
+      outputs: (parameters, chunk) -> the model's outputs in evaluation mode.
+      sums: (outputs, chunk) -> (sum of w_i l_i, sum of w_i c_i), scalars; the mean loss is the
+        quotient of their sums over chunks.
+      chunks: the examples, each array [chunks, rows, ...].
+    """
+
+    outputs: Callable[[Params, Chunk], Outputs]
+    sums: Callable[[Outputs, Chunk], tuple[jax.Array, jax.Array]]
+    chunks: Chunk
+
+    def count(self, params: Params) -> jax.Array:
+        """Sum of w_i c_i over all examples, by which sums become means; float32 or wider []."""
+
+        def of(chunk: Chunk) -> jax.Array:
+            return self.sums(self.outputs(params, chunk), chunk)[1]
+
+        return self.summed(of)
+
+    def loss(self, params: Params) -> jax.Array:
+        """The mean loss []."""
+        total, count = self.summed(lambda c: self.sums(self.outputs(params, c), c))
+        return total / count
+
+    def gradient(self, params: Params) -> Params:
+        """The gradient of the mean loss, a tree like ``params``."""
+
+        def of(chunk: Chunk) -> Params:
+            return jax.grad(lambda p: self.sums(self.outputs(p, chunk), chunk)[0])(params)
+
+        sums, count = self.summed(of), self.count(params)
+        return jax.tree.map(lambda s: s / count.astype(s.dtype), sums)
+
+    def summed(self, of: Callable[[Chunk], Any]) -> Any:
+        """The sum of a tree of arrays over chunks; one chunk's values are kept at a time."""
+        shapes = jax.eval_shape(of, jax.tree.map(lambda x: x[0], self.chunks))
+        start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def add(total: Any, chunk: Chunk) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, of(chunk)), None
+
+        return jax.lax.scan(add, start, self.chunks)[0]
+
+
+def in_chunks(examples: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+    """Examples [n, ...] as chunks [chunks, rows, ...]; padding has ``weights`` of zero.
+
+    Raises:
+      ValueError: no example, or fewer than one row.
+    """
+    n = len(next(iter(examples.values())))
+    if n == 0:
+        raise ValueError("examples must hold at least one example, got none")
+    if rows < 1:
+        raise ValueError(f"rows of a chunk must be at least 1, got {rows!r}")
+    chunks = math.ceil(n / rows)
+    rows = math.ceil(n / chunks)
+    weighted = {"weights": np.ones(n, np.float32), **examples}
+
+    def cut(array: np.ndarray) -> np.ndarray:
+        padding = [(0, chunks * rows - n)] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(array, padding).reshape(chunks, rows, *array.shape[1:])
+
+    return {role: cut(np.asarray(array)) for role, array in weighted.items()}
+
+
+def flat(params: Params) -> tuple[jax.Array, Callable[[jax.Array], Params]]:
+    """(parameters as one vector [n], the function that puts such a vector back into the tree)."""
+    return ravel_pytree(params)
