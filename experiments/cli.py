@@ -8,12 +8,15 @@ interrupted.
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from experiments.commands import COMMANDS
 
+INTERRUPTED = 130
 RESUME_ME = 75
 """EX_TEMPFAIL of sysexits.h: what a scheduler may take for "run it again"."""
 
@@ -46,32 +49,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = build_parser().parse_args(arguments)
     options.arguments = arguments
-    try:
-        return options.function(options)
-    except KeyboardInterrupt as stop:
-        from experiments.spec.errors import Preempted
+    from experiments.runtime.stopping import EndedAtOnce, Preempted, listening
 
+    try:
+        with listening():
+            return options.function(options)
+    except KeyboardInterrupt as stop:
         told = isinstance(stop, Preempted)
-        command = "batchscale " + " ".join(a for a in arguments if a != "--no-resume")
+        command = shlex.join(["batchscale", *(a for a in arguments if a != "--no-resume")])
         what = "told to end; running trials are saved" if told else "interrupted"
         print(f"\n{what}; what finished is recorded. Go on with: {command}", file=sys.stderr)
-        return RESUME_ME if told else 130
+        if isinstance(stop, EndedAtOnce):  # its workers are still at a chunk: wait for none
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        return RESUME_ME if told else INTERRUPTED
     except BrokenPipeError:
         return 0
     except Exception as error:
-        from experiments.records.store import RecordError
-        from experiments.spec.errors import StudyError
-        from workloads.datasets.base import DataError
-
         if options.traceback:
             raise
-        line = " ".join(str(error).split())
-        if isinstance(error, (ValueError, OSError, RecordError, DataError, StudyError)):
-            print(f"batchscale: error: {line}", file=sys.stderr)
-            return 1 if isinstance(error, StudyError) else 2
-        print(
-            f"batchscale: defect: {type(error).__name__}: {line} "
-            "(please report it with what --traceback shows)",
-            file=sys.stderr,
-        )
+        return _said(error)
+
+
+def _said(error: Exception) -> int:
+    """One line that says what failed; the exit code."""
+    from experiments.records.files import FULL, DiskError, RecordError
+    from experiments.spec.errors import StudyError
+    from workloads.datasets.base import DataError
+
+    line = " ".join(str(error).split())
+    if isinstance(error, (StudyError, DiskError)):
+        code = 1
+    elif isinstance(error, (ValueError, OSError, RecordError, DataError)):
+        code = 1 if isinstance(error, OSError) and error.errno in FULL else 2
+    else:
+        kind = type(error).__name__
+        line = f"{kind}: {line} (please report it with what --traceback shows)"
+        print(f"batchscale: defect: {line}", file=sys.stderr)
         return 1
+    print(f"batchscale: error: {line}", file=sys.stderr)
+    return code

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,43 +145,19 @@ def run_command(options: argparse.Namespace) -> int:
         "checkpoint_minutes": options.checkpoint_minutes,
         "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
     }
-    with _ended_by_sigterm():
-        if isinstance(study, Paths):
-            from experiments.runner.paths import run_paths
+    if isinstance(study, Paths):
+        from experiments.runner.paths import run_paths
 
-            run_paths(study, folder)
-        elif isinstance(study, Comparison):
-            run_comparison(study, folder, shown=shown_progress, **given)
-        else:
-            with shown_progress(study) if hosts.first() else contextlib.nullcontext() as observe:
-                run_study(study, folder, observe=observe or (lambda progress: None), **given)
-        writes = hosts.first()
-        if together:
-            hosts.leave()
-        return summarise(folder) if writes else 0
-
-
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM, by which a scheduler takes its machine back, raises `Preempted` once."""
-    import signal
-    import threading
-
-    from experiments.spec.errors import Preempted
-
-    def end(number: int, frame: object) -> None:
-        del frame
-        signal.signal(number, signal.SIG_IGN)  # while the trials are being saved
-        raise Preempted
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no other may set a handler
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        run_paths(study, folder)
+    elif isinstance(study, Comparison):
+        run_comparison(study, folder, shown=shown_progress, **given)
+    else:
+        with shown_progress(study) if hosts.first() else contextlib.nullcontext() as observe:
+            run_study(study, folder, observe=observe or (lambda progress: None), **given)
+    writes = hosts.first()
+    if together:
+        hosts.leave()
+    return summarise(folder) if writes else 0
 
 
 def chosen_study(options: argparse.Namespace) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,8 +22,9 @@ from experiments.planning import feasibility
 from experiments.planning.execution import default_workers, device_name
 from experiments.planning.probe import probe_trial
 from experiments.planning.study import Task
-from experiments.runtime.compilation import prepare_jax
-from experiments.runtime.memory import device_bytes, out_of_memory, process_bytes
+from experiments.runtime.compilation import switched
+from experiments.runtime.memory import device_bytes, out_of_memory
+from experiments.runtime.platform import limit_data
 from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.loading import load_file
 from experiments.spec.trial import Trial
@@ -43,7 +43,6 @@ class Child:
 
     def __init__(self, task: Task):
         study = task.study
-        prepare_jax(study.precision.float64)
         self.task, self.study = task, study
         splits = datasets.load(
             study.workload.dataset, task.data_dir, **study.workload.dataset_options
@@ -53,7 +52,7 @@ class Child:
         try:
             layout = chosen_layout(*task.layout) or ONE_DEVICE
             self.program = Program(study.config(norms), data, study.divergence_factor, layout)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise StudyError(
                 f"workload {study.workload.name} cannot be built: {in_one_line(error)}"
             ) from error
@@ -95,11 +94,7 @@ class Child:
             return
         found = feasibility.predict(self.program, self.trial(batch_size, 0))  # compiles as well
         left = self.task.memory - found.resident_bytes if self.task.memory else device_bytes()[0]
-        limit = process_bytes("VmData") + max(left, 0)
-        _, most = resource.getrlimit(resource.RLIMIT_DATA)
-        if most != resource.RLIM_INFINITY:
-            limit = min(limit, most)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+        limit_data(left)
 
     def measure(self) -> Iterator[dict[str, Any]]:
         """The machine's rates, traffic of a step, an evaluation's time; then a row a batch size."""
@@ -128,10 +123,11 @@ def main() -> int:
     if task.study_file:
         load_file(Path(task.study_file))  # a model defined there is found by its module's name
     try:
-        child = Child(task)
-        run: Callable[[], Iterator[dict[str, Any]]] = getattr(child, task.what)
-        for answer in run():
-            print(json.dumps(answer), flush=True)
+        with switched(task.study.precision.float64):
+            child = Child(task)
+            run: Callable[[], Iterator[dict[str, Any]]] = getattr(child, task.what)
+            for answer in run():
+                print(json.dumps(answer), flush=True)
     except (StudyError, DataError) as error:
         print(json.dumps({"error": str(error)}), flush=True)
     except Exception as error:  # noqa: BLE001 (a user's model may raise anything)

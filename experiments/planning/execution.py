@@ -6,12 +6,12 @@ Chosen by measurement, in probe.py; recorded, and taken up by a resume.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
+from experiments.runtime.platform import cores
 from experiments.spec.trial import RecordNorms
 from experiments.training.layout import ONE_DEVICE, Layout
 from experiments.training.population import Mode
@@ -128,7 +128,7 @@ def default_workers() -> int:
     on several devices, where two that exchange sums would wait for each other."""
     if jax.default_backend() != "cpu" or jax.device_count() > 1:
         return 1
-    return max(1, len(os.sched_getaffinity(0)))
+    return cores()
 
 
 def candidates(packable: bool = True) -> list[Execution]:

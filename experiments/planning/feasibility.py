@@ -6,20 +6,18 @@ large ends nothing else.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.runtime.memory import process_bytes
+from experiments.runtime.platform import process_bytes, reset_peak
 from experiments.spec.trial import Trial
 from experiments.training.population import Mode, Population
 from experiments.training.program import Program
@@ -100,7 +98,7 @@ def peak_bytes(program: Program, make_trial: MakeTrial, batch_size: int, workers
     """Train a few steps, ``workers`` trials at a time; the most memory that took.
 
     An accelerator's allocator knows its peak. On a CPU it is the growth of the process's resident
-    set to its peak (VmHWM of /proc/self/status, reset beforehand) in a second run: the first one
+    set to its peak (reset beforehand, where the system can) in a second run: the first one
     compiles, and what it leaves is given back to the system. The dataset is counted in.
     """
     few_steps(program, make_trial, batch_size, workers)
@@ -108,11 +106,10 @@ def peak_bytes(program: Program, make_trial: MakeTrial, batch_size: int, workers
     if stats and "peak_bytes_in_use" in stats:
         return int(stats["peak_bytes_in_use"])
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = process_bytes("VmRSS")
+    reset_peak()
+    before = process_bytes("resident")
     few_steps(program, make_trial, batch_size, workers)
-    return process_bytes("VmHWM") - before + resident_bytes(program)
+    return process_bytes("peak") - before + resident_bytes(program)
 
 
 def few_steps(program: Program, make_trial: MakeTrial, batch_size: int, workers: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from experiments.planning.execution import (
 )
 from experiments.planning.feasibility import step_flops
 from experiments.runtime.memory import out_of_memory
+from experiments.runtime.platform import cores
 from experiments.spec.study import Study
 from experiments.spec.trial import RecordNorms, Trial, TrialResult
 from experiments.training.layout import Layout
@@ -67,7 +67,7 @@ def guessed_seconds(flops: float) -> float:
     """Of a step of so many operations, before anything was measured: a call's share, and the
     operations at a rate that few devices of the kind beat (too low a guess costs a probe that is
     not made; too high a one, a probe that costs more than its share)."""
-    rate = 1e11 * len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1e14
+    rate = 1e11 * cores() if jax.default_backend() == "cpu" else 1e14
     return 2e-5 + flops / rate
 
 

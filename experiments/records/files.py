@@ -6,18 +6,25 @@ import contextlib
 import errno
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from experiments.records.schema import LOCK_FILE
+from experiments.runtime import platform
 
 TEMPORARY_SUFFIX = ".tmp"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The errors of a disk, or of a user's share of it, that is full."""
 _RESUMES = "the same command run again resumes and repeats no recorded trial"
 
 
 class RecordError(Exception):
     """A record that cannot be written, read or continued; the message is one clear line."""
+
+
+class DiskError(RecordError):
+    """A disk that is full or fails while a record or a report is written."""
 
 
 @contextlib.contextmanager
@@ -27,13 +34,13 @@ def disk_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        if error.errno in _FULL:
+        if error.errno in FULL:
             message = f"the folder {folder} is full ({reason}): free some space; {_RESUMES}"
         elif error.errno == errno.EIO:
             message = f"the disk under {folder} fails ({reason}): once it is repaired, {_RESUMES}"
         else:
             message = f"the folder {folder} cannot be written ({reason})"
-        raise RecordError(message) from error
+        raise DiskError(message) from error
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
@@ -47,7 +54,7 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            platform.sync(file.fileno())
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
@@ -66,11 +73,25 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuses, before anything is changed, a folder that exists and cannot be written."""
-    if folder.exists() and not folder.is_dir():
-        raise RecordError(f"the folder {folder} cannot be written (it is a file)")
-    if folder.is_dir() and not os.access(folder, os.W_OK | os.X_OK):
-        raise RecordError(f"the folder {folder} cannot be written ({os.strerror(errno.EACCES)})")
+    """Refuse a folder in which nothing can be written, or which cannot be made.
+
+    It is tried, in the folder or in the nearest one above that exists: root may write where the
+    permissions say otherwise, and nobody may in /proc. Nothing is left behind.
+    """
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=there))
+    except NotADirectoryError:
+        what = "it is a file" if there == folder.absolute() else f"{there} is a file"
+        raise RecordError(f"the folder {folder} cannot be written ({what})") from None
+    except OSError as error:
+        if error.errno in FULL:
+            with disk_errors(folder):
+                raise
+        reason = os.strerror(error.errno or 0)
+        raise RecordError(f"the folder {folder} cannot be written ({reason})") from error
 
 
 class Lock:
@@ -82,11 +103,9 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         """Takes the lock at once or raises RecordError naming the folder and the holder."""
-        import fcntl  # here, so that records can be read where it does not exist
-
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            platform.lock(descriptor)
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}\n".encode())
         except BlockingIOError:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 from experiments.planning.execution import Execution, Plan
+from experiments.records.files import DiskError, RecordError
 from experiments.records.follower import Follower
 from experiments.records.store import Writer
 from experiments.runtime import hosts
 from experiments.runtime.memory import out_of_memory
+from experiments.runtime.stopping import Preempted, Stop
 from experiments.search.search import Search
-from experiments.spec.errors import Preempted, StudyError, in_one_line
+from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.study import Study
 from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
 from experiments.training.population import Population
@@ -62,6 +63,7 @@ class Coordinator:
         checkpoints: Checkpoints,
         keep_going: bool,
         observe: Observer,
+        stop: Stop | None = None,
     ):
         self._study = study
         self._writer = writer
@@ -74,11 +76,13 @@ class Coordinator:
         self._keep_going = keep_going
         self._observe = observe
         self._changed = threading.Condition()
-        self._results: queue.SimpleQueue[TrialResult] = queue.SimpleQueue()
+        self._results: list[TrialResult] = []  # finished and, as far as is known, not recorded
+        self._stop = stop or Stop()
         self._ending = False  # asked to end; several processes do so after the same chunk
         self._stopped = False
         self._preempted = False
         self._failure: str | None = None
+        self._died: BaseException | None = None  # what ended a worker, no trial's failure
         self._made_seconds = 0.0
         self._full: set[int] = set()  # batch sizes that ran out of memory under this plan
         self._threads = plan.workers
@@ -86,47 +90,60 @@ class Coordinator:
     def run(self) -> None:
         """Train all; on any way out but a failing disk, what has finished is recorded.
 
-        `Preempted` saves what is running too; it is raised in every process once one is told to
-        end.
+        Raises:
+          StudyError: a trial failed, or a worker did.
+          RecordError: the disk failed.
+          KeyboardInterrupt, Preempted: asked for through ``stop``, or raised by the caller's own
+            handler. `Preempted` saves what is running too; it is raised in every process once one
+            is told to end.
         """
         threads = [
             threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True)
             for i in range(self._plan.workers)
         ]
         began = time.perf_counter()
-        for thread in threads:
-            thread.start()
         try:
             try:
+                for thread in threads:
+                    thread.start()
                 self._record_while(threads, began)
             except Preempted:
                 self._preempted = True
                 raise
             finally:
-                self._stop(threads)
+                self._end_workers(threads)
             if self._preempted:
                 raise Preempted
-        except KeyboardInterrupt:
+        except DiskError:
+            raise
+        except RecordError as error:  # (a damaged part, found while groups are merged)
+            raise StudyError(str(error)) from error
+        except BaseException as error:
             self._commit()
-            if hosts.several() and not self._failure:
+            if isinstance(error, KeyboardInterrupt) and hosts.several() and not self._failure:
                 hosts.leave()  # together: whoever went first would end the others
             raise
         self._commit()
         self._observe(self._progress(began))
         if self._failure:
             raise StudyError(self._failure)
+        if isinstance(self._died, Exception):
+            raise self._died
+        if self._died:
+            raise StudyError(f"training ended: {in_one_line(self._died)}") from self._died
 
     def _record_while(self, threads: Sequence[threading.Thread], began: float) -> None:
         committed = began
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.05)
+            self._stop.check()
             self._shrink()
             if time.perf_counter() - committed > COMMIT_SECONDS:
                 self._commit()
                 committed = time.perf_counter()
             self._observe(self._progress(began))
 
-    def _stop(self, threads: Sequence[threading.Thread]) -> None:
+    def _end_workers(self, threads: Sequence[threading.Thread]) -> None:
         """Workers end after the chunk they are at."""
         with self._changed:
             self._ending = True
@@ -136,12 +153,12 @@ class Coordinator:
             thread.join()
 
     def _commit(self) -> None:
-        found = []
-        while not self._results.empty():
-            found.append(self._results.get())
+        """Record what has finished; it is forgotten here only after that."""
+        found = self._results[:]
         self._writer.commit(found)
         for result in found:
             self._checkpoints.end(result.trial, result.status)
+        del self._results[: len(found)]
 
     def _shrink(self) -> None:
         """After an out-of-memory: the smaller plan, recorded before anything is trained by it."""
@@ -157,28 +174,26 @@ class Coordinator:
     # Worker threads.
 
     def _work(self) -> None:
-        while (claimed := self._claim()) is not None:
-            self._train(*claimed)
+        try:
+            while (claimed := self._claim()) is not None:
+                self._train(*claimed)
+        except BaseException as error:  # noqa: BLE001 (`run` raises it again)
+            with self._changed:
+                self._died = self._died or error
+                self._stopped = True
+                self._changed.notify_all()
 
     def _train(self, search: Search, execution: Execution, plan: int) -> None:
         """Train a batch size until nothing is left to start, or it is to be done otherwise."""
-        population = Population(
-            self._program.at(execution.layout),
-            search.batch_size,
-            execution.slots,
-            execution.mode,
-            lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
-            plan,
-            self._checkpoints,
-            self._study.phases(search.batch_size),
-        )
+        population: Population | None = None
         try:
+            population = self._population(search, execution, plan)
             population.run(
                 lambda: self._next(search, plan),
                 lambda result: self._end(search, result),
                 lambda steps: self._advanced(search, plan, steps),
             )
-        except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
+        except BaseException as error:  # noqa: BLE001 (a user's model may raise anything)
             if hosts.several():
                 self._part(in_one_line(error))
             elif out_of_memory(error):
@@ -190,6 +205,18 @@ class Coordinator:
                 population.save()
             with self._changed:
                 search.release(population.trials, population.steps_under_way)
+
+    def _population(self, search: Search, execution: Execution, plan: int) -> Population:
+        return Population(
+            self._program.at(execution.layout),
+            search.batch_size,
+            execution.slots,
+            execution.mode,
+            lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
+            plan,
+            self._checkpoints,
+            self._study.phases(search.batch_size),
+        )
 
     def _claim(self) -> tuple[Search, Execution, int] | None:
         """The search with the most time left that can start a trial, how its trials run and by
@@ -223,7 +250,7 @@ class Coordinator:
     def _end(self, search: Search, result: TrialResult) -> None:
         with self._changed:
             search.end(result)
-            self._results.put(result)
+            self._results.append(result)
             self._changed.notify_all()
 
     def _advanced(self, search: Search, plan: int, steps: int) -> bool:
@@ -242,12 +269,15 @@ class Coordinator:
         changed = self._plans[plan].executions[size] != self._plan.executions[size]
         return changed or size in self._full
 
-    def _run_out(self, search: Search, population: Population, plan: int, error: Exception) -> None:
+    def _run_out(
+        self, search: Search, population: Population | None, plan: int, error: BaseException
+    ) -> None:
         """Memory is full: unfinished trials start again under a smaller plan, if there is one."""
         with self._changed:
             older = plan != self._plan_index
             if older or self._plan.after_out_of_memory(search.batch_size):
-                search.release(population.trials, population.steps_under_way)
+                if population is not None:
+                    search.release(population.trials, population.steps_under_way)
                 if not older:
                     self._full.add(search.batch_size)
                 self._changed.notify_all()
@@ -269,18 +299,20 @@ class Coordinator:
             )
             self._stopped = True
 
-    def _fail(self, search: Search, population: Population, message: str) -> None:
+    def _fail(self, search: Search, population: Population | None, message: str) -> None:
         """An exception in a user's code: its trials are INCOMPLETE; go on only if asked."""
+        trials = population.trials if population is not None else []
+        what = "a trial" if trials else "training"
         with self._changed:
-            for trial in population.trials:
+            for trial in trials:
                 result = TrialResult(
                     trial, Status.INCOMPLETE, 0, {}, plan=self._plan_index, message=message
                 )
                 search.end(result)
-                self._results.put(result)
-            if not (self._keep_going and population.trials) and not self._failure:
+                self._results.append(result)
+            if not (self._keep_going and trials) and not self._failure:
                 self._failure = (
-                    f"a trial at batch size {search.batch_size} failed ({message}); finished "
+                    f"{what} at batch size {search.batch_size} failed ({message}); finished "
                     "trials are recorded, and the same command tries again"
                 )
                 self._stopped = True

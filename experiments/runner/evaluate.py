@@ -22,7 +22,7 @@ import polars as pl
 
 from experiments.planning.execution import Plan, device_name
 from experiments.records.store import Record, read
-from experiments.runtime.compilation import prepare_jax
+from experiments.runtime.compilation import switched
 from experiments.spec.errors import StudyError
 from experiments.spec.loading import load_file
 from experiments.spec.study import Study
@@ -91,7 +91,21 @@ def evaluate_trial(
         load_file(Path(described["source"]))  # its models are found by name once it is loaded
     study = Study.from_description(described)
     row = _row(record, study, batch_size, study.seeds[0] if seed is None else seed, trial)
-    prepare_jax(study.precision.float64)
+    with switched(study.precision.float64):
+        return _evaluated(record, study, row, Path(folder), split, data_dir, warn)
+
+
+def _evaluated(
+    record: Record,
+    study: Study,
+    row: Mapping[str, Any],
+    folder: Path,
+    split: str,
+    data_dir: str | None,
+    warn: Callable[[str], None],
+) -> Evaluated:
+    """The trial of ``row`` trained again to its best step, and evaluated there."""
+    batch_size = row["batch_size"]
     dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
     if dataset.checksum != record.study["dataset"]["checksum"]:
         raise ValueError(f"the dataset {dataset.name} is not the one that {folder} was trained on")
@@ -111,7 +125,7 @@ def evaluate_trial(
         execution.slots,
         execution.mode,
         lambda steps: evaluation_steps(steps, study.evaluation_spacing),
-        checkpoints=Checkpoints(Path(folder), study.goal, float("inf"), warn),
+        checkpoints=Checkpoints(folder, study.goal, float("inf"), warn),
         phases=study.phases(batch_size),
     )
     best = _best(record, study, row)
@@ -120,7 +134,7 @@ def evaluate_trial(
     column = study.goal.column
     if found["step"][-1] != best["step"] or found[column][-1] != best[column]:
         raise StudyError(
-            f"trial {batch_size}/{trial} is not reproduced: {column} at step {best['step']} is "
+            f"trial {batch_size}/{row['trial']} is not reproduced: {column} at step {best['step']} is "
             f"{found[column][-1]:g}, in the record {best[column]:g} (trained on {plan.device} by "
             f"commit {record.study['environment']['commit']}; this is {device_name()})"
         )

@@ -20,7 +20,7 @@ import polars as pl
 from experiments.records.comparisons import is_comparison
 from experiments.records.files import RecordError, check_writable, disk_errors, write_whole
 from experiments.records.schema import SCHEMA_VERSION, STUDY_FILE
-from experiments.runtime.compilation import enable_compilation_cache
+from experiments.runtime.compilation import switched
 from experiments.spec.paths import PATHS_FILE, Paths, Surface
 from optimizers import OPTIMIZERS
 from workloads.registry import resolve
@@ -39,12 +39,12 @@ def run_paths(paths: Paths, folder: Path | str) -> Path:
     check_writable(folder)
     if (folder / STUDY_FILE).exists() or is_comparison(folder):
         raise RecordError(f"the folder {folder} holds another record: choose another folder")
-    enable_compilation_cache()
-    tables = [
-        walked(paths, surface, optimizer)
-        for surface in paths.surfaces
-        for optimizer in paths.optimizers
-    ]
+    with switched():
+        tables = [
+            walked(paths, surface, optimizer)
+            for surface in paths.surfaces
+            for optimizer in paths.optimizers
+        ]
     described = {"schema_version": SCHEMA_VERSION, **paths.describe()}
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,16 +22,18 @@ import numpy as np
 
 from experiments.planning.execution import Plan, asked_candidates, device_name, requested
 from experiments.planning.probe import Workplan, make_plan, probe_trial
+from experiments.records.files import check_writable
 from experiments.records.follower import Follower, told
 from experiments.records.store import RecordError, Writer
 from experiments.runner.coordinator import Coordinator, Observer, Progress
 from experiments.runtime import hosts
-from experiments.runtime.compilation import prepare_jax
+from experiments.runtime.compilation import switched
 from experiments.runtime.environment import environment
+from experiments.runtime.stopping import Stop, deferred
 from experiments.search.search import Search
 from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.study import Study
-from experiments.spec.trial import RecordNorms, Status, evaluation_steps
+from experiments.spec.trial import RecordNorms, Status, Trial, evaluation_steps
 from experiments.training.feed import ResidentData
 from experiments.training.layout import Layout
 from experiments.training.program import Program, check_cuts
@@ -39,9 +41,17 @@ from experiments.training.resume import CHECKPOINTS_FOLDER, DEFAULT_MINUTES, Che
 from experiments.training.step import parameter_count
 from optimizers import OPTIMIZERS
 from workloads import datasets
-from workloads.datasets.base import Split, read
+from workloads.datasets.base import Dataset, Split, read
 
 FINAL = (Status.COMPLETE, Status.INFEASIBLE)
+
+
+class Asked(NamedTuple):
+    """How the caller wants trials to run."""
+
+    execution: str
+    layout: Layout | None
+    workers: int | None
 
 
 def run_study(
@@ -86,58 +96,94 @@ def run_study(
       RecordError, DataError, StudyError: one clear line; nothing recorded is lost.
       ValueError: a model or an execution that the optimizer cannot take; nothing is written.
       CheckpointError (a ValueError): a checkpoint there is of another configuration.
-      KeyboardInterrupt: after what has finished was recorded; `Preempted`, which a handler of
-        SIGTERM may raise: after what was running was saved too.
+      KeyboardInterrupt: on Ctrl-C, after what has finished was recorded; on SIGTERM `Preempted`,
+        after what was running was saved too. In the main thread their usual handlers are
+        replaced meanwhile; those that the caller has set stay.
     """
     if not checkpoint_minutes > 0:
         raise ValueError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes!r}")
     folder = Path(folder)
-    observe(Progress("loading data"))
+    asked = Asked(execution, layout, workers)
     asked_candidates(execution, layout, divisible=True)  # refuses what does not go together
-    prepare_jax(study.precision.float64)
-    dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
-    if layout is not None:
-        example = read(dataset.splits["train"], np.arange(1))
-        grown = {part.batch_size for b in study.batch_sizes for part in study.phases(b)}
-        check_cuts(study.config("off"), example, layout, sorted(grown))
+    hosts.from_first(lambda: check_writable(folder))
+    with switched(study.precision.float64):
+        observe(Progress("loading data"))
+        dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
+        header = _header(study, dataset)
+        _check(study, dataset, asked, warn)
+        with deferred() as stop, _opened(folder, header, resume) as writer:
+            begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
+            if begun != now:
+                warn(f"the record {folder} was begun by commit {begun}, this is {now}")
+            searches = _searches(study, dataset.checksum, writer)
+            if any(search.startable for search in searches):
+                data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
+                assert study.goal is not None
+                checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
+                hosts.from_first(lambda: _check_checkpoints(checkpoints, searches))
+                programs = _programs(study, data, stop)
+                plan, index = _plan(study, writer, searches, programs, asked, observe, stop)
+                Coordinator(
+                    study,
+                    writer,
+                    searches,
+                    programs(plan.record_norms),
+                    plan,
+                    index,
+                    checkpoints,
+                    keep_going,
+                    observe,
+                    stop,
+                ).run()
+    return folder
+
+
+def _header(study: Study, dataset: Dataset) -> dict[str, Any]:
+    """What study.json says of a study on a dataset."""
     described = dataset.describe()
-    checksum = described["checksum"]
-    header: dict[str, Any] = {
-        "identity": study.identity(checksum),
+    return {
+        "identity": study.identity(described["checksum"]),
         "study": study.describe(),
         "dataset": described,
         "hyperparameters": sorted(study.hyperparameters),
         "environment": environment(),
     }
-    _check_second_order(study, dataset.splits["train"], execution)
+
+
+def _check(study: Study, dataset: Dataset, asked: Asked, warn: Callable[[str], None]) -> None:
+    """ValueError where the study cannot be trained on this dataset as it was asked for."""
+    train = dataset.splits["train"]
+    if asked.layout is not None:
+        grown = {part.batch_size for b in study.batch_sizes for part in study.phases(b)}
+        example = read(train, np.arange(1))
+        check_cuts(study.config("off"), example, asked.layout, sorted(grown))
+    _check_second_order(study, train, asked.execution)
     _check_size(study, dataset.size("train"), warn)
-    with _opened(folder, header, resume) as writer:
-        begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
-        if begun != now:
-            warn(f"the record {folder} was begun by commit {begun}, this is {now}")
-        searches = _searches(study, checksum, writer)
-        if any(search.startable for search in searches):
-            data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
 
-            @functools.cache  # what the probe compiled is what trains
-            def programs(norms: RecordNorms) -> Program:
-                try:
-                    return Program(study.config(norms), data, study.divergence_factor)
-                except Exception as error:  # (a user's factory may raise anything)
-                    raise StudyError(
-                        f"workload {study.workload.name} cannot be built: {in_one_line(error)}"
-                    ) from error
 
-            assert study.goal is not None
-            checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
-            hosts.from_first(lambda: _check_checkpoints(checkpoints, searches))
-            asked = Asked(execution, layout, workers)
-            plan, index = _plan(study, writer, searches, programs, asked, observe)
-            program = programs(plan.record_norms)
-            Coordinator(
-                study, writer, searches, program, plan, index, checkpoints, keep_going, observe
-            ).run()
-    return folder
+def _programs(study: Study, data: ResidentData, stop: Stop) -> Callable[[RecordNorms], Program]:
+    """record_norms -> the programs: what the probe compiled is what trains.
+
+    A process that was asked to end compiles no more: it ends here.
+    """
+
+    @functools.cache
+    def programs(norms: RecordNorms) -> Program:
+        _end_if_asked(stop)
+        try:
+            return Program(study.config(norms), data, study.divergence_factor)
+        except (Exception, SystemExit) as error:  # (a user's factory may raise anything)
+            raise StudyError(
+                f"workload {study.workload.name} cannot be built: {in_one_line(error)}"
+            ) from error
+
+    return programs
+
+
+def _end_if_asked(stop: Stop) -> None:
+    """Raise what a signal asked for; of several processes only the coordinators do, together."""
+    if not hosts.several():
+        stop.check()
 
 
 def _opened(folder: Path, header: dict[str, Any], resume: bool) -> Writer | Follower:
@@ -209,14 +255,6 @@ def _check_size(study: Study, examples: int, warn: Callable[[str], None]) -> Non
         )
 
 
-class Asked(NamedTuple):
-    """How the caller wants trials to run."""
-
-    execution: str
-    layout: Layout | None
-    workers: int | None
-
-
 def _searches(study: Study, checksum: str, writer: Writer | Follower) -> list[Search]:
     """One search for each batch size and seed, with what is recorded already."""
     searches = {
@@ -237,27 +275,40 @@ def _plan(
     programs: Callable[[RecordNorms], Program],
     asked: Asked,
     observe: Observer,
+    stop: Stop,
 ) -> tuple[Plan, int]:
-    """The newest recorded plan where it still fits, else a new one; with its index."""
+    """The newest recorded plan where it still fits, else a new one; with its index.
+
+    Process 0 decides for all: a plan orders the work, and depends on the machine it is made on.
+    """
     needed = {search.batch_size for search in searches if search.startable}
     recorded = writer.study["plans"]
     if recorded:
         plan = Plan.from_json(recorded[-1])
         same = requested(asked.execution, asked.layout) in ("auto", plan.request)
-        if same and plan.device == device_name() and needed <= plan.executions.keys():
+        fits = same and plan.device == device_name() and needed <= plan.executions.keys()
+        if hosts.from_first(lambda: fits):
             return plan, len(recorded) - 1
     observe(Progress("measuring how to run the trials"))
     steps: dict[int, int] = {}
     for search in searches:
         steps[search.batch_size] = steps.get(search.batch_size, 0) + search.remaining_steps
     spacing = study.evaluation_spacing
+
+    def make_trial(batch_size: int, index: int) -> Trial:
+        _end_if_asked(stop)
+        return probe_trial(study, batch_size, index)
+
     work = Workplan(
         steps={b: steps[b] for b in sorted(needed)},
         evaluations={
             b: len(evaluation_steps(study.length(b), spacing)) / study.length(b) for b in needed
         },
         make_program=programs,
-        make_trial=lambda batch_size, index: probe_trial(study, batch_size, index),
+        make_trial=make_trial,
     )
-    plan = make_plan(work, asked.execution, study.record_norms, asked.workers, asked.layout)
+    # All measure, because a step of several processes needs all of them; process 0's is kept.
+    mine = make_plan(work, asked.execution, study.record_norms, asked.workers, asked.layout)
+    plan = hosts.from_first(lambda: mine)
+    _end_if_asked(stop)  # a probe that was cut short decides nothing
     return plan, writer.add_plan(plan.to_json())

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 _MARKER = "running-"
 _ENTRY = "*-cache"  # jax's own suffix
+_FOLDER = "jax_compilation_cache_dir"
+_SWITCHES = (
+    "jax_enable_x64",
+    _FOLDER,
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+"""What `switched` may change, and puts back."""
 
 
 def enable_compilation_cache() -> Path | None:
@@ -18,7 +29,7 @@ def enable_compilation_cache() -> Path | None:
     Returns the folder, or None where it cannot be made (everything works, only slower). A cache
     is trusted code: it belongs to the user alone.
     """
-    configured = getattr(jax.config, "jax_compilation_cache_dir", None)
+    configured = getattr(jax.config, _FOLDER)
     if configured:
         return Path(configured)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -31,7 +42,7 @@ def enable_compilation_cache() -> Path | None:
     except OSError:
         return None
     atexit.register(marker.unlink, missing_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(_FOLDER, str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return folder
@@ -64,8 +75,25 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def prepare_jax(float64: bool) -> None:
-    """The switches of the whole of jax that a study needs; ``float64``: it computes in 64 bits."""
-    enable_compilation_cache()
-    if float64:
-        jax.config.update("jax_enable_x64", True)
+@contextlib.contextmanager
+def switched(float64: bool = False) -> Iterator[None]:
+    """Within, jax is set as a study needs it; then every switch is as it was found.
+
+    Args:
+      float64: whether the study computes in 64 bits.
+
+    The switches are those of the whole process: two studies of different widths must not train
+    in one process at a time.
+    """
+    before = {name: getattr(jax.config, name) for name in _SWITCHES}
+    try:
+        enable_compilation_cache()
+        if float64:
+            jax.config.update("jax_enable_x64", True)
+        yield
+    finally:
+        for name, value in before.items():
+            if getattr(jax.config, name) != value:
+                jax.config.update(name, value)
+        if not before[_FOLDER]:
+            compilation_cache.reset_cache()  # else jax would go on writing into our folder

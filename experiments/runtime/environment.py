@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
+import platform as python_platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from experiments.runtime import platform
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "batchscale")
 
@@ -18,11 +20,11 @@ def environment() -> dict[str, Any]:
     """Versions, device, processor and commit, as JSON values."""
     device = jax.local_devices()[0]
     return {
-        "python": platform.python_version(),
+        "python": python_platform.python_version(),
         "versions": {name: _version(name) for name in _PACKAGES},
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "platform": python_platform.platform(),
+        "processor": platform.processor_name(),
+        "cores": platform.cores(),
         "device": device.device_kind,
         "backend": device.platform,
         "devices": jax.local_device_count(),
@@ -38,21 +40,24 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def _commit() -> str | None:
-    """The commit of the code that runs, "+" where files differ from it; None outside a clone."""
-    here = Path(__file__).parents[2]
+    """The commit of the code that runs, "+" where files differ from it; None outside a clone.
+
+    A repository that merely contains this code's folder, as where it is installed in an
+    environment of the user's own project, is not a clone of it.
+    """
+    here = Path(__file__).resolve().parents[2]
+    top = _git(here, "rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != here:
+        return None
+    return _git(here, "describe", "--always", "--abbrev=12", "--dirty=+")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where it is missing, fails or prints nothing."""
     try:
-        described = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"],
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
             check=False,
             capture_output=True,
             text=True,
@@ -60,4 +65,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return described.stdout.strip() or None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -7,11 +7,12 @@ class StudyError(Exception):
     """A study that cannot go on, in one line; what finished is recorded."""
 
 
-class Preempted(KeyboardInterrupt):
-    """The process was told to end (SIGTERM): running trials are saved, then it ends."""
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; its type's name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """Type and first line of an exception in a user's code."""
-    first_line = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{type(error).__name__}: {first_line}"
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first}"

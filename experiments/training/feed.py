@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections
 import copy
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple, Self
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
+from experiments.runtime.platform import cores
 from experiments.training.evaluation import evaluation_data
 from experiments.training.order import ExampleOrder
 from workloads.datasets.base import RESIDENT_BYTES, Split, Stored, bytes_of, read, size_of
@@ -45,7 +45,7 @@ def is_streamed(train: Split) -> bool:
 
 def readers() -> int:
     """Threads that read and decode: one a core."""
-    return len(os.sched_getaffinity(0))
+    return cores()
 
 
 def read_all(split: Split, first: int | None = None) -> dict[str, np.ndarray]:

@@ -260,7 +260,7 @@ def test_a_full_disk_ends_in_one_line_and_resumes(tmp_path, study_file):
     done = subprocess.run(
         [sys.executable, "-c", limited], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 1, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert str(folder) in done.stderr
     from experiments.records.store import read

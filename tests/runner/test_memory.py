@@ -18,14 +18,14 @@ import dataclasses, json, resource, sys
 from support.engine_factory import TINY, tiny_study
 from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
-from experiments.runtime.memory import process_bytes
+from experiments.runtime.platform import process_bytes
 
 folder, execution = sys.argv[1:3]
 width, megabytes, workers = map(int, sys.argv[3:])
 wide = dataclasses.replace(TINY, model_options={"hidden_sizes": [width], "classes": 10})
 study = tiny_study(workload=wide, batch_sizes=(8,), step_budget=2, example_budget=8, trials=4)
 run_study(study, folder, execution=execution, workers=1)
-limit = process_bytes("VmData") + megabytes * 2**20
+limit = process_bytes("data") + megabytes * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 study = dataclasses.replace(study, batch_sizes=(8, 1024))
 try:
