@@ -113,6 +113,7 @@ class Coordinator:
             finally:
                 self._end_workers(threads)
             if self._preempted:
+                self._stop.check()
                 raise Preempted
         except DiskError:
             raise
@@ -257,7 +258,8 @@ class Coordinator:
         with self._changed:
             search.steps_running += steps
             self._made_seconds += steps * self._plan.seconds_per_step[search.batch_size]
-        if not hosts.all_true(not self._ending):
+        ending = self._ending or (hosts.several() and self._stop.asked is not None)
+        if not hosts.all_true(not ending):
             self._stopped = True
             self._preempted = self._preempted or hosts.several()
         with self._changed:

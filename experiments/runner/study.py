@@ -135,6 +135,7 @@ def run_study(
                     observe,
                     stop,
                 ).run()
+            _end_if_asked(stop)
     return folder
 
 

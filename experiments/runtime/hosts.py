@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -32,7 +34,8 @@ def join(coordinator: str, processes: int, process_id: int, seconds: int) -> Non
       process_id: which this one is.
       seconds: to wait for all of them.
 
-    Where they do not come, jax's runtime ends the process by SIGABRT.
+    Where they do not come, jax's runtime ends the process by SIGABRT. Its own handler of SIGTERM
+    gives way to the one that was set before.
     """
     with _quiet():
         jax.distributed.initialize(
@@ -42,6 +45,9 @@ def join(coordinator: str, processes: int, process_id: int, seconds: int) -> Non
             initialization_timeout=seconds,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextlib.contextmanager

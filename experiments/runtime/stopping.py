@@ -102,7 +102,7 @@ def listening() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[Stop]:
-    """Within, a signal only sets the flag; it is raised at `Stop.check` or at the end."""
+    """Within, a signal only sets the flag, which `Stop.check` raises; nothing else does."""
     with listening():
         listener = _listener
         if listener is None or threading.current_thread() is not threading.main_thread():
@@ -113,5 +113,3 @@ def deferred() -> Iterator[Stop]:
             yield listener.stop
         finally:
             listener.deferrals -= 1
-        if not listener.deferrals:
-            listener.stop.check()

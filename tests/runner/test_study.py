@@ -11,25 +11,27 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.comparing import WALL_CLOCK, assert_same_record
 from support.engine_factory import TINY, tiny_study
+from support.engine_twin import iterates, validation_curve
 from support.run_child import PRELOADED, killed_study, run_killed_study
 
 from experiments.planning.execution import Plan
 from experiments.records.store import RecordError, read
 from experiments.runner.study import run_study
-from experiments.runtime.compilation import discard_torn
+from experiments.runtime.compilation import discard_torn, switched
 from experiments.search.search import Search
 from experiments.spec.errors import StudyError
-from experiments.spec.trial import Precision, Status, TrialResult
+from experiments.spec.trial import Precision, Status, Trial, TrialResult
+from experiments.training.feed import ResidentData
 from experiments.training.program import Program
-from workloads.datasets import DATASETS
+from workloads.datasets import DATASETS, load
 from workloads.models.fully_connected import fully_connected
 
 
@@ -228,39 +230,23 @@ def _wait_for_a_write(child, folder):
         time.sleep(0.002)
 
 
-FLOAT64 = """
-import sys
-import numpy as np
-from support.engine_factory import resident_digits, tiny_study
-from experiments.records.store import read
-from experiments.runner.study import run_study
-from experiments.spec.trial import Precision
-from experiments.training.program import Program
-from experiments.spec.trial import Trial
-from support.engine_twin import iterates, validation_curve
-
-study = tiny_study(precision=Precision("float64", "float64"), batch_sizes=(64,), trials=1,
-                   record_norms="every")
-record = read(run_study(study, sys.argv[1]))
-row = record.trials.row(0, named=True)
-values = {name: row[name] for name in record.study["hyperparameters"]}
-trial = Trial(64, 0, 0, row["train_steps"], values, "")
-program = Program(study.config("off"), resident_digits(), 1e4)
-grid = record.evaluations["step"].to_list()
-entropies, _ = validation_curve(iterates(trial, program), grid)
-found = record.evaluations["validation/cross_entropy"].to_numpy()
-np.testing.assert_allclose(found, entropies, rtol=1e-12)
-"""
-
-
 def test_in_float64_the_engine_equals_numpy_to_twelve_digits(tmp_path):
-    """In a process of its own: 64-bit numbers are a switch of the whole of jax."""
-    command = [sys.executable, "-W", "error", "-c", FLOAT64, str(tmp_path / "double")]
-    here = str(Path(__file__).parents[1])
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": here}
+    """64-bit numbers are a switch of the whole of jax, on for the study and for the twin alone."""
+    study = tiny_study(
+        precision=Precision("float64", "float64"), batch_sizes=(64,), trials=1, record_norms="every"
     )
-    assert done.returncode == 0, done.stderr
+    record = read(run_study(study, tmp_path / "double"))
+    assert not jax.config.jax_enable_x64
+    row = record.trials.row(0, named=True)
+    values = {name: row[name] for name in record.study["hyperparameters"]}
+    with switched(float64=True):
+        data = ResidentData.put(load("digits").splits, 256)
+        program = Program(study.config("off"), data, 1e4)
+        trial = Trial(64, 0, 0, row["train_steps"], values, "")
+        grid = record.evaluations["step"].to_list()
+        entropies, _ = validation_curve(iterates(trial, program), grid)
+    found = record.evaluations["validation/cross_entropy"].to_numpy()
+    np.testing.assert_allclose(found, entropies, rtol=1e-12)
 
 
 def test_bfloat16_trains(tmp_path):
