@@ -17,7 +17,6 @@ from experiments.spec.parts import PARTS, rows
 _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
 _SMOKE = "-smoke"
 _Found = TypeVar("_Found", bound=Finding)
-Range = spaces.Real | spaces.Integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,9 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
     )
 
 
-def widened(question: Question, name: str, searched: Range, end: str) -> tuple[float, float] | None:
+def widened(
+    question: Question, name: str, searched: spaces.Range, end: str
+) -> tuple[float, float] | None:
     """The range with one end moved out by half its width on its scale, within legal limits.
 
     None where that end already is the legal limit.
@@ -86,7 +87,7 @@ def widened(question: Question, name: str, searched: Range, end: str) -> tuple[f
     return (low, moved) if end == "upper" else (moved, high)
 
 
-def _moved(searched: Range, end: str, share: float) -> float:
+def _moved(searched: spaces.Range, end: str, share: float) -> float:
     """One end moved outwards by ``share`` of the width on the range's scale (inwards if < 0)."""
     low, high = float(searched.low), float(searched.high)
     if searched.scale == "log":
@@ -109,14 +110,14 @@ def _legal(question: Question, name: str) -> tuple[tuple[float, bool], tuple[flo
     return (-math.inf, False), (math.inf, False)
 
 
-def _resized(question: Question, edge: EdgeOptimum) -> Range:
+def _resized(question: Question, edge: EdgeOptimum) -> spaces.Range:
     assert edge.proposed is not None
     searched = question.space[edge.hyperparameter]
     assert not isinstance(searched, spaces.Choice)
     return _with_ends(searched, *edge.proposed)
 
 
-def _narrowed(question: Question) -> dict[str, Range]:
+def _narrowed(question: Question) -> dict[str, spaces.Range]:
     """The rate's range (else the first one) without its upper half."""
     ranges = {n: d for n, d in question.space.items() if not isinstance(d, spaces.Choice)}
     for name in ("learning_rate", *ranges):
@@ -127,7 +128,7 @@ def _narrowed(question: Question) -> dict[str, Range]:
     return {}
 
 
-def _with_ends(searched: Range, low: float, high: float) -> Range:
+def _with_ends(searched: spaces.Range, low: float, high: float) -> spaces.Range:
     if isinstance(searched, spaces.Integer):
         return dataclasses.replace(searched, low=round(low), high=max(round(high), round(low) + 1))
     return dataclasses.replace(searched, low=_short(low), high=_short(high))
@@ -138,7 +139,9 @@ def _short(value: float) -> float:
     return float(number(value)) if value >= 0.9 else float(f"{value:.4g}")
 
 
-def _new_study(question: Question, kind: str, changes: dict[str, Range], reason: str) -> NextStep:
+def _new_study(
+    question: Question, kind: str, changes: dict[str, spaces.Range], reason: str
+) -> NextStep:
     if not changes:
         return NextStep(_run(question), reason)
     ranges = "".join(f", {name!r}: {searched!r}" for name, searched in changes.items())

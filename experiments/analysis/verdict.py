@@ -131,7 +131,7 @@ def unreached(table: pl.DataFrame) -> list[Unreached]:
     return [] if rows.is_empty() else [Unreached(_unique(rows))]
 
 
-def _typed(distribution: spaces.Real | spaces.Integer, value: float) -> float | int:
+def _typed(distribution: spaces.Range, value: float) -> float | int:
     return int(value) if isinstance(distribution, spaces.Integer) else value
 
 

@@ -153,7 +153,8 @@ def _range(distribution: spaces.Distribution) -> str:
     if isinstance(distribution, spaces.Choice):
         return "one of " + ", ".join(map(str, distribution.values))
     scale = distribution.scale.replace("_", " ")
-    return f"{distribution.low:g} to {distribution.high:g} ({scale})"
+    zero = "0 or " if isinstance(distribution, spaces.ZeroOrLog) else ""
+    return f"{zero}{distribution.low:g} to {distribution.high:g} ({scale})"
 
 
 def print_comparison(compared: Compared, console: Console | None = None) -> None:

@@ -11,7 +11,7 @@ from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
 from experiments.report.words import budget_words, goal_words, label
 from experiments.spec.parts import PARTS
-from experiments.spec.space import Choice, Distribution
+from experiments.spec.space import Choice, Distribution, ZeroOrLog
 
 _HASH = 12
 
@@ -66,7 +66,8 @@ def _range(distribution: Distribution) -> str:
     if isinstance(distribution, Choice):
         return "in {" + ", ".join(str(value) for value in distribution.values) + "}"
     scale = distribution.scale.replace("_", " ")
-    return f"[{distribution.low:g}, {distribution.high:g}] {scale}"
+    zero = "0 or " if isinstance(distribution, ZeroOrLog) else ""
+    return f"{zero}[{distribution.low:g}, {distribution.high:g}] {scale}"
 
 
 def _trials(summary: Summary) -> str:

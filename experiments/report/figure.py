@@ -16,7 +16,7 @@ from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.words import label, metric_title
-from experiments.spec.space import Choice, Distribution
+from experiments.spec.space import Choice, Distribution, ZeroOrLog
 
 _COUNTS = frozenset(
     [
@@ -162,8 +162,11 @@ class HyperparameterAxis:
 
     @classmethod
     def of(cls, name: str, distribution: Distribution | None) -> HyperparameterAxis:
-        """The axis of a searched hyperparameter on the scale it was searched on."""
-        if distribution is None or isinstance(distribution, Choice):
+        """The axis of a searched hyperparameter on the scale it was searched on.
+
+        One that may be zero has a linear axis: a logarithmic one has no place for it.
+        """
+        if distribution is None or isinstance(distribution, (Choice, ZeroOrLog)):
             return cls(name)
         return cls(name, distribution.scale)
 

@@ -95,6 +95,8 @@ def check_hyperparameters(study: Study) -> None:
                 if isinstance(distribution, spaces.Choice)
                 else (distribution.low, distribution.high)
             )
+            if isinstance(distribution, spaces.ZeroOrLog):
+                values = (0.0, *values)
             for value in values:
                 row.check(float(value))
         elif name in study.fixed:

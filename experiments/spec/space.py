@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from workloads.registry import unknown_name
 
@@ -28,13 +28,8 @@ class Real:
 
     def __post_init__(self) -> None:
         for field in ("low", "high"):
-            value = getattr(self, field)
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ValueError(f"range {field} must be a finite number, got {value!r}")
-        if not self.low < self.high:
-            raise ValueError(
-                f"range low must be below high, got low={self.low!r} high={self.high!r}"
-            )
+            _check_finite(field, getattr(self, field))
+        _check_ends(self.low, self.high)
         if self.scale not in SCALES:
             raise ValueError(f"range scale must be one of {', '.join(SCALES)}, got {self.scale!r}")
         if self.scale == "log" and self.low <= 0:
@@ -86,10 +81,7 @@ class Integer:
                 )
         if self.scale not in ("linear", "log"):
             raise ValueError(f"an integer's scale must be linear or log, got {self.scale!r}")
-        if not self.low < self.high:
-            raise ValueError(
-                f"range low must be below high, got low={self.low!r} high={self.high!r}"
-            )
+        _check_ends(self.low, self.high)
         if self.scale == "log" and self.low < 1:
             raise ValueError(f"range low must be above 0 on a log scale, got {self.low!r}")
 
@@ -108,12 +100,54 @@ class Integer:
 
 
 @dataclasses.dataclass(frozen=True)
+class ZeroOrLog:
+    """Zero, or a real number in [low, high] that is uniform on a log scale.
+
+    For what may be absent, such as a weight decay: the first ``zero_share`` of the unit interval
+    is zero, the rest is the range.
+    """
+
+    low: float
+    high: float
+    zero_share: float = 0.5
+    scale: ClassVar[Scale] = "log"
+
+    def __post_init__(self) -> None:
+        Real(self.low, self.high, "log")  # refuses what is no such range
+        _check_finite("zero_share", self.zero_share)
+        if not 0 < self.zero_share < 1:
+            raise ValueError(f"range zero_share must lie in (0, 1), got {self.zero_share!r}")
+
+    @property
+    def _positive(self) -> Real:
+        return Real(self.low, self.high, "log")
+
+    def value(self, unit: float) -> float:
+        """The value at ``unit`` in [0, 1], increasing: 0, or within [low, high]."""
+        if unit < self.zero_share:
+            return 0.0
+        return self._positive.value((unit - self.zero_share) / (1 - self.zero_share))
+
+    def position(self, value: float) -> float:
+        """The point of [0, 1] whose value this is; of zero the middle of its share."""
+        if value == 0:
+            return self.zero_share / 2
+        return self.zero_share + (1 - self.zero_share) * self._positive.position(value)
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
     """One of several values, each with the same share of the unit interval."""
 
     values: tuple[Value, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.values, (tuple, list)) or not all(
+            isinstance(value, (float, int, str)) for value in self.values
+        ):
+            raise ValueError(
+                f"choice values must be numbers, strings or booleans, got {self.values!r}"
+            )
         object.__setattr__(self, "values", tuple(self.values))
         if not self.values or len(set(self.values)) != len(self.values):
             raise ValueError(f"choice values must be distinct, at least one, got {self.values!r}")
@@ -127,8 +161,26 @@ class Choice:
         return (self.values.index(value) + 0.5) / len(self.values)
 
 
-Distribution = Real | Integer | Choice
-_TYPES: dict[str, type[Distribution]] = {"real": Real, "integer": Integer, "choice": Choice}
+Range = Real | Integer | ZeroOrLog
+"""What has a low and a high end."""
+Distribution = Range | Choice
+_TYPES: dict[str, type[Distribution]] = {
+    "real": Real,
+    "integer": Integer,
+    "zero_or_log": ZeroOrLog,
+    "choice": Choice,
+}
+
+
+def _check_finite(field: str, value: object) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError(f"range {field} must be a finite number, got {value!r}")
+
+
+def _check_ends(low: float, high: float) -> None:
+    if not low < high:
+        raise ValueError(f"range low must be below high, got low={low!r} high={high!r}")
 
 
 def to_json(distribution: Distribution) -> dict[str, Any]:
@@ -140,8 +192,10 @@ def to_json(distribution: Distribution) -> dict[str, Any]:
 
 def from_json(data: Mapping[str, Any] | Distribution) -> Distribution:
     """A distribution from plain data; errors name the field, the value and what is allowed."""
-    if isinstance(data, (Real, Integer, Choice)):
+    if isinstance(data, Distribution):
         return data
+    if not isinstance(data, Mapping):
+        raise ValueError(f"a range must be a mapping or a range type, got {data!r}")  # noqa: TRY004
     fields = dict(data)
     name = fields.pop("type", "real")
     if name not in _TYPES:

@@ -20,7 +20,7 @@ from experiments.analysis.question import read_question
 from experiments.analysis.summary import summarise
 from experiments.cli import build_parser
 from experiments.commands.run import chosen_study
-from experiments.spec.space import Integer, Real
+from experiments.spec.space import Integer, Real, ZeroOrLog
 
 DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
 
@@ -75,6 +75,14 @@ def test_whole_numbers_are_widened_to_whole_numbers():
     record = with_rate(10.0, {"learning_rate": Integer(1, 10, "log")})
     (edge,) = findings_of(record, EdgeOptimum)
     assert edge.proposed == (1.0, 32.0)
+
+
+def test_a_range_that_holds_zero_has_an_edge_at_its_upper_end_alone():
+    space = {"momentum": ZeroOrLog(0.01, 0.9)}
+    for momentum in (0.0, 0.01):
+        assert findings_of(with_rate(0.1, space, momentum), EdgeOptimum) == []
+    (edge,) = findings_of(with_rate(0.1, space, 0.9), EdgeOptimum)
+    assert edge.end == "upper"
 
 
 def test_the_next_command_for_an_edge_names_the_wider_range():

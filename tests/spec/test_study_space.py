@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.engine_factory import TINY, tiny_study
+from support.records_factory import make_record
 
-from experiments.spec.space import Choice, Integer, Real, from_json, to_json
+from experiments.analysis.summary import summarise
+from experiments.report.facts import facts
+from experiments.spec.space import Choice, Integer, Real, ZeroOrLog, from_json, to_json
 from experiments.spec.study import Study
 from experiments.spec.trial import Precision, evaluation_steps
 from workloads import Goal
@@ -23,6 +26,7 @@ SPACES = [
     Real(0.5, 0.9999, "reverse_log"),
     Integer(1, 7),
     Integer(1, 1000, "log"),
+    ZeroOrLog(1e-4, 1.0),
     Choice((0.0, 0.01, 0.1)),
 ]
 
@@ -34,6 +38,9 @@ def test_values_stay_in_range_and_positions_invert_them(space, unit):
     if isinstance(space, Choice):
         assert value in space.values
         assert space.value(space.position(value)) == value
+        return
+    if value == 0 and isinstance(space, ZeroOrLog):
+        assert unit < space.zero_share and space.value(space.position(0.0)) == 0
         return
     assert space.low <= value <= space.high
     if isinstance(space, Integer):
@@ -50,6 +57,9 @@ def test_scales_are_uniform_where_their_names_say():
     reverse = 1 - np.array([Real(0.9, 0.9999, "reverse_log").value(u) for u in units])
     # 1 - value is log-uniform: a third of it lies in each decade.
     assert np.mean(reverse < 1e-3) == pytest.approx(1 / 3, abs=1e-3)
+    either = np.array([ZeroOrLog(1e-4, 1.0, 0.2).value(u) for u in units])
+    assert np.mean(either == 0) == pytest.approx(0.2, abs=1e-3)
+    assert np.mean(either[either > 0] < 1e-2) == pytest.approx(0.5, abs=1e-3)
     counts = np.bincount([Integer(2, 5).value(u) for u in units], minlength=6)
     assert counts[2:].tolist() == [2500] * 4
 
@@ -73,6 +83,14 @@ def test_plain_data_round_trip(space):
         ({"type": "choice", "values": []}, "choice values must be distinct, at least one"),
         ({"type": "integer", "low": 0.5, "high": 3}, "low must be a whole number, got 0.5"),
         ({"low": 0.0}, "a real range needs high, low, scale"),
+        ({"low": True, "high": 2.0}, "low must be a finite number, got True"),
+        ({"type": "integer", "low": 3, "high": 3}, "low must be below high, got low=3 high=3"),
+        ({"type": "integer", "low": 4, "high": 3}, "low must be below high, got low=4 high=3"),
+        ({"type": "zero_or_log", "low": 0.1, "high": 0.1}, "low must be below high"),
+        ({"type": "zero_or_log", "low": 0.0, "high": 1.0}, "low must be above 0 on a log scale"),
+        ({"type": "zero_or_log", "low": 0.1, "high": 1.0, "zero_share": 1.0}, "in (0, 1), got 1.0"),
+        ({"type": "choice", "values": 5}, "choice values must be numbers, strings or booleans"),
+        (5, "a range must be a mapping or a range type, got 5"),
     ],
 )
 def test_a_bad_range_is_refused_in_one_line(data, message):
@@ -206,3 +224,23 @@ def test_a_study_survives_replace():
     study = tiny_study(trials=5)
     assert isinstance(dataclasses.replace(study, trials=6), Study)
     assert dataclasses.replace(study, trials=5).describe() == study.describe()
+
+
+def test_a_weight_decay_may_be_searched_as_zero_or_on_a_log_scale():
+    """Zero must be legal too; an optimum at zero is not one at an edge."""
+    decay = {"type": "zero_or_log", "low": 1e-4, "high": 1.0}
+    study = tiny_study(
+        optimizer="adamw",
+        space={"learning_rate": {"low": 1e-3, "high": 1.0, "scale": "log"}, "weight_decay": decay},
+    )
+    values = [
+        study.trial(8, 0, 0, {"learning_rate": 0.5, "weight_decay": unit}, "").hyperparameters
+        for unit in (0.0, 0.49, 0.5, 1.0)
+    ]
+    assert [found["weight_decay"] for found in values] == pytest.approx([0.0, 0.0, 1e-4, 1.0])
+    assert study.describe()["space"]["weight_decay"] == {**decay, "zero_share": 0.5}
+    assert dict(facts(summarise(make_record(study))))["Search space"].endswith(
+        "weight decay 0 or [0.0001, 1] log"
+    )
+    with pytest.raises(ValueError, match=r"learning_rate must lie in \(0, 1e\+06\], got 0.0"):
+        tiny_study(space={"learning_rate": {"type": "zero_or_log", "low": 0.1, "high": 1.0}})
