@@ -1,4 +1,4 @@
-"""A plan: how the trials of every batch size are executed (DESIGN contract 12).
+"""A plan: how the trials of every batch size are executed.
 
 Chosen by measurement, in probe.py; recorded, and taken up by a resume.
 """

@@ -1,4 +1,4 @@
-"""A plan by measurement (DESIGN contract 12).
+"""A plan by measurement.
 
 Dispatch, memory traffic and arithmetic weigh differently at every batch size and on every
 backend, so nothing is assumed: a probe runs the candidate executions of the smallest, the largest

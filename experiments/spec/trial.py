@@ -90,7 +90,7 @@ class Trial:
       index: 0, 1, 2, ... within its batch size and seed, in the order of the sampler.
       train_steps: its length in steps.
       hyperparameters: name -> number, complete (searched, fixed and defaults).
-      identity: hash of all that determines the result (contract 8).
+      identity: hash of all that determines the result.
     """
 
     batch_size: int

@@ -83,8 +83,7 @@ class Checkpoints:
     def newest(self, trial: Trial, how: str, most: float = math.inf) -> Saved | None:
         """Where ``trial`` goes on, or None where it starts: the same in every process.
 
-        Executed otherwise than ``how`` it was, its bits would be others, so it starts again
-        (DESIGN contract 12).
+        Executed otherwise than ``how`` it was, its bits would be others, so it starts again.
         """
         return hosts.from_first(lambda: self._newest(trial, how, most))
 

@@ -1,4 +1,4 @@
-"""The step: one pure function for jit, scan, vmap, pmap and shard_map (DESIGN contract 1)."""
+"""The step: one pure function for jit, scan, vmap, pmap and shard_map."""
 
 from __future__ import annotations
 

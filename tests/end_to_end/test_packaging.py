@@ -56,6 +56,7 @@ def test_the_wheel_holds_every_module_of_the_four_packages_and_nothing_else(whee
         str(p.relative_to(ROOT)) for package in PACKAGES for p in (ROOT / package).rglob("*.py")
     }
     assert {name for name in names if name.endswith(".py")} == sources
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)  # PEP 561
     assert {name.split("/")[0] for name in names} == set(PACKAGES)
 
 
@@ -141,6 +142,25 @@ def imported_packages(path: Path) -> set[str]:
 def test_what_all_tables_share_needs_the_standard_library_only():
     names = imported_packages(ROOT / "workloads" / "registry.py")
     assert names <= set(sys.stdlib_module_names)
+
+
+def test_every_extra_is_imported_by_something():
+    """An extra that nothing imports promises what is not there; jax's variants are drivers."""
+    optional = PROJECT["project"]["optional-dependencies"]
+    distributions = metadata.packages_distributions()
+    imported = {
+        normal(distribution)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for name in imported_packages(path)
+        for distribution in [name, *distributions.get(name, [])]
+    }
+    offered = {
+        normal(Requirement(text).name)
+        for extra in optional.keys() - {"dev", "cuda", "cuda12", "tpu"}
+        for text in optional[extra]
+    }
+    assert offered <= imported
 
 
 def test_third_party_imports_are_declared():
