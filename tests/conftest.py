@@ -59,11 +59,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """The last line says what was left out. A worker of xdist tells its controller."""
-    yield
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = dict(config.stash[DESELECTED])
-    elif config.stash[DESELECTED]:
+    yield
+    if not hasattr(config, "workeroutput") and config.stash[DESELECTED]:
         reporter = config.pluginmanager.getplugin("terminalreporter")
         reporter.write_line(machine.closing_line(config.stash[DESELECTED]))
 

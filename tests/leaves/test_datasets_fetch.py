@@ -7,6 +7,7 @@ import os
 import subprocess
 
 import pytest
+from support import machine
 
 from workloads.datasets import cache, fetch, text
 from workloads.datasets.base import DataError
@@ -81,7 +82,7 @@ def test_images_are_fetched_once_and_verified(fashion_mnist, apt, monkeypatch):
 
 @pytest.mark.needs("bible")
 def test_the_text_is_what_the_packages_program_prints(apt, monkeypatch):
-    content = text.read_bible()
+    content = machine.bible_text()
     offer_text(apt, content)
     target = fetch.fetch_text()
     assert target == cache.cache_folder() / "text" / "bible-kjv.txt"

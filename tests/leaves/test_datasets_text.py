@@ -72,6 +72,7 @@ def test_faults_are_named(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     assert "no .txt file" in refused(data_dir=str(tmp_path / "empty"))
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for way in ("bible-kjv", "--data-dir"):
         assert way in refused()
 
