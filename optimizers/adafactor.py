@@ -33,6 +33,13 @@ def adafactor(learning_rate: Scalar, decay_exponent: Scalar) -> optax.GradientTr
     computes rho_t in float32 always; ``torch.optim.Adafactor`` limits the relative rate to
     min(lr, 1 / sqrt(t)).
     Reference: Shazeer and Stern 2018 (arXiv 1804.04235), algorithms 4 and 5.
+
+    >>> rule = adafactor(learning_rate=0.1, decay_exponent=0.8)
+    >>> g = w = jnp.array([[1.0, -2.0], [3.0, -4.0]])
+    >>> step, state = rule.update(g, rule.init(w), w)
+    >>> print(np.asarray(step).round(3))
+    [[-0.212  0.3  ]
+     [-0.285  0.268]]
     """
 
     def rho(count: jax.Array, exponent: Scalar) -> jax.Array:

@@ -23,6 +23,14 @@ def adam(
     two agree where their epsilon is this one over sqrt(1 - beta2^t), so early in training this
     epsilon is up to 1 / sqrt(1 - beta2) times stronger. `optax_adam` is that form.
     Reference: Kingma and Ba 2015, end of section 2; Choi et al. 2019; Tuning Playbook.
+
+    >>> rule = adam(learning_rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-2)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.076  0.086]
+     [-0.082  0.09 ]]
     """
     return _documented(learning_rate, beta1, beta2, epsilon, look_ahead=False)
 
@@ -41,6 +49,14 @@ def nadam(
     the corrected root (`optax_nadam`); ``torch.optim.NAdam`` also schedules beta1
     (momentum_decay).
     Reference: Dozat 2016; Choi et al. 2019; Tuning Playbook.
+
+    >>> rule = nadam(learning_rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.19   0.19 ]
+     [-0.143  0.143]]
     """
     return _documented(learning_rate, beta1, beta2, epsilon, look_ahead=True)
 
@@ -69,6 +85,14 @@ def optax_adam(
 
     Compared: equals ``optax.adam`` and ``torch.optim.Adam``.
     Reference: Kingma and Ba 2015, algorithm 1.
+
+    >>> rule = optax_adam(learning_rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-2)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.099  0.1  ]
+     [-0.099  0.1  ]]
     """
     return optax.adam(learning_rate, b1=beta1, b2=beta2, eps=epsilon)
 
@@ -85,6 +109,14 @@ def optax_nadam(
 
     Compared: equals ``optax.nadam``; ``torch.optim.NAdam`` schedules beta1 as well.
     Reference: Dozat 2016, algorithm 2, without its extra factor beta2 on v.
+
+    >>> rule = optax_nadam(learning_rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.147  0.147]
+     [-0.116  0.116]]
     """
     return optax.nadam(learning_rate, b1=beta1, b2=beta2, eps=epsilon)
 
@@ -103,6 +135,14 @@ def adamw(
     Compared: equals ``optax.adamw`` and ``torch.optim.AdamW``; Loshchilov and Hutter multiply
     the decay by the schedule alone, not by the peak rate.
     Reference: Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2.
+
+    >>> rule = adamw(0.1, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.5)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.15  0.2 ]
+     [-0.15  0.2 ]]
     """
     return optax.adamw(learning_rate, b1=beta1, b2=beta2, eps=epsilon, weight_decay=weight_decay)
 
@@ -120,5 +160,13 @@ def nadamw(
     Compared: equals ``optax.nadamw``; ``torch.optim.NAdam(decoupled_weight_decay=True)``
     schedules beta1 as well.
     Reference: Dozat 2016; Loshchilov and Hutter 2019.
+
+    >>> rule = nadamw(0.1, beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.5)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.197  0.247]
+     [-0.166  0.216]]
     """
     return optax.nadamw(learning_rate, b1=beta1, b2=beta2, eps=epsilon, weight_decay=weight_decay)

@@ -48,7 +48,12 @@ class WindowState(NamedTuple):
 
 
 def none() -> Functions:
-    """No averaging: the last iterate."""
+    """No averaging: the last iterate.
+
+    >>> rule, w = none(), jnp.array([1.0])
+    >>> print(rule.value(rule.update(rule.init(w), w), w))
+    [1.]
+    """
     return Functions(lambda params: (), lambda state, params: state, lambda state, params: params)
 
 
@@ -63,6 +68,11 @@ def ema(average_decay: Scalar) -> Functions:
     Compared: ``optax.ema(debias=True)`` is the same average, of updates rather than parameters;
     ``torch.optim.swa_utils`` starts at the first parameters, without correction.
     Reference: Polyak and Juditsky 1992; Kingma and Ba 2015, section 3 (the correction).
+
+    >>> rule, w = ema(average_decay=0.5), jnp.array([1.0])
+    >>> state = rule.update(rule.update(rule.init(w), w), 4 * w)  # the iterates are 1 and 4
+    >>> print(rule.value(state, 4 * w))
+    [3.]
     """
 
     def update(state: AverageState, params: Params) -> AverageState:
@@ -87,6 +97,13 @@ def tail_mean(average_start: Scalar) -> Functions:
 
     Compared: ``torch.optim.swa_utils`` averages where it is called; Optax has none.
     Reference: Polyak and Juditsky 1992; Izmailov et al. 2018 (arXiv 1803.05407).
+
+    >>> rule, w = tail_mean(average_start=1.0), jnp.array([1.0])
+    >>> state = rule.init(w)
+    >>> for iterate in (9 * w, 1 * w, 4 * w):
+    ...     state = rule.update(state, iterate)
+    >>> print(rule.value(state, 4 * w))
+    [2.5]
     """
 
     def members(count: jax.Array) -> jax.Array:
@@ -115,6 +132,13 @@ def window_mean(window: int = 5) -> Functions:
     ``window`` is static: it is a shape, and the state is that many copies of the parameters.
 
     Reference: Kaddour 2022 (arXiv 2209.14981).
+
+    >>> rule, w = window_mean(window=2), jnp.array([1.0])
+    >>> state = rule.init(w)
+    >>> for iterate in (9 * w, 1 * w, 4 * w):
+    ...     state = rule.update(state, iterate)
+    >>> print(rule.value(state, 4 * w))
+    [2.5]
     """
 
     def init(params: Params) -> WindowState:

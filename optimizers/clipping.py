@@ -49,7 +49,13 @@ class ClipState(NamedTuple):
 
 
 def no_clipping() -> optax.GradientTransformation:
-    """The gradient as it is; never clipped."""
+    """The gradient as it is; never clipped.
+
+    >>> rule, g = no_clipping(), jnp.array([3.0, 4.0])
+    >>> clipped, state = rule.update(g, rule.init(g))
+    >>> print(clipped, state.clipped)
+    [3. 4.] False
+    """
 
     def update(
         gradients: optax.Updates, state: ClipState, params: optax.Params | None = None
@@ -66,6 +72,11 @@ def global_norm(clip_threshold: Scalar) -> optax.GradientTransformation:
     Compared: equals ``optax.clip_by_global_norm``; ``torch.nn.utils.clip_grad_norm_`` divides
     by |g| + 1e-6.
     Reference: Pascanu et al. 2013; Tuning Playbook.
+
+    >>> rule, g = global_norm(clip_threshold=1.0), jnp.array([3.0, 4.0])
+    >>> clipped, state = rule.update(g, rule.init(g))
+    >>> print(np.asarray(clipped).round(3), state.clipped)
+    [0.6 0.8] True
     """
 
     def update(
@@ -88,6 +99,12 @@ def autoclip(clip_percentile: Scalar) -> optax.GradientTransformation:
     Compared: the authors keep the whole history; some ports keep a buffer of 10,000 norms and
     clip every array by the global threshold on its own.
     Reference: Seetharaman et al. 2020, AutoClip.
+
+    >>> rule, g = autoclip(clip_percentile=10.0), jnp.array([3.0, 4.0])
+    >>> _, state = rule.update(g, rule.init(g))
+    >>> clipped, state = rule.update(2 * g, state)
+    >>> bool(state.clipped), bool(jnp.linalg.norm(clipped) < 6.0)
+    (True, True)
     """
     return _adaptive(
         empty_histogram,
@@ -100,6 +117,12 @@ def window_autoclip(clip_percentile: Scalar, clip_window: Scalar) -> optax.Gradi
     """Clip to the exact p-th percentile of the last W norms, this step's included.
 
     p = ``clip_percentile``, W = ``clip_window``, from 1 to 1024.
+
+    >>> rule, g = window_autoclip(clip_percentile=50.0, clip_window=256.0), jnp.array([3.0, 4.0])
+    >>> _, state = rule.update(g, rule.init(g))
+    >>> clipped, state = rule.update(3 * g, state)  # norms 5 and 15, whose median is 10
+    >>> print(np.asarray(clipped).round(3), state.clipped)
+    [6. 8.] True
     """
     return _adaptive(
         empty_window,
@@ -120,6 +143,13 @@ def agc(clip_ratio: Scalar) -> optax.GradientTransformation:
     Compared: ``optax.adaptive_grad_clip`` clips biases too (as one unit each) and excludes
     nothing; PyTorch has none.
     Reference: Brock et al. 2021 (arXiv 2102.06171), section 4.1.
+
+    >>> rule = agc(clip_ratio=0.01)
+    >>> params = {"kernel": jnp.array([[3.0], [4.0]])}
+    >>> gradients = {"kernel": jnp.array([[6.0], [8.0]])}
+    >>> clipped, state = rule.update(gradients, rule.init(params), params)
+    >>> print(np.asarray(clipped["kernel"]).round(4).T, state.clipped)
+    [[0.03 0.04]] True
     """
 
     def update(

@@ -24,6 +24,14 @@ def cs231n_momentum(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTr
 
     Compared: ``optax.sgd`` and ``torch.optim.SGD`` keep the rate outside the buffer.
     Reference: CS231n, neural-networks-3, momentum update.
+
+    >>> rule = cs231n_momentum(learning_rate=0.1, momentum=0.9)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.1   0.2 ]
+     [-0.19  0.38]]
     """
     return optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum))
 
@@ -39,6 +47,14 @@ def cs231n_nesterov(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTr
 
     Compared: ``optax.sgd(nesterov=True)`` and PyTorch's keep the rate outside the buffer.
     Reference: CS231n, neural-networks-3, Nesterov momentum; Bengio et al. 2012.
+
+    >>> rule = cs231n_nesterov(learning_rate=0.1, momentum=0.9)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.19   0.38 ]
+     [-0.271  0.542]]
     """
     # -mu v + (1 + mu) v' = v' + mu (v' - v) = mu v' - eta g, which is what trace returns.
     return optax.chain(
@@ -55,6 +71,14 @@ def cs231n_adagrad(learning_rate: Scalar, epsilon: Scalar) -> optax.GradientTran
     Compared: ``optax.adagrad`` starts c at 0.1 and has epsilon inside the root;
     ``torch.optim.Adagrad`` is this rule at its default ``lr_decay=0``.
     Reference: Duchi et al. 2011; CS231n, neural-networks-3, Adagrad.
+
+    >>> rule = cs231n_adagrad(learning_rate=0.1, epsilon=1e-8)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.1    0.1  ]
+     [-0.071  0.071]]
     """
 
     def step(t: jax.Array, g: jax.Array, _: jax.Array, slots: Slots) -> tuple[jax.Array, Slots]:
@@ -78,6 +102,14 @@ def cs231n_rmsprop(
     Compared: ``optax.rmsprop`` is this rule at ``eps_in_sqrt=False``;
     ``torch.optim.RMSprop`` at momentum 0 is this rule.
     Reference: CS231n, neural-networks-3, RMSprop; Tieleman and Hinton 2012.
+
+    >>> rule = cs231n_rmsprop(learning_rate=0.1, decay=0.99, epsilon=1e-8)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-1.     1.   ]
+     [-0.709  0.709]]
     """
     return optax.rmsprop(
         learning_rate, decay=decay, eps=epsilon, initial_scale=0.0, eps_in_sqrt=False
@@ -97,6 +129,14 @@ def adam_uncorrected(
 
     Compared: ``optax.adam`` and ``torch.optim.Adam`` always correct the bias.
     Reference: CS231n, neural-networks-3, Adam (simplified).
+
+    >>> rule = adam_uncorrected(learning_rate=0.1, beta1=0.9, beta2=0.999, epsilon=1e-8)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.316  0.316]
+     [-0.425  0.425]]
     """
 
     def step(t: jax.Array, g: jax.Array, _: jax.Array, slots: Slots) -> tuple[jax.Array, Slots]:

@@ -27,6 +27,8 @@ every rule eta is the current step's rate, peak times schedule; g the gradient o
 mean loss, after clipping; powers, roots and products of arrays are entrywise unless they are
 matrices. Rules compute and remember in float32 or wider, whatever the parameters' dtype.
 
+The examples have `jnp` (jax.numpy), `np` (numpy), `optax` and the rule's own module at hand.
+
 *Searched from* is the number of trials from which a default search includes a hyperparameter;
 below it, and where there is no space, the hyperparameter keeps its default.
 """
@@ -53,6 +55,8 @@ def paragraphs(rule: Any) -> list[str]:
 def _paragraph(text: str) -> str:
     if text.startswith("    "):
         return f"```\n{inspect.cleandoc(text)}\n```"
+    if text.startswith(">>> "):
+        return f"```pycon\n{text}\n```"
     for title, shown in TITLES.items():
         text = text.replace(title, f"\n{shown}" if f"\n{title}" in text else shown)
     return text.replace("``", "`")

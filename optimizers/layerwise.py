@@ -23,6 +23,14 @@ def lars(
 
     Compared: ``optax.lars`` divides by |g + beta w| instead of |g| + beta |w|; PyTorch has none.
     Reference: You, Gitman and Ginsburg 2017 (arXiv 1708.03888), algorithm 1.
+
+    >>> rule = lars(1.0, momentum=0.9, weight_decay=0.0, trust_coefficient=0.1)
+    >>> g = w = jnp.array([3.0, -4.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.3   0.4 ]
+     [-0.57  0.76]]
     """
 
     def step(t: jax.Array, g: jax.Array, w: jax.Array, slots: Slots) -> tuple[jax.Array, Slots]:
@@ -49,5 +57,13 @@ def lamb(
 
     Compared: equals ``optax.lamb``; PyTorch has none.
     Reference: You et al. 2020 (arXiv 1904.00962), algorithm 2, with phi the identity.
+
+    >>> rule = lamb(0.1, beta1=0.9, beta2=0.999, epsilon=1e-6, weight_decay=0.0)
+    >>> g = w = jnp.array([3.0, -4.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.354  0.354]
+     [-0.354  0.354]]
     """
     return optax.lamb(learning_rate, b1=beta1, b2=beta2, eps=epsilon, weight_decay=weight_decay)

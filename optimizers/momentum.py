@@ -18,6 +18,14 @@ def sgd(learning_rate: Scalar) -> optax.GradientTransformation:
 
     Compared: equals ``optax.sgd`` and ``torch.optim.SGD`` without momentum.
     Reference: Robbins and Monro 1951; Tuning Playbook.
+
+    >>> rule = sgd(learning_rate=0.1)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.1  0.2]
+     [-0.1  0.2]]
     """
     return optax.sgd(learning_rate)
 
@@ -33,6 +41,14 @@ def momentum(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTransform
     Compared: equals ``optax.sgd(momentum=...)`` and ``torch.optim.SGD`` (dampening 0);
     `cs231n_momentum` has the rate inside the buffer.
     Reference: Polyak 1964; Choi et al. 2019 (arXiv 1910.05446); Tuning Playbook.
+
+    >>> rule = momentum(learning_rate=0.1, momentum=0.9)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.1   0.2 ]
+     [-0.19  0.38]]
     """
     return optax.sgd(learning_rate, momentum=momentum)
 
@@ -47,6 +63,14 @@ def nesterov(learning_rate: Scalar, momentum: Scalar) -> optax.GradientTransform
 
     Compared: equals ``optax.sgd(nesterov=True)`` and ``torch.optim.SGD(nesterov=True)``.
     Reference: Nesterov 1983; Sutskever et al. 2013; Choi et al. 2019; Tuning Playbook.
+
+    >>> rule = nesterov(learning_rate=0.1, momentum=0.9)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.19   0.38 ]
+     [-0.271  0.542]]
     """
     return optax.sgd(learning_rate, momentum=momentum, nesterov=True)
 
@@ -70,6 +94,14 @@ def corrected_momentum(learning_rate: Scalar, momentum: Scalar) -> optax.Gradien
 
     Compared: Optax and PyTorch have no such rule; their momentum keeps the rate outside.
     Reference: Goyal et al. 2017 (arXiv 1706.02677), section 3, remark 2.
+
+    >>> rule = corrected_momentum(learning_rate=0.1, momentum=0.9)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.1   0.2 ]
+     [-0.19  0.38]]
     """
 
     def init(params: optax.Params) -> CorrectedMomentumState:

@@ -38,6 +38,13 @@ def muon(
     than 2 to AdamW; ``torch.optim.Muon`` takes matrices only and scales by
     0.2 sqrt(max(m, n)) where asked.
     Reference: Jordan et al. 2024, Muon (kellerjordan.github.io/posts/muon).
+
+    >>> rule = muon(0.1, momentum=0.95, weight_decay=0.0, adam_learning_rate_factor=0.1)
+    >>> w = {"matrix": jnp.array([[3.0, 0.0], [0.0, -4.0]]), "bias": jnp.array([5.0])}
+    >>> step, state = rule.update(w, rule.init(w), w)  # w stands for its own gradient
+    >>> print(np.sign(step["matrix"]), np.round(step["bias"], 3))
+    [[-1.  0.]
+     [ 0.  1.]] [-0.01]
     """
     adam_rate = learning_rate * adam_learning_rate_factor
 

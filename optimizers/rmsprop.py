@@ -23,6 +23,14 @@ def rmsprop(
     multiplies the rate after the momentum buffer.
     Reference: Choi et al. 2019 (arXiv 1910.05446), table of update rules; Tuning Playbook;
     Tieleman and Hinton 2012.
+
+    >>> rule = rmsprop(learning_rate=0.1, decay=0.9, momentum=0.5, epsilon=1e-8)
+    >>> g = w = jnp.array([1.0, -2.0])
+    >>> first, state = rule.update(g, rule.init(w), w)
+    >>> second, state = rule.update(g, state, w)
+    >>> print(np.round([first, second], 3))
+    [[-0.1    0.175]
+     [-0.15   0.247]]
     """
     return optax.rmsprop(
         learning_rate,

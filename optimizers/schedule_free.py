@@ -26,6 +26,14 @@ def schedule_free_sgd(
 
     Compared: equals ``optax.contrib.schedule_free_sgd``; PyTorch itself has none.
     Reference: Defazio et al. 2024 (arXiv 2405.15682), section 2.
+
+    >>> rule = schedule_free_sgd(learning_rate=0.1, beta=0.9, weight_decay=0.0)
+    >>> y = jnp.array([1.0, -2.0])
+    >>> step, state = rule.update(y, rule.init(y), y)  # y is the gradient of |y|^2 / 2
+    >>> y = optax.apply_updates(y, step)
+    >>> print(np.round([y, evaluation_params(state, y)], 3))
+    [[ 0.9 -1.8]
+     [ 0.9 -1.8]]
     """
     return optax.contrib.schedule_free_sgd(
         learning_rate, b1=beta, weight_decay=weight_decay, weight_lr_power=WEIGHT_POWER
@@ -47,6 +55,14 @@ def schedule_free_adamw(
 
     Compared: equals ``optax.contrib.schedule_free_adamw``; PyTorch itself has none.
     Reference: Defazio et al. 2024 (arXiv 2405.15682), algorithm 1.
+
+    >>> rule = schedule_free_adamw(0.1, beta=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.0)
+    >>> y = jnp.array([1.0, -2.0])
+    >>> step, state = rule.update(y, rule.init(y), y)  # y is the gradient of |y|^2 / 2
+    >>> y = optax.apply_updates(y, step)
+    >>> print(np.round([y, evaluation_params(state, y)], 3))
+    [[ 0.9 -1.9]
+     [ 0.9 -1.9]]
     """
     return optax.contrib.schedule_free_adamw(
         learning_rate,

@@ -59,6 +59,13 @@ def lbfgs(learning_rate: Scalar) -> optax.GradientTransformationExtraArgs:
     Compared: equals ``optax.lbfgs`` with its default line search; ``torch.optim.LBFGS`` has no
     line search unless asked for.
     Reference: Nocedal and Wright 2006, algorithms 7.4, 7.5, 3.5 and 3.6.
+
+    >>> loss = lambda w: jnp.sum((w - 1.0) ** 2)
+    >>> rule, w = lbfgs(learning_rate=1.0), jnp.array([3.0, -4.0])
+    >>> g = 2.0 * (w - 1.0)
+    >>> step, state = rule.update(g, rule.init(w), w, value=loss(w), value_fn=loss)
+    >>> bool(loss(w + step) < loss(w)), int(function_evaluations(state)) > 1
+    (True, True)
     """
     search = optax.scale_by_zoom_linesearch(
         max_linesearch_steps=LINE_SEARCH_STEPS, initial_guess_strategy="one"
@@ -114,6 +121,13 @@ def newton(learning_rate: Scalar, damping: Scalar) -> optax.GradientTransformati
 
     Compared: Optax and PyTorch have none.
     Reference: CS231n, neural-networks-3, second order methods; Nocedal and Wright 2006, 3.3.
+
+    >>> loss = lambda w: jnp.sum((w - 1.0) ** 2)
+    >>> rule, w = newton(learning_rate=1.0, damping=0.0), jnp.array([3.0, -4.0])
+    >>> g = 2.0 * (w - 1.0)
+    >>> step, state = rule.update(g, rule.init(w), w, value=loss(w), value_fn=loss)
+    >>> print(np.round(w + step, 3), function_evaluations(state))
+    [1. 1.] 3
     """
 
     def update(
@@ -152,6 +166,13 @@ def hessian_free(
     Compared: Optax and PyTorch have none; Martens 2010 uses the Gauss-Newton matrix, adapts the
     damping and starts each solve at the last one.
     Reference: Nocedal and Wright 2006, algorithm 7.1; Martens 2010.
+
+    >>> loss = lambda w: jnp.sum((w - 1.0) ** 2)
+    >>> rule, w = hessian_free(1.0, damping=0.0, tolerance=0.01), jnp.array([3.0, -4.0])
+    >>> g = 2.0 * (w - 1.0)
+    >>> step, state = rule.update(g, rule.init(w), w, value=loss(w), value_fn=loss)
+    >>> print(np.round(w + step, 3))
+    [1. 1.]
     """
 
     def update(

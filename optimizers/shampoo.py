@@ -36,6 +36,13 @@ def shampoo(
     step's length, blocking and rare refreshes.
     Reference: Gupta, Koren and Singer 2018 (arXiv 1802.09568), algorithm 1; Anil et al. 2020
     (arXiv 2002.09018); Guo and Higham 2006 (the root).
+
+    >>> rule = shampoo(learning_rate=0.1, momentum=0.0, epsilon=1e-4)
+    >>> g = w = jnp.array([[3.0, 0.0], [0.0, -4.0]])
+    >>> step, state = rule.update(g, rule.init(w), w)
+    >>> print(np.asarray(step).round(2))
+    [[-0.1 -0. ]
+     [-0.   0.1]]
     """
 
     def step(t: jax.Array, g: jax.Array, _: jax.Array, slots: Slots) -> tuple[jax.Array, Slots]:
