@@ -1,26 +1,15 @@
-"""Devices: how the trials of a pack and the examples of a step are spread over them.
-
-A step's B examples are cut at ghost borders (workloads/models/normalization.py) into pieces of
-equal shape, one for each device and micro-batch; what does not divide is padded with examples of
-weight zero. So a batch size need not divide by anything, and neither the gradient nor a batch
-statistic nor a dropout mask depends on how it is cut.
-"""
+"""Where and how the trials of one batch size run: `Layout` (devices), `Execution` (all of it)."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 How = Literal["jit", "pmap", "shard_map", "vmap"]
-TRIALS, DATA = "trials", "data"
-"""Names of the two axes of devices: slots of a pack, examples of a step."""
+Mode = Literal["loop", "scan", "packed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,14 +70,47 @@ class Layout:
 ONE_DEVICE = Layout()
 
 
-class Places(NamedTuple):
-    """Which examples of the global batch a device's rows are: [pieces, rows] each.
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How the trials of one batch size run.
 
-    A row of padding repeats an example of its own ghost batch, so that it is as finite.
+    Attributes:
+      mode: "loop", a dispatch a step; "scan", many steps a call; "packed", of several trials too.
+      slots: trials in one pack, a power of two; 1 unless ``mode`` is "packed" (or "loop").
+      layout: devices and micro-batches.
+
+    Raises:
+      ValueError: ``slots`` is not a power of two.
     """
 
-    position: Any  # int32, place in the global batch
-    weights: Any  # float32, 1, or 0 for padding
+    mode: Mode
+    slots: int = 1
+    layout: Layout = ONE_DEVICE
+
+    def __post_init__(self) -> None:
+        if self.slots < 1 or self.slots & (self.slots - 1):
+            raise ValueError(f"slots must be a power of two, got {self.slots}")
+
+    def __str__(self) -> str:
+        words = f"{self.mode} x {self.slots}" if self.slots > 1 else self.mode
+        return words if self.layout == ONE_DEVICE else f"{words}, {self.layout}"
+
+    def load(self, batch_size: int) -> tuple[float, int]:
+        """(examples of a step, slots) of one device."""
+        return batch_size / self.layout.data, self.slots // self.layout.trials
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; of a layout the fields that are not as on one device."""
+        plain = {"mode": self.mode, "slots": self.slots}
+        return plain if self.layout == ONE_DEVICE else {**plain, "layout": self.layout.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Execution:
+        """The execution that `to_json` wrote."""
+        return cls(data["mode"], data["slots"], Layout(**data.get("layout", {})))
+
+
+SCAN = Execution("scan")
 
 
 def chosen_layout(
@@ -125,156 +147,3 @@ def chosen_layout(
             f"there {'is' if count == 1 else 'are'} {there}"
         )
     return Layout("shard_map", trials, data, micro_batch)
-
-
-@functools.cache
-def cut(batch_size: int, layout: Layout, together: int | None) -> Places | None:
-    """The pieces of a batch, device by device; None where it stays whole.
-
-    Args:
-      batch_size: B.
-      layout: of devices and micro-batches.
-      together: G, consecutive examples that must share a piece; None for the whole batch. There
-        are max(1, B // G) such groups, the last with the remainder: the rule of
-        `workloads.models.normalization.ghost_sizes`, which a piece of these rows obeys too.
-
-    Returns:
-      [data x micro-batches, rows], ``rows`` at most ``layout.micro_batch``.
-
-    Raises:
-      ValueError: a group is larger than a micro-batch.
-    """
-    if not layout.divides:
-        return None
-    size = batch_size if together is None else min(together, batch_size)
-    groups = max(1, batch_size // size)
-    last = batch_size - (groups - 1) * size
-    share = -(-groups // layout.data)
-    micro_batches = 1
-    if layout.micro_batch is not None:
-        if last > layout.micro_batch:
-            raise ValueError(
-                f"a micro-batch of {layout.micro_batch} is too small at batch size {batch_size}: "
-                f"batch norm takes its statistics over {last} examples together"
-            )
-        micro_batches = -(-share // ((layout.micro_batch - last) // size + 1))
-        share = -(-share // micro_batches)
-    if layout.data * micro_batches == 1:
-        return None
-    pieces = layout.data * micro_batches
-    position = np.zeros((pieces, (share - 1) * size + last), np.int32)
-    weights = np.zeros(position.shape, np.float32)
-    for group in range(groups):
-        piece, place = divmod(group, share)
-        end = group == groups - 1
-        # A group with the remainder takes the last place of its piece, the only one so large.
-        row = (share - 1 if end else place) * size
-        rows = slice(row, row + (last if share - 1 == row // size else size))
-        examples = np.arange(last if end else size) + group * size
-        position[piece, rows] = examples[0]
-        position[piece, row : row + len(examples)] = examples
-        weights[piece, row : row + len(examples)] = 1
-    return Places(position, weights)
-
-
-class Spread:
-    """Runs functions of arrays over the devices of a layout.
-
-    Arguments and results are described by PartitionSpecs over `TRIALS` and `DATA`; inside, a
-    function sees its device's part and the axis names.
-    """
-
-    def __init__(self, layout: Layout):
-        self.layout = layout
-        self.axis = DATA if layout.data > 1 else None
-        if layout.how in ("pmap", "shard_map"):
-            devices = jax.devices()
-            if layout.devices > len(devices):
-                raise ValueError(
-                    f"{layout} needs {layout.devices} devices, there are {len(devices)}"
-                )
-            grid = np.array(devices[: layout.devices])
-            self._devices = list(grid)
-            self._mesh = (
-                Mesh(grid, (DATA,))
-                if layout.how == "pmap"
-                else Mesh(grid.reshape(layout.trials, layout.data), (TRIALS, DATA))
-            )
-
-    def compiled(
-        self,
-        function: Callable[..., Any],
-        inputs: tuple[P, ...],
-        outputs: Any,
-        donate: tuple[int, ...] = (),
-        options: dict[str, Any] | None = None,
-    ) -> Callable[..., Any]:
-        """``function`` compiled for the devices; ``outputs`` are whole along `DATA`.
-
-        It takes NumPy arrays, whole ones, and jax's as `put` or an earlier call returned them.
-        """
-        if self.layout.how == "jit":
-            return jax.jit(function, donate_argnums=donate, compiler_options=options)
-        jitted = self._jitted(function, inputs, outputs, donate, options)
-
-        def call(*arguments: Any) -> Any:
-            given = zip(arguments, inputs, strict=True)
-            return jitted(*(self._put_hosts(tree, spec) for tree, spec in given))
-
-        return call
-
-    def _jitted(
-        self, function: Callable[..., Any], inputs: Any, outputs: Any, donate: Any, options: Any
-    ) -> Callable[..., Any]:
-        layout = self.layout
-        if layout.how == "shard_map":
-            # check_vma=False: a gradient is a device's own until it is summed, as under pmap.
-            spread = jax.shard_map(
-                function, mesh=self._mesh, in_specs=inputs, out_specs=outputs, check_vma=False
-            )
-            return jax.jit(spread, donate_argnums=donate, compiler_options=options)
-        axes = tuple(_data_axis(spec) for spec in inputs)
-        if layout.how == "vmap":
-            virtual = jax.vmap(
-                function, in_axes=axes, out_axes=None, axis_name=DATA, axis_size=layout.data
-            )
-            return jax.jit(virtual, donate_argnums=donate, compiler_options=options)
-        if not any(axis is not None for axis in axes):  # every device does the same: no pmap
-            whole = NamedSharding(self._mesh, P())
-            return jax.jit(
-                function, donate_argnums=donate, out_shardings=whole, compiler_options=options
-            )
-        return jax.pmap(
-            function,
-            axis_name=DATA,
-            in_axes=axes,
-            out_axes=None,
-            devices=self._devices,
-            donate_argnums=donate,
-        )
-
-    def put(self, tree: Any, spec: P) -> Any:
-        """Arrays on the devices of the layout, cut as ``spec`` says."""
-        if self.layout.how == "jit":
-            return tree
-        return jax.tree.map(lambda x: self._put(np.asarray(x), spec), tree)
-
-    def _put_hosts(self, tree: Any, spec: P) -> Any:
-        return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else self._put(x, spec), tree)
-
-    def _put(self, array: np.ndarray, spec: P) -> jax.Array:
-        axis = _data_axis(spec)
-        if axis is not None and self.layout.how in ("pmap", "vmap"):
-            # They take an axis of devices: [..., rows, ...] as [..., D, rows / D, ...].
-            array = array.reshape(
-                *array.shape[:axis], self.layout.data, -1, *array.shape[axis + 1 :]
-            )
-        if self.layout.how == "vmap":
-            return jax.device_put(array)
-        known = P(*(name if name in self._mesh.axis_names else None for name in spec))
-        sharding = NamedSharding(self._mesh, known)
-        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _data_axis(spec: P) -> int | None:
-    return list(spec).index(DATA) if DATA in spec else None
