@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import statistics
 import tempfile
 import time
@@ -35,8 +36,8 @@ from experiments.runtime.memory import out_of_memory
 from experiments.spec.study import Study
 from experiments.spec.trial import Precision, Trial
 from experiments.training.feed import ResidentData
+from experiments.training.layout import Execution, Mode
 from experiments.training.order import trial_keys
-from experiments.training.population import Mode
 from experiments.training.program import Program
 from experiments.training.step import gather, init_state, make_step
 from workloads.models import convolution
@@ -101,22 +102,25 @@ def make_program(
 
 
 def engine_row(
-    program: Program, trial: Callable[[int, int], Trial], batch_size: int, slots: int, mode: Mode
+    program: Program,
+    trial: Callable[[int, int], Trial],
+    batch_size: int,
+    execution: Execution,
 ) -> dict[str, Any]:
     """One execution of the engine: compiled, predicted, timed."""
     began = time.perf_counter()
-    predicted = feasibility.predict(program, trial(batch_size, 0), slots)
+    predicted = feasibility.predict(program, trial(batch_size, 0), execution)
     compiled = time.perf_counter() - began
     before = _peak()
-    trials = [trial(batch_size, index) for index in range(slots)]
-    chunks, share = feasibility.step_seconds(program, trials, mode)
+    trials = [trial(batch_size, index) for index in range(execution.slots)]
+    chunks, share = feasibility.step_seconds(program, trials, execution)
     seconds = statistics.median(chunks)
     used = _peak()
     return {
         "seconds_per_step": seconds,
         "input_share": share,
-        "flops_per_second": predicted.flops / slots / seconds,
-        "compile_seconds": None if mode == "loop" else compiled,
+        "flops_per_second": predicted.flops / execution.slots / seconds,
+        "compile_seconds": None if execution.mode == "loop" else compiled,
         "predicted_bytes": predicted.resident_bytes + predicted.program_bytes,
         # The allocator's peak never falls: it is this row's where this row has raised it.
         "used_bytes": used if used > before else None,
@@ -283,9 +287,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     row = {"net": name, "batch_size": size, "execution": mode, "slots": slots}
                     bench.add(
                         row,
-                        lambda p=program, t=trial, b=size, m=mode, n=slots: engine_row(
-                            p, t, b, n, m
-                        ),
+                        functools.partial(engine_row, program, trial, size, Execution(mode, slots)),
                     )
     if "fashion_mnist_cnn" in made:
         program, trial = made["fashion_mnist_cnn"]

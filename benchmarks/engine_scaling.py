@@ -37,7 +37,7 @@ from experiments.planning import feasibility
 from experiments.spec.study import Study
 from experiments.spec.trial import RecordNorms, Trial
 from experiments.training.feed import ResidentData
-from experiments.training.layout import ONE_DEVICE, Layout
+from experiments.training.layout import ONE_DEVICE, Execution, Layout
 from experiments.training.program import Program
 from workloads.datasets import load
 
@@ -78,8 +78,8 @@ def seconds(
     trials = [Trial(batch_size, 0, i, 100_000_000, values, "") for i in range(slots)]
 
     def measured() -> float:
-        mode = "packed" if slots > 1 else "scan"
-        return statistics.median(feasibility.step_seconds(programs, trials, mode)[0])
+        execution = Execution("packed" if slots > 1 else "scan", slots, programs.layout)
+        return statistics.median(feasibility.step_seconds(programs, trials, execution)[0])
 
     return measured
 

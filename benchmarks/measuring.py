@@ -86,7 +86,7 @@ def saving(program: Program, study: Study, trial: Trial) -> dict[str, float]:
     assert study.goal is not None
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), study.goal, float("inf"), print)
-        population = Population(program, trial.batch_size, checkpoints=checkpoints)
+        population = Population(program, trial.batch_size, checkpoints=checkpoints, lookahead=False)
         pending, chunks = [trial], iter(range(100))
         saves = []
 

@@ -30,7 +30,6 @@ from experiments.spec.loading import load_file
 from experiments.spec.trial import Trial
 from experiments.training.feed import ResidentData
 from experiments.training.layout import ONE_DEVICE, chosen_layout
-from experiments.training.population import Mode
 from experiments.training.program import Program
 from workloads import datasets
 from workloads.datasets.base import DataError
@@ -99,18 +98,17 @@ class Child:
     def measure(self) -> Iterator[dict[str, Any]]:
         """The machine's rates, traffic of a step, an evaluation's time; then a row a batch size."""
         precision, sizes = self.study.precision, self.task.batch_sizes
-        slots = self.program.layout.trials
-        mode: Mode = "packed" if slots > 1 else "scan"
+        execution = feasibility.smallest(self.program.layout)
         yield {"rates": feasibility.rates(precision.compute, precision.matmul)}
         ends = sorted({sizes[0], sizes[-1]})
         traffic = {b: feasibility.step_traffic(self.program, self.trial(b, 0)) for b in ends}
         yield {"traffic_bytes": traffic}
         for batch_size in sizes:
-            trials = [self.trial(batch_size, i) for i in range(slots)]
-            found, share = feasibility.step_seconds(self.program, trials, mode)
+            trials = [self.trial(batch_size, i) for i in range(execution.slots)]
+            found, share = feasibility.step_seconds(self.program, trials, execution)
             row = {"batch_size": batch_size, "step_seconds": found, "input_share": share}
             if batch_size == sizes[0]:
-                evaluated, _ = feasibility.step_seconds(self.program, trials, mode, every=1)
+                evaluated, _ = feasibility.step_seconds(self.program, trials, execution, every=1)
                 row["evaluated_step_seconds"] = evaluated
             yield row
             if min(found) > LONG_STEP_SECONDS:

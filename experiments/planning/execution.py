@@ -13,38 +13,9 @@ import jax
 
 from experiments.runtime.platform import cores
 from experiments.spec.trial import RecordNorms
-from experiments.training.layout import ONE_DEVICE, Layout
-from experiments.training.population import Mode
+from experiments.training.layout import ONE_DEVICE, Execution, Layout, Mode
 
 DEFAULT_PACK = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Execution:
-    """``mode`` "loop", "scan" (many steps a call) or "packed" (``slots`` trials together), on the
-    devices and in the micro-batches of ``layout``."""
-
-    mode: Mode
-    slots: int = 1
-    layout: Layout = ONE_DEVICE
-
-    def __str__(self) -> str:
-        words = f"{self.mode} x {self.slots}" if self.slots > 1 else self.mode
-        return words if self.layout == ONE_DEVICE else f"{words}, {self.layout}"
-
-    def load(self, batch_size: int) -> tuple[float, int]:
-        """(examples of a step, slots) of one device."""
-        return batch_size / self.layout.data, self.slots // self.layout.trials
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; of a layout what is not as on one device."""
-        plain = {"mode": self.mode, "slots": self.slots}
-        return plain if self.layout == ONE_DEVICE else {**plain, "layout": self.layout.to_json()}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Execution:
-        """The execution that `to_json` wrote."""
-        return cls(data["mode"], data["slots"], Layout(**data.get("layout", {})))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +27,7 @@ class Plan:
       seconds_per_step: batch size -> wall-clock seconds of one trial-step, all workers busy.
       workers: packs trained at a time, each from its own thread.
       record_norms: "every", "evaluations" or "off".
-      request: what was asked for (`requested`).
+      request: what was asked for, in words (`ExecutionRequest`).
       reason: one line.
       probe: what was measured: rows of batch_size, execution, seconds_per_step.
       probe_seconds: what measuring cost.
@@ -74,7 +45,8 @@ class Plan:
     device: str = ""
 
     def after_out_of_memory(self, batch_size: int) -> Plan | None:
-        """Half the slots at ``batch_size``; with one (a device) half the workers; None with one."""
+        """Return a plan with half as many slots at ``batch_size``, or half as many workers if each
+        group of devices has one slot; None if neither can shrink."""
         execution, workers = self.executions[batch_size], self.workers
         if execution.slots > execution.layout.trials:
             slots = execution.slots // 2
@@ -118,14 +90,12 @@ def device_name() -> str:
     return f"{name} x {count}" if count > 1 else name
 
 
-def requested(execution: str, layout: Layout | None) -> str:
-    """An execution and a layout asked for, as the plan records them; "auto" for neither."""
-    return execution if layout is None else f"{execution}, {layout}"
-
-
 def default_workers() -> int:
-    """Packs trained at a time: one a core on a CPU (a small trial uses one), else one; one, too,
-    on several devices, where two that exchange sums would wait for each other."""
+    """Packs trained at a time: one a core on one CPU device, one on anything else.
+
+    A small trial uses one core. On several devices two packs that exchange sums would wait for
+    each other.
+    """
     if jax.default_backend() != "cpu" or jax.device_count() > 1:
         return 1
     return cores()
@@ -164,27 +134,49 @@ def spread_candidates(divisible: bool) -> list[Execution]:
     return [*packs, *middle, Execution("scan", 1, Layout("pmap", data=count))]
 
 
-def asked_candidates(execution: str, layout: Layout | None, divisible: bool) -> list[Execution]:
-    """What to choose from: all there is, or what was asked for.
+@dataclasses.dataclass(frozen=True)
+class ExecutionRequest:
+    """How a caller wants trials to run.
 
-    Raises:
-      ValueError: an execution that a layout of several devices does not have.
+    Attributes:
+      execution: "auto" (the plan measures), "loop", "scan" or "packed" (`DEFAULT_PACK` slots).
+      layout: devices and micro-batches; None: the plan chooses among the devices there are.
+      workers: packs trained at a time; None: `default_workers`.
     """
-    if layout is None and execution == "auto":
-        return [*candidates(packable=divisible), *spread_candidates(divisible)]
-    layout = layout or ONE_DEVICE
-    if layout.devices == 1:
-        found = [dataclasses.replace(e, layout=layout) for e in candidates(packable=divisible)]
-    elif layout.trials == 1:
-        found = [Execution("scan", 1, layout)]
-    else:
-        packs = (1, DEFAULT_PACK) if divisible else (1,)
-        found = [Execution("packed", layout.trials * n, layout) for n in packs]
-    if execution == "auto":
-        return found
-    lone = layout.devices > 1 and layout.trials == 1
-    if (layout.devices > 1 and execution == "loop") or (lone and execution == "packed"):
-        raise ValueError(f"--execution {execution} has no place with {layout}")
-    slots = layout.trials * (DEFAULT_PACK if execution == "packed" else 1)
-    mode: Mode = "packed" if slots > 1 else execution  # type: ignore[assignment]
-    return [Execution(mode, slots, layout)]
+
+    execution: str = "auto"
+    layout: Layout | None = None
+    workers: int | None = None
+
+    def __str__(self) -> str:
+        """The execution and the layout, as the plan records them; "auto" for neither."""
+        return self.execution if self.layout is None else f"{self.execution}, {self.layout}"
+
+    def candidates(self, divisible: bool) -> list[Execution]:
+        """Executions to choose from: all there are, or what was asked for.
+
+        Raises:
+          ValueError: an execution that a layout of several devices does not have.
+        """
+        execution = self.execution
+        if self.layout is None and execution == "auto":
+            return [*candidates(packable=divisible), *spread_candidates(divisible)]
+        layout = self.layout or ONE_DEVICE
+        if layout.devices == 1:
+            found = [dataclasses.replace(e, layout=layout) for e in candidates(packable=divisible)]
+        elif layout.trials == 1:
+            found = [Execution("scan", 1, layout)]
+        else:
+            packs = (1, DEFAULT_PACK) if divisible else (1,)
+            found = [Execution("packed", layout.trials * n, layout) for n in packs]
+        if execution == "auto":
+            return found
+        single_slot = layout.devices > 1 and layout.trials == 1
+        if (layout.devices > 1 and execution == "loop") or (single_slot and execution == "packed"):
+            raise ValueError(f"--execution {execution} has no place with {layout}")
+        slots = layout.trials * (DEFAULT_PACK if execution == "packed" else 1)
+        mode: Mode = "packed" if slots > 1 else execution  # type: ignore[assignment]
+        return [Execution(mode, slots, layout)]
+
+
+AUTO = ExecutionRequest()

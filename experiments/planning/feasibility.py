@@ -19,7 +19,8 @@ import numpy as np
 
 from experiments.runtime.platform import process_bytes, reset_peak
 from experiments.spec.trial import Trial
-from experiments.training.population import Mode, Population
+from experiments.training.layout import SCAN, Execution, Layout
+from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.slots import Chunk
 
@@ -48,19 +49,23 @@ class Predicted:
     flops: float
 
 
-def pack(program: Program, batch_size: int, slots: int | None = None) -> Population:
-    """A pack; by default the smallest: one trial, or one for each group of the layout's devices."""
-    slots = slots or program.layout.trials
-    return Population(program, batch_size, slots, "packed" if slots > 1 else "scan")
+def smallest(layout: Layout) -> Execution:
+    """The smallest pack of a layout: one trial, or one for each group of devices."""
+    return Execution("packed" if layout.trials > 1 else "scan", layout.trials, layout)
 
 
-def predict(program: Program, trial: Trial, slots: int | None = None) -> Predicted:
-    """What a pack of trials like ``trial`` needs, of one device where it uses several."""
+def _pack(program: Program, batch_size: int, execution: Execution | None) -> Population:
+    return Population(program, batch_size, execution or smallest(program.layout))
+
+
+def predict(program: Program, trial: Trial, execution: Execution | None = None) -> Predicted:
+    """What a pack of trials like ``trial`` needs, by default the smallest; of one device where it
+    uses several."""
     resident = resident_bytes(program)
     needs = []
     names: tuple[Literal["start", "chunk"], ...] = ("start", "chunk")
     for name in names:
-        lowered = pack(program, trial.batch_size, slots).lowered(trial, name)
+        lowered = _pack(program, trial.batch_size, execution).lowered(trial, name)
         found: Any = lowered.compile().memory_analysis()
         needs.append(
             found.argument_size_in_bytes
@@ -72,13 +77,13 @@ def predict(program: Program, trial: Trial, slots: int | None = None) -> Predict
     needs[0] -= resident - _bytes(program.evaluation)
     needs[1] -= resident
     scratch = CPU_SCRATCH if jax.default_backend() == "cpu" else 0.0
-    flops = step_flops(program, trial, slots)
+    flops = step_flops(program, trial, execution)
     return Predicted(resident, round(max(needs) * (1 + scratch)), flops)
 
 
-def step_flops(program: Program, trial: Trial, slots: int | None = None) -> float:
+def step_flops(program: Program, trial: Trial, execution: Execution | None = None) -> float:
     """Floating-point operations of a step of all slots, by XLA's cost analysis; not compiled."""
-    lowered = pack(program, trial.batch_size, slots).lowered(trial, "step")
+    lowered = _pack(program, trial.batch_size, execution).lowered(trial, "step")
     return max(0.0, float((lowered.cost_analysis() or {}).get("flops", 0.0)))
 
 
@@ -90,7 +95,7 @@ def resident_bytes(program: Program) -> int:
 
 def step_traffic(program: Program, trial: Trial) -> float:
     """Bytes that the compiled step of one trial reads and writes, by XLA's cost analysis."""
-    lowered = pack(program, trial.batch_size).lowered(trial, "step")
+    lowered = _pack(program, trial.batch_size, None).lowered(trial, "step")
     return float((lowered.compile().cost_analysis() or {}).get("bytes accessed", 0.0))
 
 
@@ -121,7 +126,7 @@ def few_steps(program: Program, make_trial: MakeTrial, batch_size: int, workers:
         made = [make_trial(batch_size, worker * slots + i) for i in range(slots)]
         pending = [dataclasses.replace(trial, train_steps=VERIFIED_STEPS) for trial in made]
         try:
-            pack(program, batch_size).run(
+            _pack(program, batch_size, None).run(
                 lambda: pending.pop() if pending else None, lambda result: None
             )
         except Exception as error:  # noqa: BLE001 (raised again below)
@@ -149,22 +154,24 @@ class _Timed(Population):
 
 
 def step_seconds(
-    program: Program, trials: Sequence[Trial], mode: Mode = "scan", every: int | None = None
+    program: Program,
+    trials: Sequence[Trial],
+    execution: Execution = SCAN,
+    every: int | None = None,
 ) -> tuple[list[float], float]:
     """(seconds of a trial-step, one value a chunk; the host's share of them), of one pack alone.
 
     Args:
       program: the compiled programs.
       trials: without a near end; as many as the pack has slots.
-      mode: as in `Population`.
+      execution: of the pack.
       every: evaluate after so many steps; None: at the end, which is not waited for.
     """
     population = _Timed(
         program,
         trials[0].batch_size,
-        len(trials),
-        mode,
-        lambda n: range(every, n + 1, every) if every else [n],
+        execution,
+        grid=lambda n: range(every, n + 1, every) if every else [n],
     )
     pending, found, clock = list(trials), [], [0.0, 0.0]
 

@@ -20,19 +20,18 @@ import jax
 import numpy as np
 
 from experiments.planning.execution import (
-    Execution,
+    AUTO,
+    ExecutionRequest,
     Plan,
-    asked_candidates,
     default_workers,
     device_name,
-    requested,
 )
 from experiments.planning.feasibility import step_flops
 from experiments.runtime.memory import out_of_memory
 from experiments.runtime.platform import cores
 from experiments.spec.study import Study
 from experiments.spec.trial import RecordNorms, Trial, TrialResult
-from experiments.training.layout import Layout
+from experiments.training.layout import Execution
 from experiments.training.population import Population
 from experiments.training.program import Program
 
@@ -64,34 +63,37 @@ class Workplan:
 
 
 def guessed_seconds(flops: float) -> float:
-    """Of a step of so many operations, before anything was measured: a call's share, and the
-    operations at a rate that few devices of the kind beat (too low a guess costs a probe that is
-    not made; too high a one, a probe that costs more than its share)."""
+    """Guess the time of a step before any measurement: dispatch overhead plus operations at the
+    assumed peak rate.
+
+    Few devices of the kind beat that rate. Too low a guess costs a probe that is not made; too
+    high a guess, a probe that costs more than its share.
+    """
     rate = 1e11 * cores() if jax.default_backend() == "cpu" else 1e14
     return 2e-5 + flops / rate
 
 
 def make_plan(
     work: Workplan,
-    execution: str = "auto",
+    request: ExecutionRequest = AUTO,
     record_norms: RecordNorms | Literal["auto"] = "auto",
-    workers: int | None = None,
-    layout: Layout | None = None,
 ) -> Plan:
     """Choose how every batch size is executed: as asked, else by a probe, else by default.
 
-    ``execution`` "auto" measures; "loop", "scan" and "packed" (`DEFAULT_PACK` slots) are taken
-    as asked, and so is a ``layout`` of devices and micro-batches. ``record_norms`` "auto" records
-    every step's norms where that costs at most 5 %, else the norms at evaluations where these are rare enough to cost that little, else none.
+    Args:
+      work: what the plan is for.
+      request: what was asked for.
+      record_norms: "auto" records every step's norms where that costs at most 5 %, else the norms
+        at evaluations where these are rare enough to cost that little, else none.
     """
-    workers = workers or default_workers()
+    workers = request.workers or default_workers()
     probe = _Probe(work, workers)
     rare = max(work.evaluations.values()) <= NORMS_MAY_COST - 1
     cheap: RecordNorms = "evaluations" if rare else "off"
     norms = cheap if record_norms == "auto" else record_norms
     program = work.make_program(norms)
-    allowed = asked_candidates(execution, layout, program.divisible)
-    request, first = requested(execution, layout), dict.fromkeys(work.steps, allowed[0])
+    allowed = request.candidates(program.divisible)
+    first = dict.fromkeys(work.steps, allowed[0])
     if len(allowed) == 1:
         return probe.plan(first, norms, request, "as asked")
     batch_sizes = sorted(work.steps)
@@ -128,7 +130,7 @@ def make_plan(
 
 @dataclasses.dataclass
 class _Probe:
-    """Measurements so far, and the money left."""
+    """The measurements made so far, and whether another is affordable."""
 
     work: Workplan
     workers: int
@@ -184,7 +186,11 @@ class _Probe:
         return not any(examples >= b and slots >= n for b, n in self.full)
 
     def plan(
-        self, chosen: Mapping[int, Execution], norms: RecordNorms, request: str, reason: str
+        self,
+        chosen: Mapping[int, Execution],
+        norms: RecordNorms,
+        request: ExecutionRequest,
+        reason: str,
     ) -> Plan:
         """The plan of these executions, with what was measured."""
         rows = [
@@ -194,7 +200,7 @@ class _Probe:
         seconds = {b: self.estimate(b, e) for b, e in chosen.items()}
         spent = self.spent if self.found else 0.0
         name = device_name()
-        return Plan(chosen, seconds, self.workers, norms, request, reason, rows, spent, name)
+        return Plan(chosen, seconds, self.workers, norms, str(request), reason, rows, spent, name)
 
     def estimate(self, batch_size: int, execution: Execution) -> float:
         """Seconds of a trial-step, measured or interpolated between measured batch sizes.
@@ -233,8 +239,7 @@ def _seconds_per_step(
 
     def train(worker: int) -> None:
         slots = execution.slots
-        there = program.at(execution.layout)
-        population = Population(there, batch_size, slots, execution.mode, grid)
+        population = Population(program, batch_size, execution, grid=grid)
         first = worker * slots
         pending = [work.make_trial(batch_size, i) for i in range(first, first + slots)]
         began = 0.0

@@ -209,14 +209,13 @@ class Coordinator:
 
     def _population(self, search: Search, execution: Execution, plan: int) -> Population:
         return Population(
-            self._program.at(execution.layout),
+            self._program,
             search.batch_size,
-            execution.slots,
-            execution.mode,
-            lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
-            plan,
-            self._checkpoints,
-            self._study.phases(search.batch_size),
+            execution,
+            grid=lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
+            plan=plan,
+            checkpoints=self._checkpoints,
+            phases=self._study.phases(search.batch_size),
         )
 
     def _claim(self) -> tuple[Search, Execution, int] | None:

@@ -117,14 +117,13 @@ def _evaluated(
     data = ResidentData.put(dataset.splits, study.train_evaluation_examples)
     config = study.config(plan.record_norms)
     execution = plan.executions[batch_size]
-    program = Program(config, data, study.divergence_factor).at(execution.layout)
+    program = Program(config, data, study.divergence_factor)
     assert study.goal is not None
     population = Population(
         program,
         batch_size,
-        execution.slots,
-        execution.mode,
-        lambda steps: evaluation_steps(steps, study.evaluation_spacing),
+        execution,
+        grid=lambda steps: evaluation_steps(steps, study.evaluation_spacing),
         checkpoints=Checkpoints(folder, study.goal, float("inf"), warn),
         phases=study.phases(batch_size),
     )

@@ -16,11 +16,11 @@ import functools
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from experiments.planning.execution import Plan, asked_candidates, device_name, requested
+from experiments.planning.execution import ExecutionRequest, Plan, device_name
 from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.files import check_writable
 from experiments.records.follower import Follower, told
@@ -34,9 +34,10 @@ from experiments.search.search import Search
 from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.study import Study
 from experiments.spec.trial import RecordNorms, Status, Trial, evaluation_steps
+from experiments.training.cuts import check_cuts
 from experiments.training.feed import ResidentData
 from experiments.training.layout import Layout
-from experiments.training.program import Program, check_cuts
+from experiments.training.program import Program
 from experiments.training.resume import CHECKPOINTS_FOLDER, DEFAULT_MINUTES, Checkpoints
 from experiments.training.step import parameter_count
 from optimizers import OPTIMIZERS
@@ -44,14 +45,6 @@ from workloads import datasets
 from workloads.datasets.base import Dataset, Split, read
 
 FINAL = (Status.COMPLETE, Status.INFEASIBLE)
-
-
-class Asked(NamedTuple):
-    """How the caller wants trials to run."""
-
-    execution: str
-    layout: Layout | None
-    workers: int | None
 
 
 def run_study(
@@ -103,14 +96,14 @@ def run_study(
     if not checkpoint_minutes > 0:
         raise ValueError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes!r}")
     folder = Path(folder)
-    asked = Asked(execution, layout, workers)
-    asked_candidates(execution, layout, divisible=True)  # refuses what does not go together
+    request = ExecutionRequest(execution, layout, workers)
+    request.candidates(divisible=True)  # refuses what does not go together
     hosts.from_first(lambda: check_writable(folder))
     with switched(study.precision.float64):
         observe(Progress("loading data"))
         dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
         header = _header(study, dataset)
-        _check(study, dataset, asked, warn)
+        _check(study, dataset, request, warn)
         with deferred() as stop, _opened(folder, header, resume) as writer:
             begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
             if begun != now:
@@ -122,7 +115,7 @@ def run_study(
                 checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
                 hosts.from_first(lambda: _check_checkpoints(checkpoints, searches))
                 programs = _programs(study, data, stop)
-                plan, index = _plan(study, writer, searches, programs, asked, observe, stop)
+                plan, index = _plan(study, writer, searches, programs, request, observe, stop)
                 Coordinator(
                     study,
                     writer,
@@ -151,14 +144,16 @@ def _header(study: Study, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _check(study: Study, dataset: Dataset, asked: Asked, warn: Callable[[str], None]) -> None:
+def _check(
+    study: Study, dataset: Dataset, request: ExecutionRequest, warn: Callable[[str], None]
+) -> None:
     """ValueError where the study cannot be trained on this dataset as it was asked for."""
     train = dataset.splits["train"]
-    if asked.layout is not None:
+    if request.layout is not None:
         grown = {part.batch_size for b in study.batch_sizes for part in study.phases(b)}
         example = read(train, np.arange(1))
-        check_cuts(study.config("off"), example, asked.layout, sorted(grown))
-    _check_second_order(study, train, asked.execution)
+        check_cuts(study.config("off"), example, request.layout, sorted(grown))
+    _check_second_order(study, train, request.execution)
     _check_size(study, dataset.size("train"), warn)
 
 
@@ -274,7 +269,7 @@ def _plan(
     writer: Writer | Follower,
     searches: Sequence[Search],
     programs: Callable[[RecordNorms], Program],
-    asked: Asked,
+    request: ExecutionRequest,
     observe: Observer,
     stop: Stop,
 ) -> tuple[Plan, int]:
@@ -286,7 +281,7 @@ def _plan(
     recorded = writer.study["plans"]
     if recorded:
         plan = Plan.from_json(recorded[-1])
-        same = requested(asked.execution, asked.layout) in ("auto", plan.request)
+        same = str(request) in ("auto", plan.request)
         fits = same and plan.device == device_name() and needed <= plan.executions.keys()
         if hosts.from_first(lambda: fits):
             return plan, len(recorded) - 1
@@ -309,7 +304,7 @@ def _plan(
         make_trial=make_trial,
     )
     # All measure, because a step of several processes needs all of them; process 0's is kept.
-    mine = make_plan(work, asked.execution, study.record_norms, asked.workers, asked.layout)
+    mine = make_plan(work, request, study.record_norms)
     plan = hosts.from_first(lambda: mine)
     _end_if_asked(stop)  # a probe that was cut short decides nothing
     return plan, writer.add_plan(plan.to_json())

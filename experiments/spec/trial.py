@@ -17,6 +17,8 @@ from workloads.base import Goal, Workload
 
 LAYERS = "layers/"
 """Before the columns of a layer's norms in a result's evaluations: layers/PATH/NORM."""
+MEASURED = "measured/"
+"""Before the columns of an injected measurement in a result's evaluations: measured/NAME/COLUMN."""
 LAYER_NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 RecordNorms = Literal["every", "evaluations", "off"]
 
@@ -116,8 +118,8 @@ class TrialResult:
       steps: updates made; for an INFEASIBLE trial the step whose loss or gradient diverged.
       evaluations: column -> [evaluations] array. ``step`` and ``examples`` (consumed) are always
         there, then ``split/metric`` for validation and train; norms too where they are recorded at
-        evaluations, and those of every layer under `LAYERS`. Rows after a divergence are not
-        kept.
+        evaluations, those of every layer under `LAYERS`, and what was measured beside the metrics
+        under `MEASURED`. Rows after a divergence are not kept.
       norms: column -> [steps] array (``step``, ``examples``, ``gradient_norm``, ``update_norm``,
         ``parameter_norm``, ``learning_rate``), None unless recorded at every step.
       seconds: wall-clock time of the run, its share of the pack; not part of the science.

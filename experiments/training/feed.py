@@ -8,9 +8,8 @@ shape; the program does not know the difference, and neither do its results.
 
 from __future__ import annotations
 
-import collections
-import copy
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple, Self
 
@@ -18,19 +17,20 @@ import jax
 import numpy as np
 
 from experiments.runtime.platform import cores
+from experiments.training.computation import INITIAL_LOSS_EXAMPLES
 from experiments.training.evaluation import evaluation_data
 from experiments.training.order import ExampleOrder
-from workloads.datasets.base import RESIDENT_BYTES, Split, Stored, bytes_of, read, size_of
+from experiments.training.pack import EVALUATION_DATA_SPEC
+from experiments.training.prefetch import Examples, Prefetcher
+from experiments.training.sharding import P, Sharding
+from workloads.datasets.base import RESIDENT_BYTES, Split, Stored, bytes_of, size_of
 
-INITIAL_LOSS_EXAMPLES = 256
-"""A trial's initial loss is taken on the first so many training examples."""
 MAX_CHUNK_STEPS = 2048
 MAX_CHUNK_EXAMPLES = 1 << 16
 WINDOW_BYTES = 64 << 20
 """A window is about as large, and never less than two batches; about as much is read ahead."""
 BLOCK_BYTES = 4 << 20
 """About what one call reads: small beside a batch of images, which all threads decode."""
-Examples = Mapping[str, np.ndarray]
 
 
 def chunk_steps(batch_size: int) -> int:
@@ -60,20 +60,33 @@ def read_all(split: Split, first: int | None = None) -> dict[str, np.ndarray]:
     return {role: np.concatenate([part[role] for part in parts]) for role in parts[0]}
 
 
-class ResidentData(NamedTuple):
-    """What of a dataset lies on the device, and where the rest is read.
+class ResidentData:
+    """What of a dataset lies on devices, and where the rest is read; thread-safe.
+
+    Every set of devices holds the data once, whatever programs run there.
 
     Attributes:
-      train: training arrays, role -> [n, ...]: all, or the first few of a streamed split.
-      evaluation: evaluation batches.
+      train: training arrays on the default device, role -> [n, ...]: all, or the first few of a
+        streamed split.
       examples: size of the training set.
       stored: the training split where it is streamed, else None.
+      evaluation_examples: validation and training examples of one evaluation.
     """
 
-    train: dict[str, jax.Array]
-    evaluation: dict[str, jax.Array]
-    examples: int
-    stored: Split | None = None
+    def __init__(
+        self,
+        train: Examples,
+        measured: Mapping[str, Examples],
+        examples: int,
+        stored: Split | None = None,
+    ):
+        self.train: Mapping[str, jax.Array] = jax.device_put(dict(train))
+        self.examples, self.stored = examples, stored
+        self._measured = measured
+        self.evaluation_examples = sum(len(split["inputs"]) for split in measured.values())
+        self._lock = threading.Lock()
+        self._train: dict[Hashable, Mapping[str, jax.Array]] = {(): self.train}
+        self._evaluation: dict[Hashable, Mapping[str, jax.Array]] = {}
 
     @classmethod
     def put(
@@ -90,81 +103,54 @@ class ResidentData(NamedTuple):
         streamed = is_streamed(split) if stream is None else stream
         first = max(INITIAL_LOSS_EXAMPLES, train_evaluation_examples)
         train = read_all(split, first if streamed else None)
-        measured = {"validation": read_all(splits["validation"]), "train": train}
-        evaluation = evaluation_data(measured, train_evaluation_examples)
-        train, evaluation = jax.device_put((train, evaluation))
-        return cls(train, evaluation, size_of(split), split if streamed else None)
+        # A copy: the slice of an array would keep all of it in the host's memory.
+        few = {role: array[:train_evaluation_examples].copy() for role, array in train.items()}
+        measured = {"validation": read_all(splits["validation"]), "train": few}
+        return cls(train, measured, size_of(split), split if streamed else None)
+
+    def train_on(self, sharding: Sharding) -> Mapping[str, jax.Array]:
+        """`train` on every device of ``sharding``."""
+        with self._lock:
+            devices = sharding.device_ids
+            if devices not in self._train:
+                self._train[devices] = sharding.put(self.train, P())
+            return self._train[devices]
+
+    def evaluation_on(self, sharding: Sharding) -> Mapping[str, jax.Array]:
+        """The evaluation batches [batches, E, ...], cut over the devices of ``sharding``."""
+        key = _cut_of(sharding)
+        with self._lock:
+            if key not in self._evaluation:
+                sizes = {"train_examples": len(self._measured["train"]["inputs"])}
+                batches = evaluation_data(self._measured, **sizes)
+                padded = _padded(batches, sharding.layout.data)
+                self._evaluation[key] = jax.device_put(sharding.put(padded, EVALUATION_DATA_SPEC))
+            return self._evaluation[key]
+
+    def keep(self, shardings: Iterable[Sharding]) -> None:
+        """Forget what lies on other devices, or cut otherwise, than these shardings say."""
+        kept = list(shardings)
+        devices, cuts = {(), *(s.device_ids for s in kept)}, {_cut_of(s) for s in kept}
+        with self._lock:
+            self._train = {k: v for k, v in self._train.items() if k in devices}
+            self._evaluation = {k: v for k, v in self._evaluation.items() if k in cuts}
 
 
-class _Ahead:
-    """The examples of one slot, in the order of its trial; blocks are read ahead by threads."""
-
-    def __init__(self, pool: futures.Executor, train: Split, block: int, ahead: int):
-        self._pool, self._train, self._block, self._examples = pool, train, block, ahead
-        # Numbers of a block and what its reading returns; the front is what comes next.
-        self._blocks: collections.deque[tuple[np.ndarray, futures.Future[Any]]]
-        self._blocks = collections.deque()
-        self._order: ExampleOrder | None = None
-
-    def take(self, numbers: np.ndarray, order: ExampleOrder, keep: int) -> Sequence[Examples]:
-        """The examples of ``numbers`` [k], in pieces.
-
-        ``order`` says what follows them, which is read ahead; it is not moved. The last ``keep``
-        are asked for again next time.
-        """
-        pieces, done = [], 0
-        while done < len(numbers):
-            if not self._blocks:  # a trial's start, or another order than was read ahead
-                self._order = None
-                for first in range(done, len(numbers), self._block):
-                    self._submit(numbers[first : first + self._block])
-            known, reading = self._blocks.popleft()
-            used = min(len(known), len(numbers) - done)
-            if not np.array_equal(known[:used], numbers[done : done + used]):
-                self._forget()
-                continue
-            rows = reading.result()
-            pieces.append({role: array[:used] for role, array in rows.items()})
-            if used < len(known):
-                rest = {role: array[used:] for role, array in rows.items()}
-                self._blocks.appendleft((known[used:], _done(rest)))
-            done += used
-        self._read_ahead(order)
-        last = {r: np.concatenate([p[r] for p in _last(pieces, keep)])[-keep:] for r in pieces[0]}
-        self._blocks.appendleft((numbers[-keep:], _done(last)))
-        return pieces
-
-    def _read_ahead(self, order: ExampleOrder) -> None:
-        if self._order is None:
-            self._order = copy.copy(order)
-        waiting = sum(len(numbers) for numbers, _ in self._blocks)
-        while waiting < self._examples:
-            self._submit(self._order.take(self._block))
-            waiting += self._block
-
-    def _submit(self, numbers: np.ndarray) -> None:
-        self._blocks.append((numbers, self._pool.submit(read, self._train, numbers)))
-
-    def _forget(self) -> None:
-        for _, reading in self._blocks:
-            reading.cancel()
-        self._blocks.clear()
+def _cut_of(sharding: Sharding) -> tuple[Hashable, ...]:
+    """What decides how evaluation batches lie on devices."""
+    layout = sharding.layout
+    return sharding.device_ids, layout.how, layout.trials, layout.data
 
 
-def _done(rows: Examples) -> futures.Future[Any]:
-    """A reading that has ended."""
-    future: futures.Future[Any] = futures.Future()
-    future.set_result(rows)
-    return future
-
-
-def _last(pieces: Sequence[Examples], count: int) -> Sequence[Examples]:
-    """The last pieces that hold ``count`` examples."""
-    held, first = 0, len(pieces)
-    while held < count:
-        first -= 1
-        held += len(pieces[first]["inputs"])
-    return pieces[first:]
+def _padded(batches: Examples, parts: int) -> Examples:
+    """Evaluation batches whose examples divide by the devices; padding has weight zero."""
+    missing = -batches["weights"].shape[1] % parts
+    if not missing:
+        return batches
+    return {
+        role: np.pad(x, [(0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 2))
+        for role, x in batches.items()
+    }
 
 
 class Window(NamedTuple):
@@ -199,7 +185,7 @@ class Feed:
         self._train, self._place = train, place
         self.most_steps = chunk_steps(batch_size)
         self._pool: futures.ThreadPoolExecutor | None = None
-        self._slots: list[_Ahead] = []
+        self._slots: list[Prefetcher] = []
         if stored is None:
             return
         bytes_of_one = max(1, bytes_of(stored) // size_of(stored))
@@ -209,7 +195,7 @@ class Feed:
         # Of small batches of large examples more than a window, so that every thread has work.
         ahead = max(batch_size * self.most_steps, 2 * readers() * block // slots)
         self._pool = futures.ThreadPoolExecutor(readers(), "reader")
-        self._slots = [_Ahead(self._pool, stored, block, ahead) for _ in range(slots)]
+        self._slots = [Prefetcher(self._pool, stored, block, ahead) for _ in range(slots)]
 
     def __enter__(self) -> Self:
         return self

@@ -21,8 +21,10 @@ from experiments.training.layout import Layout
 
 TRIALS, DATA = "trials", "data"
 """Names of the two axes of devices: slots of a pack, examples of a step."""
+Leaf = Any
+"""A leaf of a pytree: an array of jax or of NumPy, its shape, or its `PartitionSpec`."""
 PyTree = Any
-"""Arrays in a structure that a model, an update rule or a workload chooses."""
+"""Leaves in a structure that a model, an update rule or a workload chooses."""
 Specs = Any
 """A `PartitionSpec`, or a structure of them that is a prefix of the arrays' own."""
 
@@ -33,8 +35,8 @@ class ShardAssignment(NamedTuple):
     A row of padding repeats an example of its own ghost batch, so that it is as finite.
     """
 
-    position: PyTree  # int32, place in the global batch
-    weights: PyTree  # float32, 1, or 0 for padding
+    position: Leaf  # int32, place in the global batch
+    weights: Leaf  # float32, 1, or 0 for padding
 
 
 @functools.cache
@@ -146,12 +148,7 @@ class Sharding:
         if self.layout.how == "jit":
             return jax.jit(function, donate_argnums=donate, compiler_options=options)
         jitted = self._jitted(function, inputs, outputs, donate=donate, options=options)
-
-        def call(*arguments: PyTree) -> PyTree:
-            given = zip(arguments, inputs, strict=True)
-            return jitted(*(self._put_host_arrays(tree, specs) for tree, specs in given))
-
-        return call
+        return _OnDevices(self, jitted, inputs)
 
     def _jitted(
         self,
@@ -193,13 +190,18 @@ class Sharding:
         """Arrays on the devices of the layout, cut as ``specs`` say."""
         if self.layout.how == "jit":
             return tree
-        return _map_by_spec(lambda x, spec: self._put(np.asarray(x), spec), tree, specs)
+        if self.layout.how == "vmap" and specs == P():
+            return tree  # one device: nothing is cut, nothing is copied
+        return map_by_spec(lambda x, spec: self._put(np.asarray(x), spec), tree, specs)
 
-    def _put_host_arrays(self, tree: PyTree, specs: Specs) -> PyTree:
+    def put_host_arrays(self, tree: PyTree, specs: Specs) -> PyTree:
+        """`put` of what is NumPy's; what is jax's, or a shape, is left as it is."""
+
         def put(x: PyTree, spec: P) -> PyTree:
-            return x if isinstance(x, jax.Array) else self._put(np.asarray(x), spec)
+            known = isinstance(x, jax.Array | jax.ShapeDtypeStruct)
+            return x if known else self._put(np.asarray(x), spec)
 
-        return _map_by_spec(put, tree, specs)
+        return map_by_spec(put, tree, specs)
 
     def _put(self, array: np.ndarray, spec: P) -> jax.Array:
         axis = _data_axis(spec)
@@ -215,6 +217,23 @@ class Sharding:
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+class _OnDevices:
+    """A compiled function that takes NumPy arrays to the devices first."""
+
+    def __init__(self, sharding: Sharding, jitted: Any, inputs: tuple[Specs, ...]):
+        self._sharding, self._jitted, self._inputs = sharding, jitted, inputs
+
+    def _placed(self, arguments: tuple[PyTree, ...]) -> list[PyTree]:
+        given = zip(arguments, self._inputs, strict=True)
+        return [self._sharding.put_host_arrays(tree, specs) for tree, specs in given]
+
+    def __call__(self, *arguments: PyTree) -> PyTree:
+        return self._jitted(*self._placed(arguments))
+
+    def lower(self, *arguments: PyTree) -> jax.stages.Lowered:
+        return self._jitted.lower(*self._placed(arguments))
+
+
 def axis_of(name: str, spec: P) -> int | None:
     """The array axis that ``spec`` cuts over the device axis ``name``; None if it cuts none."""
     return list(spec).index(name) if name in spec else None
@@ -224,7 +243,7 @@ def _data_axis(spec: P) -> int | None:
     return axis_of(DATA, spec)
 
 
-def _map_by_spec(function: Callable[[PyTree, P], PyTree], tree: PyTree, specs: Specs) -> PyTree:
+def map_by_spec(function: Callable[[PyTree, P], PyTree], tree: PyTree, specs: Specs) -> PyTree:
     """``function(leaf, spec)`` of every leaf; ``specs`` is a prefix of ``tree``."""
     return jax.tree.map(
         lambda spec, part: jax.tree.map(lambda leaf: function(leaf, spec), part), specs, tree

@@ -1,21 +1,24 @@
-"""A running trial's place on the host, and what it has measured so far."""
+"""A running trial's place on the host, what is under way of it, and what it has measured so far."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.spec.trial import Trial
+from experiments.spec.trial import MEASURED, Status, Trial, TrialResult
 from experiments.training.order import ExampleOrder
+from experiments.training.pack import ChunkInputs, ChunkResults
+from experiments.training.sharding import Leaf
+from experiments.training.step import Measurements
 from schedules.batch_size import Stretch, examples_after
 
 Table = Mapping[str, np.ndarray]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Slot:
     """A running trial's place on the host: its order, its grid, what it has returned so far."""
 
@@ -24,13 +27,14 @@ class Slot:
     grid: np.ndarray
     following: np.ndarray  # int32 [B], the next step's examples
     parts: Sequence[Stretch]  # of its steps, each at one batch size
-    step: int = 0
+    step: int = 0  # steps that were dispatched; ahead of the tables while a chunk is under way
     seconds: float = 0.0  # wall-clock, the chunk's time shared by the trials in it
     evaluations: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     norms: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     ran: float = 0.0  # wall-clock seconds in the slot, those before a resume included
     saved_at: float = 0.0  # ``ran`` at the newest checkpoint
     saved_step: int = 0
+    ended: bool = False  # its result is known; what is under way of it is not read
 
     @property
     def evaluated(self) -> bool:
@@ -38,47 +42,83 @@ class Slot:
         return bool(self.evaluations) and int(self.evaluations[-1]["step"][-1]) == self.step
 
     @property
+    def at_evaluation(self) -> bool:
+        """Whether this very step is on the grid."""
+        return bool(np.any(self.grid == self.step))
+
+    @property
     def next_evaluation(self) -> int:
         """The next step of the grid."""
         return int(self.grid[np.searchsorted(self.grid, self.step + 1)])
 
+    def result(self, steps: int, status: Status, plan: int, clipped: int | None) -> TrialResult:
+        """What the trial returns after so many steps, ``clipped`` of them with a clipped gradient
+        (None without a clipping)."""
+        self.ended = True
+        return TrialResult(
+            self.trial,
+            status,
+            steps,
+            joined(self.evaluations, steps, status == Status.INFEASIBLE),
+            joined(self.norms, steps, False) if self.norms else None,
+            self.seconds,
+            plan,
+            clipped_share=None if clipped is None else min(clipped, steps) / steps,
+        )
+
 
 class Chunk(NamedTuple):
-    """What one call is given: see `Program.chunk`."""
+    """One call: what it is given, as NumPy arrays, and the steps that it makes."""
 
-    train: Mapping[str, Any]  # role -> [n, ...], training examples
-    stream: np.ndarray  # int32 [steps + 1, N, B], rows of ``train``
-    ends: np.ndarray  # int32 [steps]
-    due: np.ndarray  # bool [steps, N]
-    anywhere: np.ndarray  # bool [steps]
-    segments: int
-    steps: int  # made by the call
+    inputs: ChunkInputs
+    steps: int
 
 
-def collect(
-    slot: Slot, i: int, chunk: Chunk, evaluations: Table, norms: Table, diverged_at: int
-) -> None:
-    """What slot ``i`` measured in a chunk, appended to its tables; its step moved on."""
-    rows = np.flatnonzero(chunk.due[: chunk.segments, i])
+class LoopResults(NamedTuple):
+    """What the steps and the evaluations of a chunk measured, dispatched one by one."""
+
+    evaluations: list[tuple[int, Measurements]]  # (segment, column -> [slots, ...])
+    steps: list[Measurements]  # column -> [slots]
+    diverged_at: Leaf  # int32 [slots]
+    clipped_steps: Leaf  # int32 [slots]; () where nothing is clipped
+
+
+class Flight(NamedTuple):
+    """A chunk that was dispatched and whose results have not been fetched."""
+
+    chunk: Chunk
+    running: Sequence[tuple[int, Slot, int]]  # (slot, its trial, the trial's step before)
+    results: ChunkResults | LoopResults  # arrays on the device
+    began: float  # by `time.perf_counter`
+
+
+def collect(slot: Slot, i: int, first: int, chunk: Chunk, results: ChunkResults) -> None:
+    """Append what slot ``i`` measured in a chunk, from its trial's step ``first`` on."""
+    inputs, evaluations = chunk.inputs, results.evaluations
+    rows = np.flatnonzero(inputs.evaluation_mask[: int(inputs.segments), i])
     if len(rows):
-        steps = slot.step + chunk.ends[rows].astype(np.int64)
+        steps = first + inputs.ends[rows].astype(np.int64)
         kept = {"step": steps, "examples": examples_after(slot.parts, steps)}
         for name in evaluations.keys() - {"finite"}:
-            found = evaluations[name][rows, i].astype(np.float64)
-            # The one place where (sum, count) becomes a mean.
-            kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
+            found = np.asarray(evaluations[name])[rows, i].astype(np.float64)
+            if name.startswith(MEASURED) and found.ndim == 2:
+                kept |= {f"{name}/{k}": column for k, column in enumerate(found.T)}
+            else:  # the one place where (sum, count) becomes a mean
+                kept[name] = found[:, 0] / found[:, 1] if found.ndim == 2 else found
         slot.evaluations.append(kept)
-    if norms:
-        steps = np.arange(slot.step + 1, slot.step + chunk.steps + 1)
+    if results.norms:
+        steps = np.arange(first + 1, first + chunk.steps + 1)
         counted = {"step": steps, "examples": examples_after(slot.parts, steps)}
-        slot.norms.append({**counted, **{k: v[: chunk.steps, i] for k, v in norms.items()}})
-    slot.step = diverged_at or slot.step + chunk.steps
+        found = {k: np.asarray(v)[: chunk.steps, i] for k, v in results.norms.items()}
+        slot.norms.append({**counted, **found})
 
 
 def joined(
     pieces: Sequence[dict[str, np.ndarray]], last: int, before: bool
 ) -> dict[str, np.ndarray]:
     """Pieces end to end, up to step ``last`` (excluded where ``before``)."""
+    if not pieces:
+        return {}
     table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     keep = table["step"] < last if before else table["step"] <= last
     return {name: values[keep] for name, values in table.items()}

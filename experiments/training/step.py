@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from experiments.spec.trial import LAYER_NORMS, LAYERS, TrialConfig
-from experiments.training.layout import Places
+from experiments.training.sharding import ShardAssignment
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.accumulation import accumulated_gradient
 from optimizers.clipping import norm_of
@@ -80,21 +80,21 @@ def _unchanged(batch: Any, key: Any, train: bool) -> Any:
 
 
 def gather(
-    data: Mapping[str, jax.Array], indices: jax.Array, places: Places | None = None
+    data: Mapping[str, jax.Array], indices: jax.Array, assignment: ShardAssignment | None = None
 ) -> dict[str, jax.Array]:
     """The batch of these example numbers [B] (all of them in range), every weight one; with
-    ``places`` [pieces, rows] the rows' own, cut into micro-batches where the pieces are several."""
-    if places is not None:
-        indices = indices.reshape(places.position.shape)
+    ``assignment`` [pieces, rows] the rows' own, cut into micro-batches where the pieces are several."""
+    if assignment is not None:
+        indices = indices.reshape(assignment.position.shape)
         if len(indices) == 1:
-            indices, places = indices[0], Places(*(x[0] for x in places))
+            indices, assignment = indices[0], ShardAssignment(*(x[0] for x in assignment))
     # The default would compare every index with the bounds, at every step.
     batch = {k: x.at[indices].get(mode="promise_in_bounds") for k, x in data.items()}
-    if places is None:
-        places = Places(
+    if assignment is None:
+        assignment = ShardAssignment(
             jnp.arange(indices.size, dtype=jnp.int32), jnp.ones(indices.shape, jnp.float32)
         )
-    return {**batch, "weights": places.weights, "position": places.position}
+    return {**batch, "weights": assignment.weights, "position": assignment.position}
 
 
 def make_step(
@@ -221,11 +221,15 @@ def _sums(task: Task, model_state: Any, hyperparameters: Hyperparameters, key: j
 def initial_loss(
     config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters, batch: Batch
 ) -> jax.Array:
-    """The mean objective on ``batch`` before the first step."""
+    """The mean objective on ``batch`` before the first step, one micro-batch after the other where
+    its arrays have a leading axis [micro-batches, rows, ...]."""
     key = jax.random.wrap_key_data(state.key)
     sums = _sums(make_task(config), state.model_state, hyperparameters, key)
     with jax.default_matmul_precision(config.precision.matmul):
-        return _mean(sums, state.params, batch)[0]
+        if batch["weights"].ndim == 1:
+            return _mean(sums, state.params, batch)[0]
+        totals, counts = jax.lax.map(lambda piece: sums(state.params, piece)[:2], batch)
+        return jnp.sum(totals) / jnp.sum(counts)
 
 
 def _mean(sums: Sums, params: Any, batch: Batch) -> tuple[jax.Array, Any]:

@@ -20,6 +20,7 @@ from experiments.records.store import Record, read
 from experiments.runner.study import run_study
 from experiments.spec.study import Study
 from experiments.training.feed import ResidentData
+from experiments.training.layout import Execution
 from experiments.training.population import Population
 from experiments.training.program import Program
 from workloads.base import Goal
@@ -63,7 +64,7 @@ def engine_losses(study: Study, replicas: int) -> tuple[np.ndarray, np.ndarray]:
     program = Program(study.config("off"), data, study.divergence_factor)
     pending = [study.trial(study.batch_sizes[0], 0, i, {}, "") for i in range(replicas)]
     found = {}
-    population = Population(program, study.batch_sizes[0], slots=64, mode="packed")
+    population = Population(program, study.batch_sizes[0], Execution("packed", 64))
     population.run(
         lambda: pending.pop() if pending else None,
         lambda result: found.__setitem__(result.trial.index, result.evaluations),

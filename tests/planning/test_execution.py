@@ -10,10 +10,11 @@ from support.engine_factory import TINY, resident_digits, tiny_program, tiny_stu
 
 from experiments.planning import execution as plans
 from experiments.planning import probe as probes
-from experiments.planning.execution import Execution, Plan
+from experiments.planning.execution import ExecutionRequest, Plan
 from experiments.planning.probe import Workplan, make_plan
 from experiments.records.store import read
 from experiments.runner.study import run_study
+from experiments.training.layout import Execution
 from experiments.training.program import Program
 
 SCAN, LOOP, PACKED = Execution("scan"), Execution("loop"), Execution("packed", 8)
@@ -52,7 +53,7 @@ def test_the_fastest_execution_is_chosen_at_every_batch_size(timed):
     laws["packed"] = lambda b: 4e-5 + 3e-6 * b
     calls = timed(lambda b, execution: laws[execution.mode](b))
     steps = {2**k: 10**9 for k in range(13)}
-    plan = make_plan(workplan(steps), workers=2)
+    plan = make_plan(workplan(steps), ExecutionRequest(workers=2))
     assert {b for b, _, _ in calls} == {1, 64, 4096}
     assert plan.reason == "measured"
     for batch_size, execution in plan.executions.items():
@@ -67,7 +68,7 @@ def test_before_a_probe_a_large_net_is_known_to_be_slow(timed):
     """By the operations of its step: as many steps of the small net are too few for a probe."""
     calls = timed(lambda b, execution: 1e-1)
     steps = {8: 1000, 512: 1000}
-    assert "too short for a probe" in make_plan(workplan(steps), workers=1).reason
+    assert "too short for a probe" in make_plan(workplan(steps), ExecutionRequest(workers=1)).reason
     # 6 B P of 65,536 units of 64 inputs and 10 outputs, less the gradient of the images.
     per_example = 65_536 * (6 * 74 - 2 * 64)
     wide = dataclasses.replace(TINY, model_options={"hidden_sizes": [65_536], "classes": 10})
@@ -85,7 +86,7 @@ def test_before_a_probe_a_large_net_is_known_to_be_slow(timed):
 
 def test_a_probe_that_would_cost_too_much_is_not_made(timed):
     calls = timed(lambda b, execution: 1e-4)
-    plan = make_plan(workplan({8: 100, 64: 100}), workers=2)
+    plan = make_plan(workplan({8: 100, 64: 100}), ExecutionRequest(workers=2))
     assert calls == []
     assert plan.executions == {8: SCAN, 64: SCAN}
     assert "too short for a probe" in plan.reason
@@ -104,13 +105,13 @@ def test_a_probe_stays_within_its_share_of_the_planned_time(monkeypatch):
 
     monkeypatch.setattr(probes, "_seconds_per_step", slow)
     monkeypatch.setattr(probes.time, "perf_counter", lambda: clock[0])
-    plan = make_plan(workplan({8: 1_000_000}), workers=1)
+    plan = make_plan(workplan({8: 1_000_000}), ExecutionRequest(workers=1))
     assert calls == [8]
     assert plan.probe_seconds == 4.0 <= probes.PROBE_SHARE * 1_000_000 * 1e-4
 
 
 def test_a_real_probe_measures_each_candidate_with_every_worker_busy():
-    plan = make_plan(workplan({8: 10**9}), workers=2, record_norms="off")
+    plan = make_plan(workplan({8: 10**9}), ExecutionRequest(workers=2), record_norms="off")
     assert plan.reason == "measured"
     assert [row["mode"] for row in plan.probe] == ["scan", "loop", "packed"]
     for row in plan.probe:
@@ -122,7 +123,7 @@ def test_a_probe_that_fails_leaves_the_failure_to_training(monkeypatch):
     """Neither a hang of the other workers nor an exception: the default plan, and why."""
     work = workplan({8: 10**9})
     monkeypatch.setattr(probes.Population, "run", _raises)
-    plan = make_plan(work, workers=3)
+    plan = make_plan(work, ExecutionRequest(workers=3))
     assert plan.executions == {8: SCAN}
     assert plan.reason == "default: the probe failed (RuntimeError('no such layer'))"
 
@@ -136,7 +137,9 @@ def test_what_runs_out_of_memory_in_the_probe_is_not_chosen_there_nor_above(time
         return {SCAN: 2e-4, LOOP: 3e-4, PACKED: 1e-4}[execution]
 
     calls = timed(law)
-    plan = make_plan(workplan({2**k: 10**9 for k in range(7)}), workers=1, record_norms="off")
+    plan = make_plan(
+        workplan({2**k: 10**9 for k in range(7)}), ExecutionRequest(workers=1), record_norms="off"
+    )
     assert plan.reason == "measured"
     assert {b: e for b, e in plan.executions.items() if e != PACKED} == {64: SCAN}
     assert calls.count((64, PACKED, "off")) == 1
@@ -155,20 +158,20 @@ def test_norms_are_recorded_as_their_cost_allows(monkeypatch, cost, evaluations,
         return 1e-4 * (cost if program.config.record_norms == "every" else 1.0)
 
     monkeypatch.setattr(probes, "_seconds_per_step", law)
-    plan = make_plan(workplan({8: 10**9, 64: 10**9}, evaluations), workers=1)
+    plan = make_plan(workplan({8: 10**9, 64: 10**9}, evaluations), ExecutionRequest(workers=1))
     assert plan.record_norms == expected
 
 
 @pytest.mark.parametrize("asked", ["loop", "scan", "packed"])
 def test_an_execution_that_is_asked_for_is_taken_without_measuring(timed, asked):
     calls = timed(lambda b, execution: math.nan)
-    plan = make_plan(workplan({8: 10**9}), asked, record_norms="off")
+    plan = make_plan(workplan({8: 10**9}), ExecutionRequest(asked), record_norms="off")
     assert plan.executions[8].mode == asked
     assert calls == []
 
 
 def test_json_round_trip():
-    plan = make_plan(workplan({8: 100, 64: 100}), "packed", "every", workers=3)
+    plan = make_plan(workplan({8: 100, 64: 100}), ExecutionRequest("packed", workers=3), "every")
     assert Plan.from_json(plan.to_json()) == plan
 
 

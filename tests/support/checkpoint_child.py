@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -17,9 +16,9 @@ import numpy as np
 from experiments import cli
 from experiments.runner import coordinator
 from experiments.runner import study as run
+from experiments.spec.trial import TrialResult
 from experiments.training.checkpoint import named
-from experiments.training.population import Population
-from support.engine_factory import tiny_study
+from support.engine_factory import Watched, tiny_study
 
 SECONDS = 0.05
 
@@ -43,25 +42,24 @@ def watched(ends: Path) -> Iterator[None]:
     step at which it had begun (``begun``, a line each)."""
     ends.mkdir(exist_ok=True)
 
-    class Watched(Population):
+    class Told(Watched):
         told = False
 
-        def _advance(self, *arguments: Any) -> int:
-            before = self._at(0).step
-            made = super()._advance(*arguments)
+        def _fetch(self) -> list[TrialResult]:
+            ((_, _, before),) = self._flights[0].running
+            found = super()._fetch()
             if not self.told:
                 with open(ends / "begun", "a") as file:
                     file.write(f"{before}\n")
             self.told = True
-            return made
+            return found
 
-        def _finished(self):
-            for result in super()._finished():
-                leaves = {name: x[0] for name, x in named("", self._states).items()}
-                np.savez(ends / f"{result.trial.index}.npz", **leaves)
-                yield result
+        def _retire(self, i: int) -> None:
+            index = self._slots[i].trial.index
+            super()._retire(i)
+            np.savez(ends / f"{index}.npz", **named("", self.last[index]))
 
-    with mock.patch.object(coordinator, "Population", Watched):
+    with mock.patch.object(coordinator, "Population", Told):
         yield
 
 

@@ -7,11 +7,16 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from experiments.spec.study import Study
 from experiments.spec.trial import Trial, TrialResult, evaluation_steps
 from experiments.training.feed import ResidentData
-from experiments.training.population import Mode, Population
+from experiments.training.layout import Execution, Mode
+from experiments.training.population import Population
 from experiments.training.program import Program
+from experiments.training.step import TrainState
 from workloads.datasets import load
 from workloads.digits_fc import WORKLOAD
 
@@ -66,12 +71,27 @@ def train(
     """The results of these trials of one batch size, by index."""
     pending = list(trials)
     results: dict[int, TrialResult] = {}
-    population = Population(program or tiny_program(), trials[0].batch_size, slots, mode, grid)
+    population = Population(
+        program or tiny_program(), trials[0].batch_size, Execution(mode, slots), grid=grid
+    )
     population.run(
         lambda: pending.pop(0) if pending else None,
         lambda result: results.__setitem__(result.trial.index, result),
     )
     return results
+
+
+class Watched(Population):
+    """Keeps each trial's last state, by index, as NumPy arrays."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.last: dict[int, TrainState] = {}
+
+    def _retire(self, i: int) -> None:
+        state = jax.tree.map(lambda x: np.asarray(x[i]), self._pack.states)
+        self.last[self._slots[i].trial.index] = state
+        super()._retire(i)
 
 
 def same_bits(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.spec.trial import Trial
 from experiments.training.order import ExampleOrder, trial_keys
+from experiments.training.pack import initial_state
 from experiments.training.program import Program
 from workloads.datasets import load
 
@@ -19,7 +20,7 @@ def _start(trial: Trial, program: Program) -> Weights:
     """The engine's own initial parameters, told apart by their shapes."""
     values = program.numbers(trial.hyperparameters)
     keys = trial_keys(trial.seed, trial.index)
-    state = program._init(keys, values, np.int32(1), program.train)
+    state = initial_state(program.computation, program.start_inputs(values, keys, 1))
     by_shape = {leaf.shape: np.asarray(leaf, float) for leaf in jax.tree.leaves(state.params)}
     return by_shape[64, 16], by_shape[16,], by_shape[16, 10], by_shape[10,]
 

@@ -7,7 +7,7 @@ import json
 import tempfile
 from typing import Any
 
-from experiments.planning.execution import asked_candidates
+from experiments.planning.execution import ExecutionRequest
 from experiments.records.store import read
 from experiments.runner.study import run_study
 from experiments.training.layout import Layout, chosen_layout
@@ -51,8 +51,8 @@ def plans() -> dict[str, Any]:
         run_study(dataclasses.replace(study, trials=2), folder)
         record = read(folder)
     return {
-        "candidates": [str(e) for e in asked_candidates("auto", None, True)],
-        "whole": [str(e) for e in asked_candidates("auto", None, False)],
+        "candidates": [str(e) for e in ExecutionRequest().candidates(True)],
+        "whole": [str(e) for e in ExecutionRequest().candidates(False)],
         "recorded": [plan["executions"] for plan in record.study["plans"]],
         "device": record.study["plans"][0]["device"],
         "workers": record.study["plans"][0]["workers"],
@@ -66,8 +66,8 @@ def refused() -> list[str]:
         lambda: chosen_layout(None, (4, 4), None),
         lambda: chosen_layout(None, (3, 2), None),
         lambda: chosen_layout("pmap", (4, 2), None),
-        lambda: asked_candidates("packed", chosen_layout("pmap", None, None), True),
-        lambda: asked_candidates("loop", chosen_layout(None, (8, 1), None), True),
+        lambda: ExecutionRequest("packed", chosen_layout("pmap", None, None)).candidates(True),
+        lambda: ExecutionRequest("loop", chosen_layout(None, (8, 1), None)).candidates(True),
     ]
     messages = []
     for wish in wishes:

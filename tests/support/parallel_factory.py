@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from experiments.spec.trial import TrialResult
-from experiments.training.layout import ONE_DEVICE, Layout
-from experiments.training.population import Mode, Population
+from experiments.training.layout import ONE_DEVICE, Execution, Layout, Mode
+from experiments.training.population import Population
 from experiments.training.program import Program
 from support.engine_factory import TINY, resident_digits, tiny_study, tiny_trial
 
@@ -54,12 +54,12 @@ def trained(
         for i in range(trials)
     ]
     results: dict[int, TrialResult] = {}
-    population = Population(program.at(layout), batch_size, slots, mode)
+    population = Population(program, batch_size, Execution(mode, slots, layout), lookahead=False)
     population.run(
         lambda: pending.pop(0) if pending else None,
         lambda result: results.__setitem__(result.trial.index, result),
     )
-    return results, jax.device_get(population._states)
+    return results, jax.device_get(population._pack.states)
 
 
 def difference(one: Any, other: Any) -> float:

@@ -19,15 +19,16 @@ from support.checkpoint_child import (
     wait_for_a_chunk,
 )
 from support.comparing import assert_same_record
-from support.engine_factory import same_bits, tiny_program, tiny_study, tiny_trial, train
+from support.engine_factory import Watched, same_bits, tiny_program, tiny_study, tiny_trial, train
 from support.run_child import PRELOADED
 
 from experiments.runner.study import run_study
 from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError, named
-from experiments.training.layout import Layout
+from experiments.training.layout import SCAN, Execution, Layout
 from experiments.training.population import Population
 from experiments.training.resume import CHECKPOINTS_FOLDER, Checkpoints
+from experiments.training.saving import Saving
 from workloads.digits_fc import WORKLOAD
 
 ARRAYS = {
@@ -120,18 +121,17 @@ def all_of(population, results):
     """Emits a result together with the trial's last state."""
 
     def emit(result):
-        i = next(i for i, s in enumerate(population._slots) if s and s.trial == result.trial)
-        state = {k: x[i] for k, x in named("", population._states).items()}
-        results[result.trial.index] = (result, state)
+        index = result.trial.index
+        results[index] = (result, named("", population.last[index]))
 
     return emit
 
 
-def trained(trials, folder=None, stop_after=NEVER, mode="scan", slots=1, program=None):
+def trained(trials, folder=None, stop_after=NEVER, execution=SCAN, lookahead=True):
     """index -> (result, last state); after ``stop_after`` chunks all is saved and dropped."""
     kept = checkpoints_in(folder, NEVER) if folder else None
-    program, pending, results, chunks = program or tiny_program("every"), list(trials), {}, [0]
-    population = Population(program, 8, slots, mode, checkpoints=kept)
+    program, pending, results, chunks = tiny_program("every"), list(trials), {}, [0]
+    population = Watched(program, 8, execution, checkpoints=kept, lookahead=lookahead)
 
     def advanced(steps):
         chunks[0] += 1
@@ -156,20 +156,21 @@ def assert_same_trials(one, other):
 
 
 @pytest.mark.parametrize(
-    ("mode", "slots", "layout"),
+    "execution",
     [
-        ("scan", 1, Layout()),
-        ("loop", 1, Layout()),
-        ("packed", 4, Layout()),
-        ("scan", 1, Layout("vmap", data=2, micro_batch=3)),
+        SCAN,
+        Execution("loop"),
+        Execution("packed", 4),
+        Execution("scan", 1, Layout("vmap", data=2, micro_batch=3)),
     ],
     ids=str,
 )
-def test_chunk_lengths_and_a_resume_leave_every_bit(tmp_path, monkeypatch, mode, slots, layout):
+def test_chunk_lengths_and_a_resume_leave_every_bit(tmp_path, monkeypatch, execution):
     """The lengths of chunks are the clock's, so here they are drawn; the places change too."""
-    how = {"mode": mode, "slots": slots, "program": tiny_program("every").at(layout)}
-    trials = [tiny_trial(i, train_steps=200 + 30 * i) for i in range(slots)]
-    undisturbed = trained(trials, **how)
+    how = {"execution": execution}
+    trials = [tiny_trial(i, train_steps=200 + 30 * i) for i in range(execution.slots)]
+    undisturbed = trained(trials, **how, lookahead=False)
+    assert_same_trials(trained(trials, **how), undisturbed)
     chance = random.Random(5)
     usual = Population._length
     monkeypatch.setattr(Population, "_length", lambda self: chance.randint(1, min(12, usual(self))))
@@ -190,8 +191,8 @@ def test_a_trial_is_saved_by_the_clock_and_at_its_best(tmp_path, monkeypatch):
     kept = checkpoints_in(tmp_path, 1e-9)
     trial = tiny_trial(0)
     pending = [trial]
-    population = Population(tiny_program(), 8, checkpoints=kept)
-    monkeypatch.setattr(Population, "_due", lambda self, slot: _only_best(self, slot))
+    population = Watched(tiny_program(), 8, checkpoints=kept)
+    monkeypatch.setattr(Saving, "due", _only_best)
     results = {}
     population.run(lambda: pending.pop() if pending else None, all_of(population, results))
     table = results[0][0].evaluations
@@ -201,13 +202,13 @@ def test_a_trial_is_saved_by_the_clock_and_at_its_best(tmp_path, monkeypatch):
     assert [(int(table["step"][i]), errors[i]) for i in best] == saved
 
 
-def _only_best(population, slot):
+def _only_best(saving, slot):
     slot.saved_at = slot.ran  # as if the clock had just saved
-    population._saving_seconds = 0.0
-    return _DUE(population, slot)
+    saving._saving = 0.0
+    return _DUE(saving, slot)
 
 
-_DUE = Population._due
+_DUE = Saving.due
 
 
 def test_short_trials_save_nothing(tmp_path):
@@ -236,14 +237,12 @@ def test_another_configuration_another_plan_and_a_full_disk(tmp_path):
     values = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
     adam = tiny_trial(0, train_steps=400, **values)
     population = Population(wider, 8, checkpoints=checkpoints_in(tmp_path, warn=said.append))
-    population._start(0, adam)
+    slot = population._start(0, adam)
     assert "is not what this version of the code trains" in said[1]
-    assert population._at(0).step == 0
+    assert slot.step == 0
     # A folder that cannot be made, as on a full disk: one line, and training goes on.
     (tmp_path / "file").touch()
-    broken = Population(
-        program, 8, checkpoints=checkpoints_in(tmp_path / "file", 1e-9, said.append)
-    )
+    broken = Watched(program, 8, checkpoints=checkpoints_in(tmp_path / "file", 1e-9, said.append))
     pending, results = [tiny_trial(1)], {}
     broken.run(lambda: pending.pop() if pending else None, all_of(broken, results))
     assert "no checkpoint in" in said[2]

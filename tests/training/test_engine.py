@@ -19,7 +19,7 @@ from support.engine_factory import (
 from support.engine_twin import iterates, validation_curve
 
 from experiments.spec.trial import Status, evaluation_steps
-from experiments.training import population as population_module
+from experiments.training import pace
 from experiments.training.evaluation import evaluation_data
 from experiments.training.program import Program
 from experiments.training.step import all_finite
@@ -70,7 +70,7 @@ def test_bits_do_not_depend_on_slot_neighbours_or_start():
 def test_bits_do_not_depend_on_how_steps_are_cut_into_chunks(monkeypatch):
     trial = tiny_trial(0, batch_size=16, train_steps=90)
     one = train([trial])[0]
-    monkeypatch.setattr(population_module, "TARGET_CHUNK_SECONDS", 0.0)  # one step a chunk
+    monkeypatch.setattr(pace, "TARGET_CHUNK_SECONDS", 0.0)  # one step a chunk
     other = train([trial])[0]
     assert same_bits(one.evaluations, other.evaluations)
 

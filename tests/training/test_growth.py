@@ -27,7 +27,7 @@ from experiments.runner.evaluate import evaluate_trial
 from experiments.runner.study import run_study
 from experiments.spec.trial import Status, evaluation_steps
 from experiments.training.feed import ResidentData
-from experiments.training.layout import Layout
+from experiments.training.layout import ONE_DEVICE, Execution, Layout
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
@@ -49,11 +49,10 @@ def program():
     return growing_program()
 
 
-def train(trials, program, phases=PHASES, mode="scan", slots=1):
+def train(trials, program, phases=PHASES, mode="scan", slots=1, layout=ONE_DEVICE):
     pending, results = list(trials), {}
-    population = Population(
-        program, trials[0].batch_size, slots, mode, evaluation_steps, phases=phases
-    )
+    execution = Execution(mode, slots, layout)
+    population = Population(program, trials[0].batch_size, execution, phases=phases)
     population.run(
         lambda: pending.pop(0) if pending else None,
         lambda result: results.__setitem__(result.trial.index, result),
@@ -118,7 +117,7 @@ def test_packed_trials_run_as_cohorts_and_a_divergence_waits_for_the_next():
 def test_a_growing_batch_over_replicas_in_micro_batches_is_the_same(program):
     trial = tiny_trial(1, 16, train_steps=30)
     plain = train([trial], program)[1]
-    cut = train([trial], program.at(Layout("vmap", data=2, micro_batch=10)))[1]
+    cut = train([trial], program, layout=Layout("vmap", data=2, micro_batch=10))[1]
     for name in ("gradient_norm", "examples", "learning_rate"):
         np.testing.assert_allclose(cut.norms[name], plain.norms[name], rtol=TWIN_AGREES)
 
@@ -138,7 +137,7 @@ def test_a_saved_trial_goes_on_at_the_batch_size_it_had_come_to(program, tmp_pat
     while not resumed:
         kept = Checkpoints(tmp_path, TINY.goal, math.inf, print)
         pending = [trial]
-        population = Population(program, 16, checkpoints=kept, phases=PHASES)
+        population = Population(program, 16, checkpoints=kept, phases=PHASES, lookahead=False)
         population.run(
             lambda pending=pending: pending.pop() if pending else None,
             lambda result: resumed.__setitem__(result.trial.index, result),

@@ -20,8 +20,10 @@ from experiments.cli import main
 from experiments.records.store import read
 from experiments.report.facts import micro_batches
 from experiments.runner.study import run_study
-from experiments.training.layout import Layout, cut
-from experiments.training.program import Program, check_cuts
+from experiments.training.cuts import check_cuts
+from experiments.training.layout import Layout
+from experiments.training.program import Program
+from experiments.training.sharding import cut
 from workloads.models.normalization import ghost_sizes
 
 ROUNDING = 1e-6
@@ -144,7 +146,7 @@ def test_micro_batches_equal_the_whole_batch(size, parts, alone, micro_expected)
     program, *_ = alone
     results, state = micro_expected
     layout = Layout(micro_batch=size)
-    places = program.at(layout).places(67)
+    places = program.at(layout).assignment(67)
     assert (1 if places is None else len(places.weights)) == parts
     found, end = trained(program, layout, batch_size=67)
     assert apart(found, results) < ROUNDING

@@ -10,14 +10,21 @@ from concurrent import futures
 import jax
 import numpy as np
 import pytest
-from support.engine_factory import TINY, resident_digits, same_bits, tiny_study, tiny_trial
+from support.engine_factory import (
+    TINY,
+    Watched,
+    resident_digits,
+    same_bits,
+    tiny_study,
+    tiny_trial,
+)
 
 from experiments.records.store import read as read_record
 from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
-from experiments.training import feed
+from experiments.training import feed, prefetch
 from experiments.training.feed import Feed, ResidentData, is_streamed
-from experiments.training.layout import Layout
+from experiments.training.layout import SCAN, Execution, Layout
 from experiments.training.order import ExampleOrder
 from experiments.training.population import Population
 from experiments.training.program import Program
@@ -62,23 +69,16 @@ def programs():
     ]
 
 
-def trained(program, trials, mode, slots):
+def trained(program, trials, execution=SCAN):
     """Results by index, and the final parameters of the trials that did not diverge."""
-    pending, results, parameters = list(trials), {}, {}
-    population = Population(program, trials[0].batch_size, slots, mode)
-
-    def emit(result):
-        slot = place(result.trial)
-        results[result.trial.index] = result
-        if result.status == "COMPLETE":
-            kept = jax.tree.map(lambda x: np.asarray(x[slot]), population._states.params)
-            parameters[result.trial.index] = jax.tree.leaves(kept)
-
-    def place(trial):
-        return next(i for i, s in enumerate(population._slots) if s and s.trial == trial)
-
-    population.run(lambda: pending.pop(0) if pending else None, emit)
-    return results, parameters
+    pending, results = list(trials), {}
+    population = Watched(program, trials[0].batch_size, execution)
+    population.run(
+        lambda: pending.pop(0) if pending else None,
+        lambda result: results.__setitem__(result.trial.index, result),
+    )
+    complete = [index for index, result in results.items() if result.status == "COMPLETE"]
+    return results, {i: jax.tree.leaves(population.last[i].params) for i in complete}
 
 
 @pytest.mark.parametrize(("mode", "slots"), [("scan", 1), ("packed", 4), ("loop", 1)])
@@ -87,7 +87,7 @@ def test_streamed_is_resident_to_the_bit(programs, small_windows, mode, slots):
     trials = [tiny_trial(i, train_steps=130 + 7 * i) for i in range(5 if slots > 1 else 2)]
     trials.append(tiny_trial(9, train_steps=40, learning_rate=1e6))
     (resident, expected), (streamed, found) = (
-        trained(program, trials, mode, slots) for program in programs
+        trained(program, trials, Execution(mode, slots)) for program in programs
     )
     assert resident.keys() == streamed.keys() == {trial.index for trial in trials}
     for index, result in resident.items():
@@ -107,7 +107,7 @@ def test_streamed_is_resident_to_the_bit(programs, small_windows, mode, slots):
 def test_streamed_is_resident_where_examples_are_spread_over_devices(programs, small_windows):
     trials, layout = [tiny_trial(0, train_steps=12)], Layout("vmap", data=2)
     (resident, expected), (streamed, found) = (
-        trained(program.at(layout), trials, "scan", 1) for program in programs
+        trained(program, trials, Execution("scan", 1, layout)) for program in programs
     )
     assert same_bits(resident[0].evaluations, streamed[0].evaluations)
     assert all(map(np.array_equal, expected[0], found[0]))
@@ -115,7 +115,7 @@ def test_streamed_is_resident_where_examples_are_spread_over_devices(programs, s
 
 def test_a_streamed_trial_resumes_to_the_bit(programs, small_windows, tmp_path):
     trial = tiny_trial(0, train_steps=150)
-    expected = trained(programs[0], [trial], "scan", 1)[0][0]
+    expected = trained(programs[0], [trial])[0][0]
     checkpoints = Checkpoints(tmp_path, TINY.goal, seconds=float("inf"), warn=pytest.fail)
     pending, results = [trial], []
 
@@ -147,7 +147,7 @@ def test_a_whole_study_leaves_the_same_record(tmp_path):
 def test_readings_are_what_was_asked_for_however_it_is_cut():
     order, random = ExampleOrder(0, 0, EXAMPLES), np.random.default_rng(0)
     with futures.ThreadPoolExecutor(2, "reader") as pool:
-        ahead = feed._Ahead(pool, stored(), block=24, ahead=64)
+        ahead = prefetch.Prefetcher(pool, stored(), block=24, ahead=64)
         following = order.take(8)
         for turn in range(60):
             if turn == 30:  # another trial takes the slot

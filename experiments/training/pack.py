@@ -1,0 +1,370 @@
+"""A pack: trials of one batch size trained side by side, as a pytree and pure functions of it.
+
+`start` and `put` fill a slot, `advance` makes many steps with their evaluations in one call, `step`
+and `evaluate` make one of each. What bounds a small trial is dispatch (about 0.2 ms a call on a
+CPU, more than the arithmetic of a step), which is why `advance` loops on the device.
+
+Every array of a pack has a leading axis [slots]. Functions of a pack are written once, over
+``over_slots``: `jax.vmap`, or nothing for a single slot, whose arrays then have no such axis.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.spec.trial import LAYERS, MEASURED
+from experiments.training.computation import Computation
+from experiments.training.evaluation import make_evaluation
+from experiments.training.sharding import (
+    DATA,
+    TRIALS,
+    Leaf,
+    P,
+    PyTree,
+    ShardAssignment,
+    Specs,
+    axis_of,
+    map_by_spec,
+)
+from experiments.training.step import (
+    Batch,
+    Hyperparameters,
+    Measurements,
+    TrainState,
+    first_divergence,
+    gather,
+    init_state,
+    initial_loss,
+    make_step,
+)
+from schedules import PLATEAU
+from schedules.plateau import PlateauState, observe
+
+SlotMap = Callable[[Callable[..., PyTree], tuple[int | None, ...]], Callable[..., PyTree]]
+"""(function of one slot, in_axes) -> the function of all slots."""
+
+
+class Pack(NamedTuple):
+    """The trials in the slots: arrays [slots, ...]."""
+
+    states: TrainState
+    hyperparameters: PyTree  # number [slots] each
+
+
+class StartInputs(NamedTuple):
+    """A trial that is to start in a slot."""
+
+    train: PyTree  # role -> [n, ...]; its first rows give the initial loss
+    assignment: ShardAssignment | None  # of those rows, cut into micro-batches; None: one batch
+    slot: Leaf  # int32 []
+    keys: Leaf  # uint32 [2, 2], see `order.trial_keys`
+    hyperparameters: PyTree  # number [] each
+    train_steps: Leaf  # int32 []
+
+
+class PutInputs(NamedTuple):
+    """A trial that is to go on in a slot."""
+
+    slot: Leaf  # int32 []
+    state: TrainState  # without the axis of slots
+    hyperparameters: PyTree  # number [] each
+
+
+class StepInputs(NamedTuple):
+    """What one step learns from."""
+
+    train: PyTree  # role -> [n, ...]
+    indices: Leaf  # int32 [slots, B], rows of ``train``; a device's own where B is cut
+    assignment: ShardAssignment | None  # of these rows in the batch; None where it is whole
+
+
+class ChunkInputs(NamedTuple):
+    """What `advance` is given: ``segments`` runs of steps, an evaluation after each but, perhaps,
+    the last. ``steps`` is the most that one call can make; rows beyond those made are not read."""
+
+    train: PyTree  # role -> [n, ...]
+    stream: Leaf  # int32 [steps + 1, slots, B], rows of ``train``, the step after too
+    assignment: ShardAssignment | None  # of these rows in each batch; None where it is whole
+    ends: Leaf  # int32 [steps]; segment j makes the steps ends[j - 1] .. ends[j] - 1
+    evaluation_mask: Leaf  # bool [steps, slots], the slots evaluated after a segment
+    evaluated_anywhere: Leaf  # bool [steps]; on any device: all call the same collectives
+    segments: Leaf  # int32 []
+    evaluation: PyTree  # role -> [batches, E, ...], see `evaluation.evaluation_data`
+
+    def step(self, i: Leaf) -> StepInputs:
+        """The inputs of step ``i`` of the chunk."""
+        return StepInputs(self.train, self.stream[i], self.assignment)
+
+
+class EvaluationInputs(NamedTuple):
+    """What one evaluation is given."""
+
+    step: StepInputs  # of the step that follows, whose norms may be measured
+    mask: Leaf  # bool [slots], the slots that are evaluated
+    evaluation: PyTree  # role -> [batches, E, ...]
+
+
+class ChunkResults(NamedTuple):
+    """What a chunk measured, in arrays of its own: the pack may be given away at once."""
+
+    evaluations: PyTree  # column -> [steps, slots, ...], a row a segment, zeros where none was due
+    norms: PyTree  # column -> [steps, slots], empty unless recorded at every step
+    diverged_at: Leaf  # int32 [slots], as in `TrainState`
+    clipped_steps: Leaf  # int32 [slots]; () where nothing is clipped
+
+
+# How the arrays lie on devices; no other place says it. The axis of slots is cut over TRIALS; the
+# examples of a step and of an evaluation are cut over DATA.
+WHOLE, SLOTS, ROWS = P(), P(TRIALS), P(None, TRIALS)
+PACK_SPECS = Pack(SLOTS, SLOTS)  # type: ignore[arg-type]
+START_SPECS = StartInputs(WHOLE, WHOLE, WHOLE, WHOLE, WHOLE, WHOLE)  # type: ignore[arg-type]
+PUT_SPECS = PutInputs(WHOLE, WHOLE, WHOLE)  # type: ignore[arg-type]
+STEP_SPECS = StepInputs(WHOLE, P(TRIALS, DATA), P(DATA))  # type: ignore[arg-type]
+EVALUATION_DATA_SPEC = P(None, DATA)
+EVALUATION_SPECS = EvaluationInputs(STEP_SPECS, SLOTS, EVALUATION_DATA_SPEC)
+CHUNK_SPECS = ChunkInputs(
+    train=WHOLE,
+    stream=P(None, TRIALS, DATA),
+    assignment=P(DATA),  # type: ignore[arg-type]
+    ends=WHOLE,
+    evaluation_mask=ROWS,
+    evaluated_anywhere=WHOLE,
+    segments=WHOLE,
+    evaluation=EVALUATION_DATA_SPEC,
+)
+RESULTS_SPECS = ChunkResults(ROWS, ROWS, SLOTS, SLOTS)
+
+
+def without_single_slot_axis(inputs: Specs, outputs: Specs) -> Callable[..., Callable[..., PyTree]]:
+    """Make ``function(computation, over_slots, pack, inputs)`` one of (computation, pack, inputs).
+
+    A single slot is traced without its axis: an axis of one costs a copy of every parameter at
+    every step. The specs say which axis that is.
+    """
+
+    def decorate(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+        @functools.wraps(function)
+        def decided(computation: Computation, pack: Pack, given: PyTree) -> PyTree:
+            if len(pack.states.step) > 1:
+                return function(computation, _mapped, pack, given)
+            pack = map_by_spec(_squeezed, pack, PACK_SPECS)
+            results = function(computation, _same, pack, map_by_spec(_squeezed, given, inputs))
+            return map_by_spec(_expanded, results, outputs)
+
+        return decided
+
+    return decorate
+
+
+def _mapped(function: Callable[..., PyTree], in_axes: tuple[int | None, ...]) -> Callable:
+    return jax.vmap(function, in_axes=in_axes)
+
+
+def _same(function: Callable[..., PyTree], in_axes: tuple[int | None, ...]) -> Callable:
+    del in_axes
+    return function
+
+
+def _squeezed(x: jax.Array, spec: P) -> jax.Array:
+    axis = axis_of(TRIALS, spec)
+    return x if axis is None else jnp.squeeze(x, axis)
+
+
+def _expanded(x: jax.Array, spec: P) -> jax.Array:
+    axis = axis_of(TRIALS, spec)
+    return x if axis is None else jnp.expand_dims(x, axis)
+
+
+# A trial in a slot.
+
+
+def initial_state(computation: Computation, inputs: StartInputs) -> TrainState:
+    """A trial's state before its first step, without the axis of slots."""
+    given = computation.config, inputs.keys, inputs.hyperparameters, inputs.train_steps
+    rows = jnp.arange(computation.initial_examples)
+    state = init_state(*given, gather(inputs.train, rows))
+    if inputs.assignment is not None:
+        rows = inputs.assignment.position
+    first = gather(inputs.train, rows, inputs.assignment)
+    loss = initial_loss(computation.config, state, inputs.hyperparameters, first)
+    return state._replace(loss_limit=computation.divergence_factor * loss)
+
+
+def start(computation: Computation, pack: Pack, inputs: StartInputs) -> Pack:
+    """Put a fresh trial into a slot; the others are untouched."""
+    state = initial_state(computation, inputs)
+    return put(computation, pack, PutInputs(inputs.slot, state, inputs.hyperparameters))
+
+
+def put(computation: Computation, pack: Pack, inputs: PutInputs) -> Pack:
+    """Put a trial's state into a slot; the others are untouched."""
+    slot = inputs.slot
+    if computation.groups > 1:  # a slot of other devices is out of range here: dropped
+        slots = len(pack.states.step)
+        mine = slot - jax.lax.axis_index(TRIALS) * slots
+        slot = jnp.where(mine < 0, slots, mine)
+    fresh = Pack(inputs.state, inputs.hyperparameters)
+    return jax.tree.map(lambda many, one: many.at[slot].set(one, mode="drop"), pack, fresh)
+
+
+# Steps and evaluations.
+
+
+def _stepped(
+    computation: Computation, over_slots: SlotMap, pack: Pack, inputs: StepInputs
+) -> tuple[Pack, Measurements]:
+    make = make_step(computation.config)
+
+    def one(
+        state: TrainState, values: Hyperparameters, index: jax.Array, train: Batch
+    ) -> tuple[TrainState, Measurements]:
+        batch = gather(train, index, inputs.assignment)
+        return make(state, values, batch, axis_name=computation.axis_name)
+
+    step = over_slots(one, (0, 0, 0, None))
+    states, measured = step(pack.states, pack.hyperparameters, inputs.indices, inputs.train)
+    return pack._replace(states=states), measured
+
+
+def _evaluated(
+    computation: Computation,
+    over_slots: SlotMap,
+    pack: Pack,
+    inputs: StepInputs,
+    evaluation: Batch,
+) -> Measurements:
+    """Measure every slot: its metrics and, where asked for, the norms of its next step and what
+    the injected measurements find.
+
+    ``record_norms = "evaluations"`` and ``norms_per_layer`` measure at the evaluated parameters:
+    the gradient is that of the batch which the next step takes.
+    """
+    axis = computation.axis_name
+    evaluate = over_slots(
+        functools.partial(make_evaluation(computation.config), axis_name=axis), (0, 0, None)
+    )
+    results = evaluate(pack.states, pack.hyperparameters, evaluation)
+    recorded = computation.norms if computation.config.record_norms == "evaluations" else ()
+    given = pack.states, pack.hyperparameters, inputs.indices, inputs.train
+    if recorded or computation.config.norms_per_layer:
+        measured = make_step(computation.config, norms=True)
+
+        def norms(
+            state: TrainState, values: Hyperparameters, index: jax.Array, train: Batch
+        ) -> Measurements:
+            batch = gather(train, index, inputs.assignment)
+            _, found = measured(state, values, batch, axis_name=axis)
+            layers = [name for name in found if name.startswith(LAYERS)]
+            return {name: found[name] for name in (*recorded, *layers)}
+
+        found = over_slots(norms, (0, 0, 0, None))(*given)
+        if recorded:
+            results["finite"] &= jnp.isfinite(found["gradient_norm"])
+        results |= found
+    if computation.measurements:
+
+        def injected(
+            state: TrainState,
+            values: Hyperparameters,
+            index: jax.Array,
+            train: Batch,
+            evaluation: Batch,
+        ) -> Measurements:
+            data = {"batch": gather(train, index, inputs.assignment), "evaluation": evaluation}
+            columns: Measurements = {}
+            for measurement in computation.measurements:
+                of = data[measurement.data]
+                found = measurement.function(state, values, of, axis_name=axis)
+                columns |= {f"{MEASURED}{measurement.name}/{k}": v for k, v in found.items()}
+            return columns
+
+        results |= over_slots(injected, (0, 0, 0, None, None))(*given, evaluation)
+    return results
+
+
+def _observed(computation: Computation, pack: Pack, mask: jax.Array, results: Measurements) -> Pack:
+    """Note what an evaluation changes in the slots that were evaluated, [slots] or []: divergences
+    that it found, and what a metric-driven schedule remembers."""
+    states = pack.states
+    at = first_divergence(states.diverged_at, mask & ~results["finite"], states.step)
+    states = states._replace(diverged_at=at)
+    if not isinstance(states.plateau, PlateauState):
+        return pack._replace(states=states)
+    goal = computation.config.goal
+    assert goal is not None, "a metric-driven schedule needs a goal"
+    pair = results[f"validation/{goal.metric}"]
+    settings = {row.name: pack.hyperparameters[row.name] for row in PLATEAU}
+    value = pair[..., 0] / pair[..., 1]
+    seen = observe(states.plateau, states.step, value, goal.sign, **settings)
+    kept = jax.tree.map(
+        lambda new, old: jnp.where(mask, new.astype(old.dtype), old), seen, states.plateau
+    )
+    return pack._replace(states=states._replace(plateau=kept))
+
+
+@without_single_slot_axis(STEP_SPECS, (PACK_SPECS, SLOTS))
+def step(
+    computation: Computation, over_slots: SlotMap, pack: Pack, inputs: StepInputs
+) -> tuple[Pack, Measurements]:
+    """One step of every slot: (pack, column -> [slots])."""
+    return _stepped(computation, over_slots, pack, inputs)
+
+
+@without_single_slot_axis(EVALUATION_SPECS, (PACK_SPECS, SLOTS))
+def evaluate(
+    computation: Computation, over_slots: SlotMap, pack: Pack, inputs: EvaluationInputs
+) -> tuple[Pack, Measurements]:
+    """One evaluation of every slot: (pack, column -> [slots, ...])."""
+    results = _evaluated(computation, over_slots, pack, inputs.step, inputs.evaluation)
+    return _observed(computation, pack, inputs.mask, results), results
+
+
+@without_single_slot_axis(CHUNK_SPECS, (PACK_SPECS, RESULTS_SPECS))
+def advance(
+    computation: Computation, over_slots: SlotMap, pack: Pack, inputs: ChunkInputs
+) -> tuple[Pack, ChunkResults]:
+    """Many steps of every slot and the evaluations between them, without leaving the device."""
+    steps = len(inputs.ends)
+
+    def measure(pack: Pack, following: StepInputs) -> Measurements:
+        return _evaluated(computation, over_slots, pack, following, inputs.evaluation)
+
+    shapes = jax.eval_shape(measure, pack, inputs.step(np.int32(0)))
+
+    def skip(pack: Pack, following: StepInputs) -> Measurements:
+        del pack, following
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    def one_step(i: jax.Array, carry: tuple[Pack, Measurements]) -> tuple[Pack, Measurements]:
+        pack, norms = carry
+        pack, measured = _stepped(computation, over_slots, pack, inputs.step(i))
+        return pack, {k: v.at[i].set(measured[k]) for k, v in norms.items()}
+
+    def segment(j: jax.Array, carry: tuple[Pack, Measurements, Measurements]) -> PyTree:
+        pack, evaluations, norms = carry
+        first = jnp.where(j > 0, inputs.ends[j - 1], 0)
+        pack, norms = jax.lax.fori_loop(first, inputs.ends[j], one_step, (pack, norms))
+        following = inputs.step(inputs.ends[j])
+        results = jax.lax.cond(inputs.evaluated_anywhere[j], measure, skip, pack, following)
+        pack = _observed(computation, pack, inputs.evaluation_mask[j], results)
+        return pack, {k: v.at[j].set(results[k]) for k, v in evaluations.items()}, norms
+
+    evaluations = {k: jnp.zeros((steps, *v.shape), v.dtype) for k, v in shapes.items()}
+    recorded = computation.norms if computation.config.record_norms == "every" else ()
+    rows = steps, *inputs.stream.shape[1:-1]
+    norms = {name: jnp.zeros(rows, computation.number) for name in recorded}
+    pack, evaluations, norms = jax.lax.fori_loop(
+        0, inputs.segments, segment, (pack, evaluations, norms)
+    )
+    return pack, ChunkResults(evaluations, norms, pack.states.diverged_at, clipped_steps(pack))
+
+
+def clipped_steps(pack: Pack) -> jax.Array | tuple[()]:
+    """The steps whose gradient was clipped, int32 [slots]; () where nothing is clipped."""
+    return pack.states.clips.steps if pack.states.clips else ()

@@ -1,0 +1,115 @@
+"""Which trials of a pack are saved now, and where a trial goes on: the rules are in resume.py."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from experiments.runtime import hosts
+from experiments.spec.trial import Trial
+from experiments.training.checkpoint import CheckpointError
+from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
+from experiments.training.slots import Slot
+from experiments.training.step import TrainState
+
+
+class Saving:
+    """The checkpoints of one pack; without ``checkpoints`` nothing is saved or found.
+
+    Args:
+      checkpoints: of the study.
+      how: the pack is executed: a trial goes on only where it is executed alike.
+    """
+
+    def __init__(self, checkpoints: Checkpoints | None, how: str):
+        self._checkpoints, self._how = checkpoints, how
+        self._trained = self._saving = 0.0  # seconds
+
+    def trained(self, seconds: float) -> None:
+        """Count the time that a chunk took."""
+        self._trained += seconds
+
+    def restore(
+        self, slot: Slot, trial: Trial, shapes: TrainState, most: float = math.inf
+    ) -> TrainState | None:
+        """Put into ``slot`` where ``trial`` was saved, at most ``most`` steps in; its state.
+
+        None, and the slot as it was, where there is no checkpoint that can be used.
+        """
+        if self._checkpoints is None:
+            return None
+        saved = self._checkpoints.newest(trial, self._how, most)
+        if saved is None:
+            return None
+        try:
+            return restored(slot, saved, shapes)
+        except CheckpointError as error:
+            self._checkpoints.warn(f"{self._checkpoints.of(trial)} is not used: {error}")
+            return None
+
+    def begin(self, trial: Trial, step: int) -> None:
+        """Training of ``trial`` goes on from ``step``."""
+        if self._checkpoints:
+            self._checkpoints.go_on(trial, step)
+
+    def is_long(self, slot: Slot, more: float = 0.0) -> bool:
+        """Whether a trial that has run ``more`` seconds beyond ``slot.ran`` may be saved."""
+        return self._checkpoints is not None and slot.ran + more >= self._checkpoints.seconds
+
+    def possible(self, slots: Sequence[Slot], more: float) -> bool:
+        """Whether one of these may be due once the chunk under way, begun ``more`` seconds ago,
+        has ended; the same in every process."""
+        if self._checkpoints is None:
+            return False
+        seconds = self._checkpoints.seconds
+        wanted = any(
+            self.is_long(slot, more)
+            and (slot.at_evaluation or slot.ran + more - slot.saved_at >= seconds)
+            for slot in slots
+        )
+        return bool(hosts.agreed_number(wanted))
+
+    def due(self, slot: Slot) -> bool:
+        """Whether a trial is to be saved now."""
+        if self._checkpoints is None or not self.is_long(slot):
+            return False
+        if slot.ran - slot.saved_at >= self._checkpoints.seconds:
+            return True
+        if not slot.evaluated or self._saving > BEST_SHARE * self._trained:
+            return False
+        ranks = self._checkpoints.ranks(slot.evaluations)
+        return bool(ranks[-1] < np.min(ranks[:-1], initial=np.inf))
+
+    def save(
+        self, slots: Sequence[Slot | None], states: TrainState, wanted: Callable[[Slot], bool]
+    ) -> None:
+        """Save the ``wanted`` trials, where that has not been done; of several processes the first
+        does: every one has the whole state.
+
+        Args:
+          slots: of the pack, None where one is idle.
+          states: of the pack, at the steps of ``slots``.
+          wanted: says which.
+        """
+        if self._checkpoints is None or not hosts.first():
+            return
+        chosen = [
+            (i, slot)
+            for i, slot in enumerate(slots)
+            if slot is not None and slot.step > slot.saved_step and wanted(slot)
+        ]
+        if not chosen:
+            return
+        began = time.perf_counter()
+        states = jax.device_get(states)
+        for i, slot in chosen:
+            slot.saved_step, slot.saved_at = slot.step, slot.ran
+            arrays, about = packed(slot, jax.tree.map(lambda x, i=i: x[i], states))
+            ranks = self._checkpoints.ranks(slot.evaluations)
+            rank = float(ranks[-1]) if slot.evaluated else None
+            self._checkpoints.save(slot.trial, arrays, {**about, "how": self._how}, rank)
+        self._saving += time.perf_counter() - began
