@@ -40,8 +40,9 @@ def test_the_best_is_the_same_from_a_checkpoint_and_trained_again(folder, tmp_pa
     begun, start = [], Population._start
 
     def watched(self, slot, *arguments):
-        start(self, slot, *arguments)
-        begun.append(self._at(slot).step)
+        found = start(self, slot, *arguments)
+        begun.append(found.step)
+        return found
 
     monkeypatch.setattr(Population, "_start", watched)
     (kept,) = (folder / "checkpoints" / "16" / "3-1").iterdir()
