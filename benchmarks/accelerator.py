@@ -5,11 +5,11 @@
 
 Runs on a bare machine with jax, flax, optax, orbax and numpy. Per net and batch size, trial-steps
 per second by loop, by scan and by scan with packs of several sizes, as a study would run them (no
-evaluations); the share of the peak of a matrix product that this device reaches at the same precision;
-seconds to compile; memory predicted and used. For the Simple CNN, further, packs whose convolution
-is lowered in every way there is (`LOWERINGS`). Images are random unless given ([n, 28, 28] or
-[n, 28, 28, 1] uint8 and [n] labels, such as Fashion-MNIST's); seeds are fixed. What does not fit in
-memory or in M minutes is named, not measured.
+evaluations); the share of the peak of a matrix product that this device reaches at the same
+precision; seconds to compile; memory predicted and used. For the Simple CNN, further, packs whose
+convolution is lowered in every way there is (`LOWERINGS`). Images are random unless given ([n, 28,
+28] or [n, 28, 28, 1] uint8 and [n] labels, such as Fashion-MNIST's); seeds are fixed. What does not
+fit in memory or in M minutes is named, not measured.
 """
 
 from __future__ import annotations
@@ -331,7 +331,8 @@ def _shares(rows: Sequence[dict[str, Any]], peak: float) -> None:
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows, short."""
     lines = [
-        f"{'net':18} {'B':>5} {'execution':>20} {'pack':>4} {'steps/s':>9} {'/scan':>6} {'peak':>6} {'compile':>8}"
+        f"{'net':18} {'B':>5} {'execution':>20} {'pack':>4} {'steps/s':>9} {'/scan':>6} "
+        + f"{'peak':>6} {'compile':>8}"
     ]
     for r in rows:
         shares = f"{r.get('over_scan', 0):6.2f} {r.get('share_of_peak', 0):6.1%}"

@@ -6,13 +6,13 @@ by_hand     the engine's step beside a plain Flax and Optax loop (benchmarks/wor
 trials      1, 8 and 64 trials packed: seconds of a trial-step over those of one trial alone
 parameters  nets of growing width: over the smallest
 batch       growing batch sizes: over B = 1
-norms       every step's norms recorded, or those at evaluations, over none; at most 1.05 is promised
-            where a step takes 1 ms and more
+norms       every step's norms recorded, or those at evaluations, over none; at most 1.05 is
+            promised where a step takes 1 ms and more
 devices     one trial over 2 and 4 simulated devices (pmap), over one; all with the threads that the
             simulation needs (NPROC=16), so that what is seen is the cost of cutting and summing
 
-Times are taken in turn and their medians compared; a study's evaluations are left out. Results go to
-benchmarks/results/engine_scaling.json (with --quick: engine_scaling_quick.json).
+Times are taken in turn and their medians compared; a study's evaluations are left out. Results go
+to benchmarks/results/engine_scaling.json (with --quick: engine_scaling_quick.json).
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 Per workload and batch size: seconds of a step as a study makes it (evaluations included, on the
 usual grid) with no norms, and the ratios to it of runs that record norms at every step ("every"),
 at evaluations, and at evaluations for every layer too; seconds to save the trial by Orbax and to
-load it, and the bytes. The ways are run in turn in one process, medians; what counts are the ratios.
-Inputs are random, of the workload's shape. Results go to benchmarks/results/measuring.json (with
---quick: measuring_quick.json).
+load it, and the bytes. The ways are run in turn in one process, medians; what counts are the
+ratios. Inputs are random, of the workload's shape. Results go to
+benchmarks/results/measuring.json (with --quick: measuring_quick.json).
 """
 
 from __future__ import annotations

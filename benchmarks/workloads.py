@@ -59,7 +59,7 @@ def random_data(shape: tuple[int, ...], kind: str, target: tuple[int, ...]) -> d
 
 
 def engine_runs(name: str, data: dict[str, Any], stream: np.ndarray) -> dict[str, Run]:
-    """``inside`` and ``outside``: steps on ``stream`` [`MOST_STEPS`, B], as the engine makes them."""
+    """``inside`` and ``outside``: steps on ``stream`` [`MOST_STEPS`, B], as in the engine."""
     study = Study(name, "How fast?", workloads.get(name), (1,), 1, 1, optimizer="momentum")
     settings = {**study.hyperparameters, **RATE}
     values = {key: np.float32(value) for key, value in settings.items()}

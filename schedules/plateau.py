@@ -60,10 +60,11 @@ def observe(
 ) -> PlateauState:
     """The state after an evaluation at ``step``.
 
-    ``sign`` is 1 where a smaller value is better, -1 where a larger one is. A value strictly better than the best resets the clock. Where none was for
-    ``patience_steps`` since the best value or the last cut, the multiplier is multiplied by
-    ``plateau_factor`` (down to ``least_multiplier``) and the clock is reset. Patience counts
-    steps, not evaluations, whose spacing grows. A value that is not finite is no improvement.
+    ``sign`` is 1 where a smaller value is better, -1 where a larger one is. A value strictly
+    better than the best resets the clock. Where none was for ``patience_steps`` since the best
+    value or the last cut, the multiplier is multiplied by ``plateau_factor`` (down to
+    ``least_multiplier``) and the clock is reset. Patience counts steps, not evaluations, whose
+    spacing grows. A value that is not finite is no improvement.
     """
     loss = jnp.asarray(value, jnp.float32) * sign
     step = jnp.asarray(step, jnp.int32)

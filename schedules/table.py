@@ -36,7 +36,8 @@ def _milestone(number: int, default: float) -> Hyperparameter:
 PLATEAU: tuple[Hyperparameter, ...] = (
     Hyperparameter(
         "plateau_factor", 0.5, 1e-6, 1.0,
-        space={"type": "real", "low": 0.1, "high": 0.7, "scale": "log"}, meaning="rate after a cut over before",
+        space={"type": "real", "low": 0.1, "high": 0.7, "scale": "log"},
+        meaning="rate after a cut over before",
     ),
     Hyperparameter(
         "patience_steps", 1000.0, 1.0, 1e9, meaning="steps without a better value before a cut"),
@@ -84,7 +85,8 @@ SCHEDULES: dict[str, Schedule] = {
             "inverse_sqrt", "schedules.shapes:inverse_sqrt",
             (Hyperparameter(
                 "timescale_steps", 1000.0, 1.0, 1e9,
-                space={"type": "real", "low": 10.0, "high": 1e4, "scale": "log"}, meaning="s, in steps"),),
+                space={"type": "real", "low": 10.0, "high": 1e4, "scale": "log"},
+                meaning="s, in steps"),),
             "sqrt(s / (s + t))",
         ),
         Schedule(

@@ -77,7 +77,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, for one file of tests: Playwright holds an event loop, which others may not find."""
+    """Chromium, for one file of tests: Playwright holds an event loop that others may not find."""
     from playwright.sync_api import sync_playwright
 
     options = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]

@@ -1,10 +1,11 @@
 """The best value under a step budget and under an epoch (example) budget.
 
 Step budget K: the best measurement at step <= K. Epoch budget: the best at examples consumed
-<= budget, as recorded (batch size x step, unless the batch grows). Best over trials and over evaluations (the best
-checkpoint, not the last), among the first N COMPLETE trials; ties by (step, trial). The two
-answer different questions and are never mixed: given the same number of steps a larger batch
-has seen more examples, given the same examples a smaller batch has made more steps.
+<= budget, as recorded (batch size x step, unless the batch grows). Best over trials and over
+evaluations (the best checkpoint, not the last), among the first N COMPLETE trials; ties by
+(step, trial). The two answer different questions and are never mixed: given the same number of
+steps a larger batch has seen more examples, given the same examples a smaller batch has made more
+steps.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class Curve(Protocol):
         """S(B) for batch sizes [n]."""
 
     def perfect_end(self, overhead: float) -> float:
-        """Largest B that needs at most (1 + overhead) E_min examples; infinite where none ends it."""
+        """Largest B that needs at most (1 + overhead) E_min examples; infinite without an end."""
 
     def flat_start(self, saving: float) -> float:
         """Smallest B from which doubling saves less than this share of the steps."""
@@ -54,7 +54,7 @@ class Hyperbola:
 
     @classmethod
     def fit(cls, batch_sizes: np.ndarray, steps: np.ndarray) -> Hyperbola:
-        """Least squares of log S; infinite ``steps`` [n] are left out, two or more must be finite."""
+        """Least squares of log S over the finite ``steps`` [n], which are two or more."""
         found = fit_hyperbola(np.asarray(batch_sizes, float), np.asarray(steps, float)[None])
         return cls(
             *(float(column[0]) for column in (found.least_steps, found.critical, found.residual))

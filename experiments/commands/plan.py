@@ -83,7 +83,8 @@ def described(answer: Mapping[str, Any]) -> list[str]:
     workers, study = answer["workers"], answer["study"]
     side = f", {workers} trials side by side" if workers > 1 else ""
     lines = [
-        f"{answer['study_name']} on {answer['device']}; memory: dataset and programs (not the process itself){side}"
+        f"{answer['study_name']} on {answer['device']}; memory: dataset and programs "
+        + f"(not the process itself){side}"
     ]
     table = [COLUMNS, *(_cells(row) for row in answer["rows"])]
     widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]

@@ -2,8 +2,8 @@
 
     python -m experiments.planning.child < task
 
-The task is a pickled `experiments.planning.study.Task`; every answer is a line of JSON on standard output, so
-that what was found before a batch size ended the process is not lost.
+The task is a pickled `experiments.planning.study.Task`; every answer is a line of JSON on standard
+output, so that what was found before a batch size ended the process is not lost.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Groups of Parquet parts: what is committed, who replaces whom, how small ones are merged.
 
-A group is ``evaluations-N``, perhaps ``norms-N`` and ``layers-N``, and ``trials-N``, written in that order; the
-rename of ``trials-N`` commits it. The metadata of the trials part names the group's other parts
-and the groups it replaces, so that the same rename commits a compaction: from that moment
-readers pass over the replaced groups, deleted or not, and no row is seen twice or missed.
+A group is ``evaluations-N``, perhaps ``norms-N`` and ``layers-N``, and ``trials-N``, written in
+that order; the rename of ``trials-N`` commits it. The metadata of the trials part names the group's
+other parts and the groups it replaces, so that the same rename commits a compaction: from that
+moment readers pass over the replaced groups, deleted or not, and no row is seen twice or missed.
 Numbers grow and are never used again once committed.
 """
 

@@ -27,13 +27,14 @@ norms: ``batch_size, seed, trial, step, examples, gradient_norm, update_norm, pa
 learning_rate``; where the study clips, here and beside the norms of evaluations, ``clipped``
 (0 or 1); ``gradient_norm`` is always that of the gradient before clipping.
 
-layers: ``batch_size, seed, trial, step, layer, gradient_norm, update_norm, parameter_norm``, one row
-an evaluation and an array of the parameters (``layer``, its path), where the study asks for
+layers: ``batch_size, seed, trial, step, layer, gradient_norm, update_norm, parameter_norm``, one
+row an evaluation and an array of the parameters (``layer``, its path), where the study asks for
 ``norms_per_layer``: of the step that follows, the update and the parameters after it.
 
 study.json: ``schema_version``; ``study`` (Study.describe(): name, question, workload, goal,
 optimizer, schedule, clipping, averaging, ..., batch_sizes, train_steps, trials, seeds, budgets,
-space, fixed, precision, evaluation, ...); ``dataset`` (name, sizes, source, checksum); ``identity``;
+space, fixed, precision, evaluation, ...); ``dataset`` (name, sizes, source, checksum);
+``identity``;
 ``hyperparameters`` (column names); ``environment`` (versions, device, commit) in which the
 record began, ``environments`` all it was continued in;
 ``plans`` (list; a trial's ``plan`` is its index here).

@@ -36,8 +36,8 @@ def _nothing_reached(summary: Summary, own: pl.DataFrame) -> str:
         return f"No answer: none of the {complete:,} COMPLETE trials holds a finite measurement."
     best, at = ranked["best_value"][0], ranked["batch_size"][0]
     return (
-        f"No trial reached {goal_words(summary.question)}; the best {metric_title(summary.question)}"
-        f" was {best:.4g}, at batch size {at:,}."
+        f"No trial reached {goal_words(summary.question)}; the best "
+        f"{metric_title(summary.question)} was {best:.4g}, at batch size {at:,}."
     )
 
 
@@ -57,7 +57,10 @@ def _perfect_part(limit: Estimate) -> str:
     if limit.value is None:
         return "The end of perfect scaling is not known"
     if limit.relation == ">=":
-        return f"Growing the batch saves steps in full ({cost}) up to a batch size of at least {limit.value:,.0f}"
+        return (
+            f"Growing the batch saves steps in full ({cost}) up to a batch size of at least "
+            f"{limit.value:,.0f}"
+        )
     return (
         f"Growing the batch saves steps in full ({cost}) up to a batch size of about "
         f"{sized(limit.value)}"
@@ -73,7 +76,10 @@ def _flat_part(reached: pl.DataFrame) -> str:
             break
         flat = batch_size
     if flat is None:
-        return f"at {reached['batch_size'][-1]:,} doubling it still saves at least {FLAT_SAVING:.0%} of the steps"
+        return (
+            f"at {reached['batch_size'][-1]:,} doubling it still saves at least {FLAT_SAVING:.0%} "
+            "of the steps"
+        )
     return f"from {flat:,} on, doubling it saves less than {FLAT_SAVING:.0%} of the steps"
 
 
@@ -81,7 +87,10 @@ def _extremes(reached: pl.DataFrame) -> str:
     first = reached.row(0, named=True)
     last = reached.sort("steps_to_result", "batch_size").row(0, named=True)
     if last["batch_size"] == first["batch_size"]:
-        return f"No larger batch needs fewer steps than the {first['steps_to_result']:,} at {first['batch_size']:,}."
+        return (
+            f"No larger batch needs fewer steps than the {first['steps_to_result']:,} at "
+            f"{first['batch_size']:,}."
+        )
     fewer = first["steps_to_result"] / last["steps_to_result"]
     more = last["examples_to_result"] / first["examples_to_result"]
     return (

@@ -176,4 +176,5 @@ def print_comparison(compared: Compared, console: Console | None = None) -> None
         table.add_row(*row)
     console.print(table)
     for name, sentence in compared.findings():
-        console.print(Text("! ", style="bold yellow").append(f"{name}: {sentence}", style="not bold default"))  # fmt: skip
+        warning = Text("! ", style="bold yellow")
+        console.print(warning.append(f"{name}: {sentence}", style="not bold default"))

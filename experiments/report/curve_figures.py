@@ -71,11 +71,9 @@ def _curve_panel(
         scale=alt.Scale(type="log", nice=False),
         axis=alt.Axis(format="~s", grid=False, values=ticks),
     )
-    hover = tooltips(
-        ("batch_size", "trial", "step", "examples", *([COUNTED] if COUNTED in shown.columns else []),
-         "value", *searched_names(summary, shown)),
-        value=label(question.goal.metric),
-    )  # fmt: skip
+    counted = [COUNTED] if COUNTED in shown.columns else []
+    names = ("batch_size", "trial", "step", "examples", *counted, "value")
+    hover = tooltips((*names, *searched_names(summary, shown)), value=label(question.goal.metric))
     seen = alt.condition(picked, alt.value(0.95), alt.value(0.06))
     curve = alt.Chart().encode(x=x, y=y, color=batch_colour(question.batch_sizes), opacity=seen)
     points = curve.mark_point(size=22, filled=True)

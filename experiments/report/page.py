@@ -215,5 +215,5 @@ luckiest trials, not how much better a longer search could do.</p>
 <p class="note"><b>Regimes</b>: perfect scaling, at most 20% more examples than the perfect-scaling
 line from the smallest batch size; maximal data parallelism, doubling saves less than 10% of the
 steps; diminishing returns between.</p>
-<p class="note"><b>Budgets</b>: the best value at any evaluation of any trial within that many steps,
-or within that many examples.</p></details>"""
+<p class="note"><b>Budgets</b>: the best value at any evaluation of any trial within that many
+steps, or within that many examples.</p></details>"""

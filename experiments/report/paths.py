@@ -89,7 +89,8 @@ def paths_figure(
 def _colour(optimizers: list[str], legend: bool = False) -> alt.Color:
     scheme = "tableau10" if len(optimizers) <= 10 else "tableau20"
     return alt.Color(
-        "optimizer:N", title=None, sort=optimizers, scale=alt.Scale(scheme=scheme, domain=optimizers),
+        "optimizer:N", title=None, sort=optimizers,
+        scale=alt.Scale(scheme=scheme, domain=optimizers),
         legend=alt.Legend(symbolStrokeWidth=3, symbolType="stroke") if legend else None,
     )  # fmt: skip
 
@@ -115,7 +116,8 @@ def _map(
     columns = ("optimizer", "step", "x", "y", "value")
     walked = alt.Chart(values(paths.select(columns))).encode(x=x, y=y, color=_colour(optimizers))
     hover = [alt.Tooltip("optimizer:N"), alt.Tooltip("step:Q"),
-             *(alt.Tooltip(f"{name}:Q", format=".4~g") for name in ("x", "y", "value"))]  # fmt: skip
+             *(alt.Tooltip(f"{name}:Q", format=".4~g") for name in ("x", "y", "value"))
+             ]  # fmt: skip
     lines = (
         walked.transform_filter("datum.step <= upto")
         .mark_line(clip=True, strokeWidth=1.8, opacity=0.9)

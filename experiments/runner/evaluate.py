@@ -133,9 +133,10 @@ def _evaluated(
     column = study.goal.column
     if found["step"][-1] != best["step"] or found[column][-1] != best[column]:
         raise StudyError(
-            f"trial {batch_size}/{row['trial']} is not reproduced: {column} at step {best['step']} is "
-            f"{found[column][-1]:g}, in the record {best[column]:g} (trained on {plan.device} by "
-            f"commit {record.study['environment']['commit']}; this is {device_name()})"
+            f"trial {batch_size}/{row['trial']} is not reproduced: {column} at step "
+            f"{best['step']} is {found[column][-1]:g}, in the record {best[column]:g} "
+            f"(trained on {plan.device} by commit "
+            f"{record.study['environment']['commit']}; this is {device_name()})"
         )
     numbers = program.numbers(again.hyperparameters)
     return Evaluated(

@@ -246,8 +246,9 @@ def _check_size(study: Study, examples: int, warn: Callable[[str], None]) -> Non
         )
     if examples != study.train_size:
         warn(
-            f"{name} has {examples:,} training examples here, the study counts {study.train_size:,} "
-            "to an epoch: train_examples among the workload's dataset_options says how many"
+            f"{name} has {examples:,} training examples here, the study counts "
+            f"{study.train_size:,} to an epoch: train_examples among the workload's "
+            "dataset_options says how many"
         )
 
 

@@ -160,7 +160,8 @@ def check_lengths(study: Study) -> None:
         if study.cut_by_schedule and len(phases) == 1:
             raise ValueError(
                 f"batch_size_cuts must be given with the schedule {study.schedule}, which does "
-                f"not fall by a factor of {study.growth(batch_size).factor:g} at batch size {batch_size}"
+                f"not fall by a factor of {study.growth(batch_size).factor:g} at batch size "
+                f"{batch_size}"
             )
 
 

@@ -1,6 +1,7 @@
 """One file a scientific question: its docstring holds question, command, time, expected result.
 
-A file defines ``STUDY`` (a `Study`, a `Comparison` of several, or `Paths`) and may define ``SMOKE``, the same question shrunk to a minute or so.
+A file defines ``STUDY`` (a `Study`, a `Comparison` of several, or `Paths`) and may define
+``SMOKE``, the same question shrunk to a minute or so.
 """
 
 from __future__ import annotations

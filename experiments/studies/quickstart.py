@@ -17,7 +17,9 @@ from workloads.digits_fc import WORKLOAD
 
 STUDY = Study(
     name="quickstart",
-    question="How do the steps to a validation error on handwritten digits fall as the batch grows?",
+    question=(
+        "How do the steps to a validation error on handwritten digits fall as the batch grows?"
+    ),
     expected="In proportion to 1/B up to some tens of examples, then hardly at all.",
     workload=WORKLOAD,
     optimizer="nesterov",

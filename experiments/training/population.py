@@ -200,7 +200,7 @@ class Population:
         return slot
 
     def _values(self, trial: Trial) -> Numbers:
-        """What a trial's programs read: its hyperparameters and, of a growing batch, its phase's."""
+        """What a trial's programs read: hyperparameters and, of a growing batch, its phase's."""
         grows = self._program.config.batch_size_schedule != "constant"
         phase = {PHASE_RATE: self._part.rate_multiplier} if grows else {}
         return self._program.numbers({**trial.hyperparameters, **phase})
@@ -335,8 +335,8 @@ class Population:
         return ended
 
     def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:
-        """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no array
-        of the pack is made: what `experiments.planning.feasibility` predicts from."""
+        """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no
+        array of the pack is made: what `experiments.planning.feasibility` predicts from."""
         program, values, slots = self._program, self._values(trial), len(self._slots)
         pack = program.pack_shapes(slots, values)
         if name == "start":

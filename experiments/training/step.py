@@ -82,8 +82,11 @@ def _unchanged(batch: Any, key: Any, train: bool) -> Any:
 def gather(
     data: Mapping[str, jax.Array], indices: jax.Array, assignment: ShardAssignment | None = None
 ) -> dict[str, jax.Array]:
-    """The batch of these example numbers [B] (all of them in range), every weight one; with
-    ``assignment`` [pieces, rows] the rows' own, cut into micro-batches where the pieces are several."""
+    """The batch of these example numbers [B] (all of them in range), every weight one.
+
+    With ``assignment`` [pieces, rows] the rows' own, cut into micro-batches where the pieces are
+    several.
+    """
     if assignment is not None:
         indices = indices.reshape(assignment.position.shape)
         if len(indices) == 1:

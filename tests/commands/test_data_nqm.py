@@ -16,7 +16,7 @@ from workloads import datasets
 from workloads.oracles.grid import GridSearch
 
 STEPS = {256: 25_881, 1024: 10_610, 2_097_152: 7_268}
-"""First steps below 0.01 of plain SGD; tests/leaves/test_workloads_noisy_quadratic.py has them all."""
+"""First steps below 0.01 of plain SGD (all: tests/leaves/test_workloads_noisy_quadratic.py)."""
 
 
 def test_data_says_counts_balance_checksum_and_licence(capsys):

@@ -1,4 +1,4 @@
-"""benchmarks/accelerator.py: complete, on a machine with jax, flax, optax, orbax and numpy alone."""
+"""benchmarks/accelerator.py: complete, with jax, flax, optax, orbax and numpy alone."""
 
 from __future__ import annotations
 

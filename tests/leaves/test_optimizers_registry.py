@@ -89,7 +89,8 @@ def test_playbook_budgets_for_adam(name, trials, searched):
 def study(**changes) -> Study:
     plain = dataclasses.replace(workloads.get("digits_fc"), search_spaces={})
     given = {"name": "x", "question": "?", "workload": plain, "batch_sizes": (16,),
-             "step_budget": 10, "example_budget": 160, "optimizer": "adam", "trials": 9}  # fmt: skip
+             "step_budget": 10, "example_budget": 160, "optimizer": "adam",
+             "trials": 9}  # fmt: skip
     return Study(**given | changes)
 
 

@@ -185,7 +185,7 @@ def test_every_rule_has_its_invariant_and_says_it():
 
 
 def test_every_decay_and_duration_in_steps_of_the_tables_is_known():
-    """A hyperparameter that joins a table and counts steps is rescaled, or its name says why not."""
+    """A hyperparameter of a table that counts steps is rescaled, or its name says why not."""
     names = {
         row.name
         for part in PARTS.values()

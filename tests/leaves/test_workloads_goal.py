@@ -12,7 +12,7 @@ from workloads import Goal
 
 VALUES = [0.3, 0.1, 0.2, 0.4, math.nan, math.inf, -math.inf]
 PASSED = {"min": [0.1], "max": [0.3, 0.4]}
-"""Of `VALUES`, what is strictly past a goal of 0.2: the goal itself and what is not finite is not."""
+"""Of `VALUES`, what is strictly past a goal of 0.2: not the goal itself, not what is not finite."""
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])

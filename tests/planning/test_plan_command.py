@@ -1,4 +1,4 @@
-"""``batchscale plan``: prediction against measurement, refusal by real steps, what bounds a step."""
+"""``batchscale plan``: prediction and measurement, refusal by real steps, what bounds a step."""
 
 from __future__ import annotations
 

@@ -138,7 +138,8 @@ def commits(draw):
         }
         trial = Trial(batch_size, seed, index, 5, {"learning_rate": draw(numbers)}, draw(st.text()))
         results.append(
-            TrialResult(trial, draw(st.sampled_from(Status)), 3, {"step": np.array(steps), **values},
+            TrialResult(trial, draw(st.sampled_from(Status)), 3,
+                        {"step": np.array(steps), **values},
                         seconds=draw(numbers), message=draw(st.text()))
         )  # fmt: skip
     cuts = sorted(draw(st.lists(st.integers(0, len(results)), max_size=3)))

@@ -49,8 +49,8 @@ def iterates(
 ) -> list[Weights]:
     """theta_1, theta_2, ... of v = gamma v + g, theta -= eta (gamma v + g), t = 0, 1, ...
 
-    eta = learning rate * multiplier(t, theta_t), gamma = momentum(t); one epoch's permutation after the
-    other, batch_size(t) examples at a time.
+    eta = learning rate * multiplier(t, theta_t), gamma = momentum(t); one epoch's permutation
+    after the other, batch_size(t) examples at a time.
     """
     split = load("digits").splits["train"]
     x, y = split["inputs"].astype(float), split["targets"]

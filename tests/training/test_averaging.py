@@ -1,4 +1,4 @@
-"""Averages of the weights inside the engine: of every iterate, evaluated in the last one's place."""
+"""Averages of the weights inside the engine: of every iterate, evaluated for the last one."""
 
 from __future__ import annotations
 

@@ -210,7 +210,8 @@ def test_a_record_from_before_there_was_clipping_is_read_and_resumed(tmp_path):
     [
         ({"clipping": "global"}, "clipping 'global' is unknown; did you mean 'global_norm'"),
         ({"clipping": "global_norm", "fixed": {"clip_threshold": 0.0}}, r"must lie in \(0, 1e\+12"),
-        ({"clipping": "autoclip", "fixed": {"clip_percentile": 101}}, r"lie in \[0, 100\], got 101"),
+        ({"clipping": "autoclip", "fixed": {"clip_percentile": 101}},
+         r"lie in \[0, 100\], got 101"),
         ({"fixed": {"clip_threshold": 1.0}}, "hyperparameter 'clip_threshold' is unknown"),
         ({"clipping": "global_norm", "space": {"learning_rate": {"low": 0.1, "high": 1.0}}},
          "clip_threshold must be searched"),

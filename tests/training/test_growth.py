@@ -1,4 +1,4 @@
-"""A batch that grows: one program a batch size, counted in examples, cohorts in place of refills."""
+"""A batch that grows: a program a batch size, counted in examples, cohorts instead of refills."""
 
 from __future__ import annotations
 
@@ -246,7 +246,8 @@ def test_cuts_may_be_given_and_lengths_follow_them():
          "cuts must increase from above 0"),
         ({"schedule": "constant", "fixed": {}}, "which does not fall by a factor of 5 at batch"),
         ({"schedule": "plateau", "fixed": {}}, "batch_size_cuts must be given with the schedule"),
-        ({"space": {"learning_rate": {"low": 0.1, "high": 1.0}, "warmup_steps": {"low": 1, "high": 9}},
+        ({"space": {"learning_rate": {"low": 0.1, "high": 1.0},
+                    "warmup_steps": {"low": 1, "high": 9}},
           "fixed": {}}, "warmup_steps must be fixed, not searched"),
         ({"batch_size_schedule": "constant", "max_batch_size": 64},
          "max_batch_size needs a batch_size_schedule, got 64 without one"),

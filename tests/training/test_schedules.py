@@ -73,7 +73,7 @@ def test_beta1_is_a_momentum_and_a_schedule_that_stays_changes_nothing():
 
 
 def plateau_twin(direction, grid, factor, patience, least):
-    """multiplier(t, theta_t) as it is told: cut where nothing better came for ``patience`` steps."""
+    """multiplier(t, theta_t): cut where nothing better came for ``patience`` steps."""
     kept = {"multiplier": 1.0, "best": np.inf, "since": 0}
 
     def multiplier(t, theta):

@@ -1,4 +1,4 @@
-"""Second-order rules in the engine: they see the loss of the whole batch; evaluations are counted."""
+"""Second-order rules in the engine: they see the whole batch's loss; evaluations are counted."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ def cached(name: str, build: Callable[[], Arrays], mapped: bool = False) -> Arra
     """The arrays called ``name`` from the cache; built, and stored for next time, otherwise.
 
     A damaged or half-written entry is built anew. A cache that cannot be written (read-only
-    home, full disk) costs only the time to decode again, so it is no error. ``mapped`` as in `retrieve`.
+    home, full disk) costs only the time to decode again, so it is no error. ``mapped``
+    as in `retrieve`.
     """
     folder = cache_folder() / name
     stored = retrieve(folder, mapped)

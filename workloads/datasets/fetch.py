@@ -39,7 +39,7 @@ def _run(command: Sequence[str], folder: Path, failure: str) -> bytes:
 
 
 def _download(packages: Sequence[str], folder: Path) -> list[Path]:
-    """The packages' .deb files in ``folder``; with package lists of our own where there are none."""
+    """The packages' .deb files in ``folder``; with our own package lists where there are none."""
     names = " and ".join(packages)
     download = ["download", *packages]
     try:

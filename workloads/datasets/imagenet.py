@@ -3,7 +3,8 @@
 Splits (ours): of TFDS's 1,281,167 training images, in its order, the last 50,000 test and the
 others train; the official 50,000 validation images validate. The images stay on disk as they
 were published; a reading thread scales the shorter side to 256 pixels and keeps the central
-256x256 (measured: 460 photographs of 500x375 a second and core). Cropping to 224x224 and mirroring follow on the device (workloads/preprocessing.py).
+256x256 (measured: 460 photographs of 500x375 a second and core). Cropping to 224x224
+and mirroring follow on the device (workloads/preprocessing.py).
 """
 
 from __future__ import annotations
