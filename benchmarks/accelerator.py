@@ -90,7 +90,7 @@ def make_program(
         workload, shape = dataclasses.replace(workload, model_options=options), (8,)
     data = tokens(shape[0]) if name == "text_transformer" else images(shape, given)
     splits = {"train": data, "validation": {role: x[:256] for role, x in data.items()}}
-    study = Study(name, "How fast?", workload, (1,), 1, 1, "momentum", precision=precision)
+    study = Study(name, "How fast?", workload, (1,), 1, 1, "momentum", precision=precision).resolved
     values = {key: value or RATE for key, value in study.hyperparameters.items()}
     values |= {"learning_rate": RATE, "momentum": 0.9}
     program = Program(study.config("off"), ResidentData.put(splits, 256), 1e4)

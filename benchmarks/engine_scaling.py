@@ -64,7 +64,9 @@ def program(
     if hidden:
         options = {**workload.model_options, "hidden_sizes": list(hidden)}
         workload = dataclasses.replace(workload, model_options=options)
-    study = Study(name, "What does a step cost?", workload, (1,), 1, 1, optimizer="momentum")
+    study = Study(
+        name, "What does a step cost?", workload, (1,), 1, 1, optimizer="momentum"
+    ).resolved
     values = {key: value or RATE for key, value in study.hyperparameters.items()}
     values |= {"learning_rate": RATE, "momentum": 0.9}
     return Program(study.config(norms), resident(name), 1e4, layout), values

@@ -23,6 +23,7 @@ import numpy as np
 import workloads
 from benchmarks.machine import alternated, seconds, write_results
 from benchmarks.workloads import CASES, RATE, random_data
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import Study
 from experiments.spec.trial import RecordNorms, Trial
 from experiments.training import checkpoint
@@ -63,7 +64,7 @@ def measure(name: str, batch_size: int, wanted: float, repeats: int) -> dict[str
         study = Study(
             name, "What does it cost?", workloads.get(name), (1,), 1, 1, optimizer="momentum",
             norms_per_layer=layers,
-        )  # fmt: skip
+        ).resolved  # fmt: skip
         programs[way] = Program(study.config(norms), data, 1e9)
     values = {k: float(v) for k, v in {**study.hyperparameters, **RATE}.items()}  # type: ignore[arg-type]
 
@@ -81,9 +82,8 @@ def measure(name: str, batch_size: int, wanted: float, repeats: int) -> dict[str
     return row | saving(programs["off"], study, Trial(batch_size, 0, 0, 10**6, values, "b"))
 
 
-def saving(program: Program, study: Study, trial: Trial) -> dict[str, float]:
+def saving(program: Program, study: ResolvedStudy, trial: Trial) -> dict[str, float]:
     """Seconds to save a trial that has trained a little, and to load it."""
-    assert study.goal is not None
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), study.goal, float("inf"), print)
         population = Population(program, trial.batch_size, checkpoints=checkpoints, lookahead=False)

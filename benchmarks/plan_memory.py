@@ -30,7 +30,7 @@ def measure(name: str, batch_size: int) -> dict[str, Any]:
     """A row."""
     study = Study(
         name, "How much memory?", workloads.get(name), (batch_size,), 1, 1, optimizer="momentum"
-    )
+    ).resolved
     found: dict[str, Any] = {"workload": name, "batch_size": batch_size}
     for what in ("predict", "verify"):
         last = ask(Task(what, study, (batch_size,), None, 1))[-1]

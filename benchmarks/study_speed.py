@@ -28,7 +28,8 @@ from benchmarks.baselines import Baseline, quickstart_baseline
 from benchmarks.machine import alternated, seconds, write_results
 from experiments.runner.study import run_study
 from experiments.search.samplers.halton import point
-from experiments.spec.study import Study
+from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.study import resolve
 from experiments.spec.trial import Trial, evaluation_steps
 from experiments.studies.quickstart import STUDY
 from experiments.training.feed import ResidentData
@@ -37,21 +38,20 @@ from experiments.training.program import Program
 from workloads.datasets import load
 
 
-def trials_of(study: Study, batch_size: int) -> list[Trial]:
+def trials_of(study: ResolvedStudy, batch_size: int) -> list[Trial]:
     """The first N trials, the ones the engine starts."""
-    assert study.space is not None
     points = [point(0, index, study.space) for index in range(study.trials)]
     return [study.trial(batch_size, 0, index, unit, "") for index, unit in enumerate(points)]
 
 
-def engine(study: Study, execution: str = "auto") -> float:
+def engine(study: ResolvedStudy, execution: str = "auto") -> float:
     """(a): seconds of the whole study in an empty folder, nothing compiled before."""
     jax.clear_caches()
     with tempfile.TemporaryDirectory() as folder:
         return seconds(lambda: run_study(study, Path(folder) / "study", execution=execution))
 
 
-def python_loops(study: Study, batch_size: int) -> float:
+def python_loops(study: ResolvedStudy, batch_size: int) -> float:
     """(b): all trials of a batch size, one after the other, nothing compiled before."""
     jax.clear_caches()
     quickstart_baseline.cache_clear()
@@ -64,7 +64,7 @@ def python_loops(study: Study, batch_size: int) -> float:
     return seconds(all_trials)
 
 
-def _task(study: Study, trial: Trial) -> dict[str, Any]:
+def _task(study: ResolvedStudy, trial: Trial) -> dict[str, Any]:
     names = ("learning_rate", "momentum")
     return {
         "seed": trial.index,
@@ -74,7 +74,7 @@ def _task(study: Study, trial: Trial) -> dict[str, Any]:
     }
 
 
-def one_process(study: Study, batch_size: int) -> float:
+def one_process(study: ResolvedStudy, batch_size: int) -> float:
     """(c): one real trial in a fresh process."""
     task = json.dumps(_task(study, trials_of(study, batch_size)[0]))
     command = [sys.executable, "-m", "benchmarks.baselines", task]
@@ -82,7 +82,7 @@ def one_process(study: Study, batch_size: int) -> float:
 
 
 def one_trial(
-    study: Study, program: Program, baseline: Baseline, batch_size: int, repeats: int
+    study: ResolvedStudy, program: Program, baseline: Baseline, batch_size: int, repeats: int
 ) -> dict[str, float]:
     """(d): seconds of one trial, compiled before, by the engine and by hand, in turn."""
     trial = next(
@@ -101,7 +101,7 @@ def one_trial(
     return alternated({"engine": by_engine, "by_hand": by_hand}, repeats)
 
 
-def measure(study: Study, repeats: int) -> dict[str, Any]:
+def measure(study: ResolvedStudy, repeats: int) -> dict[str, Any]:
     """All rows and the total."""
     total_engine = engine(study)
     print(f"engine, whole study: {total_engine:.1f} s", flush=True)
@@ -142,7 +142,7 @@ def measure(study: Study, repeats: int) -> dict[str, Any]:
     return {"study": study.describe(), "rows": rows, "total": total}
 
 
-def overhead(study: Study, repeats: int) -> dict[str, Any]:
+def overhead(study: ResolvedStudy, repeats: int) -> dict[str, Any]:
     """(d) alone, a row per batch size."""
     data = ResidentData.put(load(study.workload.dataset).splits, study.train_evaluation_examples)
     program = Program(study.config("off"), data, study.divergence_factor)
@@ -167,8 +167,8 @@ def main() -> None:
     parser.add_argument("--one-trial", action="store_true", help="(d) alone")
     options = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)  # nothing is kept between runs
-    study = dataclasses.replace(
-        STUDY, trials=options.trials, batch_sizes=tuple(options.batch_sizes)
+    study = resolve(
+        dataclasses.replace(STUDY, trials=options.trials, batch_sizes=tuple(options.batch_sizes))
     )
     if options.one_trial:
         results = overhead(study, options.repeats)

@@ -60,7 +60,7 @@ def random_data(shape: tuple[int, ...], kind: str, target: tuple[int, ...]) -> d
 
 def engine_runs(name: str, data: dict[str, Any], stream: np.ndarray) -> dict[str, Run]:
     """``inside`` and ``outside``: steps on ``stream`` [`MOST_STEPS`, B], as in the engine."""
-    study = Study(name, "How fast?", workloads.get(name), (1,), 1, 1, optimizer="momentum")
+    study = Study(name, "How fast?", workloads.get(name), (1,), 1, 1, optimizer="momentum").resolved
     settings = {**study.hyperparameters, **RATE}
     values = {key: np.float32(value) for key, value in settings.items()}
     config = study.config("off")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import re
+import shlex
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from experiments.analysis.findings import EdgeOptimum, Finding, Shortfall, Unreached, number
 from experiments.analysis.question import Question
+from experiments.analysis.study_file import study_file
 from experiments.spec import space as spaces
+from experiments.spec.kinds import LONGEST_NAME
 from experiments.spec.parts import PARTS, rows
 
 _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
@@ -59,7 +61,7 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
         else "Nothing here asks for a changed study"
     )
     return NextStep(
-        f"{re.sub(r' --seed [0-9]+', '', _run(question))} --seed {max(question.seeds) + 1}",
+        _run(question, seed=max(question.seeds) + 1),
         f"{stands}; a second search with another seed shows how much the result owes to the "
         "points it happened to draw.",
     )
@@ -144,54 +146,36 @@ def _new_study(
 ) -> NextStep:
     if not changes:
         return NextStep(_run(question), reason)
-    ranges = "".join(f", {name!r}: {searched!r}" for name, searched in changes.items())
     told = " and ".join(
         f"{name} searched in [{number(d.low)}, {number(d.high)}]" for name, d in changes.items()
     )
-    classes = ", ".join(sorted({type(d).__name__ for d in changes.values()}))
-    field = f"    space={{**BASE.space{ranges}}},"
-    return _file(
-        question, kind, told, field, reason, f"from experiments.spec.space import {classes}\n"
-    )
+    return _file(question, kind, told, reason, space={**question.space, **changes})
 
 
 def _longer(question: Question, unreached: Unreached) -> NextStep:
     lengths = {b: 2 * question.train_steps[b] for b in unreached.batch_sizes}
     reason = "Trials twice as long, where the goal was not reached, may reach it."
-    field = f"    train_steps={{**BASE.train_steps, {repr(lengths)[1:-1]}}},"
-    return _file(question, "longer", "trials twice as long", field, reason)
+    longer = {**question.train_steps, **lengths}
+    return _file(question, "longer", "trials twice as long", reason, train_steps=longer)
 
 
-def _file(
-    question: Question, kind: str, told: str, field: str, reason: str, imports: str = ""
-) -> NextStep:
-    base, smoke = _base(question)
-    name = f"{base}_{kind}"
-    if question.command:
-        imports = f"from experiments.commands.run import study_of\n{imports}"
-        found = f'study_of({question.command!r}, "{question.name}")'
-    else:
-        imports = f"from experiments import studies\n{imports}"
-        variant = ", smoke=True" if smoke else ""
-        found = f'studies.get("{question.source or base}"{variant})'
-    text = (
-        f'"""{base} again, with {told}."""\n\n'
-        f"import dataclasses\n\n{imports}\n"
-        f"BASE = {found}\n"
-        f'STUDY = dataclasses.replace(\n    BASE,\n    name="{name}",\n{field}\n)\n'
-    )
-    return NextStep(f"batchscale run {name}.py", reason, f"{name}.py", text)
+def _file(question: Question, kind: str, told: str, reason: str, **changes: Any) -> NextStep:
+    suffix = f"_{kind}"
+    name = question.name.removesuffix(_SMOKE)[: LONGEST_NAME - len(suffix)] + suffix
+    text = study_file(question, f"{question.name} again, with {told}.", name=name, **changes)
+    return NextStep(shlex.join(["batchscale", "run", f"{name}.py"]), reason, f"{name}.py", text)
 
 
-def _base(question: Question) -> tuple[str, bool]:
-    """(name of the whole study, whether this record is of its smoke variant)."""
-    return question.name.removesuffix(_SMOKE), question.name.endswith(_SMOKE)
-
-
-def _run(question: Question) -> str:
-    base, smoke = _base(question)
-    words = question.command or f"{question.source or base}{' --smoke' if smoke else ''}"
-    return f"batchscale run {words}"
+def _run(question: Question, seed: int | None = None) -> str:
+    """The command that the record was made by, or with another seed."""
+    base, smoke = question.name.removesuffix(_SMOKE), question.name.endswith(_SMOKE)
+    words = list(question.command) or [question.source or base, *(["--smoke"] if smoke else [])]
+    if seed is not None:
+        if "--seed" in words:
+            at = words.index("--seed")
+            del words[at : at + 2]
+        words += ["--seed", str(seed)]
+    return shlex.join(["batchscale", "run", *words])
 
 
 def _only(findings: Sequence[Finding], kind: type[_Found]) -> list[_Found]:

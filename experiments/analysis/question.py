@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from experiments.spec import space as spaces
-from experiments.spec.parts import PARTS
+from experiments.spec.fields import StudyFields, read_fields
 from workloads.base import Goal
 from workloads.registry import unknown_name
 
@@ -43,51 +43,24 @@ class Record(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
-    """The fields of ``study.json`` that analysis reads, each with its unit in its name.
+class Question(StudyFields):
+    """The fields of a recorded study (experiments/spec/fields.py), each complete.
+
+    Nothing is checked again: a record may name what tables no longer hold.
 
     Attributes:
-      name, text, expected: the study's name, its question and the result expected beforehand.
-      workload, dataset, optimizer, schedule: names.
-      goal: metric, value, direction and split.
       batch_sizes: those planned, and any other that holds trials, ascending.
-      seeds: one search each; the first is the study's own.
-      trials: N, the COMPLETE trials of a search that count.
-      step_budget, example_budget, train_size: steps, examples, examples.
-      train_steps: batch size -> length of its trials in steps.
-      space: the searched hyperparameters.
-      fixed: the others, name -> value, or a duration as text.
+      seeds: one search each, those planned first; the first is the study's own.
+      train_steps: batch size -> length of its trials in steps, of every batch size.
+      fixed: every hyperparameter that is not searched -> value, or a duration as text.
+      train_size: training examples, those of an epoch.
       hyperparameters: names of all hyperparameter columns of the trials table.
-      clipping, averaging, momentum_schedule, batch_size_schedule: "none" and "constant" too in
-        records from before there was any.
-      source: the file ``batchscale run`` was given, "" for a registered study.
-      command: all the words after ``batchscale run``, "" where it was run from Python.
     """
 
-    name: str
-    text: str
-    expected: str
-    workload: str
-    dataset: str
-    optimizer: str
-    schedule: str
-    goal: Goal
-    batch_sizes: tuple[int, ...]
-    seeds: tuple[int, ...]
-    trials: int
-    step_budget: int
-    example_budget: int
-    train_size: int
-    train_steps: Mapping[int, int]
-    space: Mapping[str, spaces.Distribution]
-    fixed: Mapping[str, float | str]
-    hyperparameters: tuple[str, ...]
-    clipping: str = "none"
-    averaging: str = "none"
-    momentum_schedule: str = "constant"
-    batch_size_schedule: str = "constant"
-    source: str = ""
-    command: str = ""
+    goal: Goal = dataclasses.field(kw_only=True)
+    space: Mapping[str, spaces.Distribution] = dataclasses.field(kw_only=True)
+    train_size: int = dataclasses.field(kw_only=True)
+    hyperparameters: tuple[str, ...] = dataclasses.field(kw_only=True)
 
     @property
     def epoch_budget(self) -> float:
@@ -98,34 +71,16 @@ class Question:
 def read_question(record: Record) -> Question:
     """The question a record answers."""
     study = record.study["study"]
+    fields = read_fields(study)
     held = record.trials.select(SEARCH).unique()
-    batch_sizes = {*study["batch_sizes"], *held["batch_size"].to_list()}
-    seeds = list(study["seeds"])
+    batch_sizes = {*fields["batch_sizes"], *held["batch_size"].to_list()}
+    seeds = list(fields["seeds"])
     seeds += sorted(set(held["seed"].to_list()) - set(seeds))
-    space = {name: spaces.from_json(data) for name, data in study["space"].items()}
-    fixed = dict(study["fixed"])
+    names = (*fields["space"], *fields["fixed"])
     return Question(
-        name=study["name"],
-        text=study["question"],
-        expected=study.get("expected", ""),
-        workload=study["workload"]["name"],
-        dataset=study["workload"]["dataset"],
-        optimizer=study["optimizer"],
-        schedule=study["schedule"],
-        goal=Goal(**study["goal"]),
-        batch_sizes=tuple(sorted(batch_sizes)),
-        seeds=tuple(seeds),
-        trials=study["trials"],
-        step_budget=study["step_budget"],
-        example_budget=study["example_budget"],
+        **{**fields, "batch_sizes": tuple(sorted(batch_sizes)), "seeds": tuple(seeds)},
         train_size=study["train_size"],
-        train_steps={int(b): steps for b, steps in study["train_steps"].items()},
-        space=space,
-        fixed=fixed,
-        hyperparameters=tuple(record.study.get("hyperparameters", (*space, *fixed))),
-        **{f: study.get(f, part.neutral) for f, part in PARTS.items() if part.neutral},
-        source=study.get("source", ""),
-        command=study.get("command", ""),
+        hyperparameters=tuple(record.study.get("hyperparameters", names)),
     )
 
 

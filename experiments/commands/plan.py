@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.commands.arguments import whole_number
-from experiments.commands.run import add_study_arguments, chosen_study
+from experiments.commands.chosen import add_study_arguments, chosen_study
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 COLUMNS = ("batch", "memory", "of", "step", "95 % interval", "examples/s", "x", "bound by")
@@ -19,7 +19,7 @@ COLUMNS = ("batch", "memory", "of", "step", "95 % interval", "examples/s", "x", 
 def add(commands: Any) -> None:
     """The command ``plan``."""
     plan = commands.add_parser("plan", help="feasible batch sizes, throughput, time and memory")
-    add_study_arguments(plan)
+    add_study_arguments(plan, without=("batch-sizes",))
     plan.add_argument(
         "--batch-sizes", type=whole_number(1), nargs="+", metavar="B", help="(powers of two)"
     )
@@ -38,13 +38,14 @@ def plan_command(options: argparse.Namespace) -> int:
     from experiments.planning.study import plan_study
     from experiments.spec.comparison import Comparison
     from experiments.spec.paths import Paths
+    from experiments.spec.study import resolve
 
     study = chosen_study(argparse.Namespace(**{**vars(options), "batch_sizes": None}))
     if isinstance(study, Paths):
         raise ValueError(f"{study.name} has no batch sizes to plan")  # noqa: TRY004 (bad input)
     members = list(study.studies.values()) if isinstance(study, Comparison) else [study]
     found = []
-    for member in members:
+    for member in map(resolve, members):
         answer = plan_study(
             member,
             _checked(options.batch_sizes or (), member.train_size),

@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from experiments.spec.study import Study
+from experiments.spec.fields import StudyFields
+from experiments.spec.study import resolve
 
 PLAIN_SECONDS = 15.0
 
 
 @contextlib.contextmanager
-def shown_progress(study: Study) -> Iterator[Callable[[Any], None]]:
+def shown_progress(study: StudyFields) -> Iterator[Callable[[Any], None]]:
     """An observer for `run_study`: a live bar on a terminal, a line now and then elsewhere."""
-    sizes = study.batch_sizes
+    sizes = resolve(study).batch_sizes
     width = shutil.get_terminal_size().columns
     print(textwrap.fill(f"{study.name}: {study.question}", width))
     what = (

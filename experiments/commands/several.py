@@ -48,7 +48,7 @@ def add_options(run: argparse.ArgumentParser) -> None:
 
 def is_one_of_several(options: argparse.Namespace, study: Any) -> bool:
     """Whether this process trains with others; ValueError where the options do not say how."""
-    from experiments.spec.study import Study
+    from experiments.spec.fields import StudyFields
 
     given = (options.coordinator, options.processes, options.process_id)
     if given == (None, None, None):
@@ -61,7 +61,7 @@ def is_one_of_several(options: argparse.Namespace, study: Any) -> bool:
         )
     if not re.fullmatch(r"([^:\s]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", options.coordinator):
         raise ValueError(f"--coordinator must be HOST:PORT, got {options.coordinator!r}")
-    if not isinstance(study, Study):
+    if not isinstance(study, StudyFields):
         raise ValueError(  # noqa: TRY004 (the user's input, not an argument)
             f"--coordinator has no place in {study.name}"
         )

@@ -29,7 +29,7 @@ from experiments.planning.execution import (
 from experiments.planning.feasibility import step_flops
 from experiments.runtime.memory import out_of_memory
 from experiments.runtime.platform import cores
-from experiments.spec.study import Study
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import RecordNorms, Trial, TrialResult
 from experiments.training.layout import Execution
 from experiments.training.population import Population
@@ -282,9 +282,8 @@ def _ignore(result: TrialResult) -> None:
     del result
 
 
-def probe_trial(study: Study, batch_size: int, index: int) -> Trial:
+def probe_trial(study: ResolvedStudy, batch_size: int, index: int) -> Trial:
     """A trial to measure with: a small rate, so that it does not diverge, and no near end."""
-    assert study.space is not None
     trial = study.trial(batch_size, study.seeds[0], index, dict.fromkeys(study.space, 0.25), "")
     calm = {**trial.hyperparameters, "learning_rate": 1e-6}
     return dataclasses.replace(trial, hyperparameters=calm, train_steps=1_000_000)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.spec.errors import StudyError
-from experiments.spec.study import Study
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import evaluation_steps
 
 NEARLY_DOUBLE = 1.8
@@ -30,7 +30,7 @@ class Task:
     """What a child is asked for: ``what`` is "predict", "verify" or "measure"."""
 
     what: str
-    study: Study
+    study: ResolvedStudy
     batch_sizes: tuple[int, ...]
     data_dir: str | None
     workers: int | None = None
@@ -44,14 +44,14 @@ class Task:
         return self.study.source
 
 
-def powers_of_two(study: Study) -> tuple[int, ...]:
+def powers_of_two(study: ResolvedStudy) -> tuple[int, ...]:
     """From the study's smallest batch size to the training set."""
     smallest = 1 << (min(study.batch_sizes).bit_length() - 1)
     return tuple(smallest << k for k in range(64) if smallest << k <= study.train_size)
 
 
 def plan_study(
-    study: Study,
+    study: ResolvedStudy,
     batch_sizes: Sequence[int] = (),
     *,
     data_dir: str | None = None,
@@ -213,7 +213,7 @@ def bound(
 
 
 def _whole_study(
-    study: Study,
+    study: ResolvedStudy,
     by_size: Mapping[int, Mapping[str, Any]],
     timed: Sequence[Mapping[str, Any]],
     workers: int,

@@ -30,6 +30,7 @@ from experiments.records.files import (
     write_whole,
 )
 from experiments.records.schema import RECORDS_FOLDER, SCHEMA_VERSION, STUDY_FILE, TABLES
+from experiments.spec.fields import MAY_CHANGE
 from experiments.spec.trial import Status, TrialResult
 
 if TYPE_CHECKING:
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Record", "RecordError", "Writer", "read", "read_study"]
 
 Key = tuple[int, int, int]
-MAY_GROW = (
-    "trials", "seeds", "batch_sizes", "train_steps", "question", "expected", "source", "command",
-)  # fmt: skip
-"""Fields of a study that may change while its record stays the same study's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,10 +275,12 @@ def _merged(folder: Path, study: Mapping[str, Any], resume: bool) -> tuple[dict[
 def _differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The fields that make two studies two, in words."""
     old, asked = stored.get("study", {}), new.get("study", {})
-    fields = [k for k in {**old, **asked} if k not in MAY_GROW and old.get(k) != asked.get(k)]
+    fields = [
+        k for k in {**old, **asked} if k not in (*MAY_CHANGE, "code") and old.get(k) != asked.get(k)
+    ]
     if stored.get("dataset", {}).get("checksum") != new.get("dataset", {}).get("checksum"):
         fields.append("the dataset's checksum")
-    return ", ".join(fields) or "train_steps or the version of the code"
+    return ", ".join(fields) or "train_steps, the user's code or the version of this code"
 
 
 def _grown(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

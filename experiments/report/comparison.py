@@ -87,7 +87,7 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
     budget = (
         f"{shared.trials} COMPLETE trials of each at every batch size, every one in its own search "
         f"space; {budget_words(shared, 'step')}, {budget_words(shared, 'epoch')}; "
-        f"{shared.workload} on {shared.dataset}."
+        f"{shared.workload.name} on {shared.workload.dataset}."
     )
     notes = [(name, "not run yet") for name in compared.missing] + compared.findings()
     items = "".join(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
@@ -10,7 +11,7 @@ import polars as pl
 from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
 from experiments.report.words import budget_words, goal_words, label
-from experiments.spec.parts import PARTS
+from experiments.spec.fields import rows_of
 from experiments.spec.space import Choice, Distribution, ZeroOrLog
 
 _HASH = 12
@@ -19,39 +20,34 @@ _HASH = 12
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """(name, value) pairs for the head of the page, in reading order."""
     question, study = summary.question, summary.record.study
-    shown = [
-        ("Workload", question.workload),
-        ("Dataset", _dataset(study.get("dataset", {}), question)),
-        ("Optimizer and schedule", f"{question.optimizer}, {question.schedule}"),
-        *_parts(question),
-        ("Goal", goal_words(question)),
-        ("Step budget", budget_words(question, "step")),
-        ("Epoch budget", budget_words(question, "epoch")),
-        ("Search space", "; ".join(f"{label(n)} {_range(d)}" for n, d in question.space.items())),
-        ("Trials", _trials(summary)),
-        ("Seeds", ", ".join(str(seed) for seed in question.seeds)),
-    ]
-    fixed = {n: v for n, v in question.fixed.items() if n not in question.space}
-    if fixed:
-        held = (f"{label(n)} {v if isinstance(v, str) else f'{v:g}'}" for n, v in fixed.items())
-        shown.append(("Fixed", ", ".join(held)))
+    shown: list[tuple[str, str]] = []
+    for name, row in rows_of(type(question)).items():
+        value = getattr(question, name)
+        if row.shown and value != row.neutral:
+            text = SHOWN[name](summary) if name in SHOWN else _words(value)
+            shown.append((row.shown, text))
+        if name == "workload":
+            shown.append(("Dataset", _dataset(study.get("dataset", {}), question)))
     shown += _environment(study.get("environment", {}))
     plans = study.get("plans", [])
     if plans:
         shown.append(("Plan" if len(plans) == 1 else "Plans", "; ".join(map(_plan, plans))))
+    if changed := study.get("changed_code"):
+        shown.append(("Code since changed to", "; ".join(map(_words, changed))))
     shown.append(("Micro-batches", micro_batches(study)))
     shown.append(("Bootstrap", _bootstrap(summary)))
     return [(name, value) for name, value in shown if value]
 
 
-def _parts(question: Question) -> list[tuple[str, str]]:
-    """What changes the training besides optimizer and schedule: clipping, averaging, ..."""
-    chosen = {field: getattr(question, field) for field, part in PARTS.items() if part.neutral}
-    return [
-        (label(field).capitalize(), label(name))
-        for field, name in chosen.items()
-        if name != PARTS[field].neutral
-    ]
+def _space(summary: Summary) -> str:
+    return "; ".join(f"{label(n)} {_range(d)}" for n, d in summary.question.space.items())
+
+
+def _fixed(summary: Summary) -> str:
+    question = summary.question
+    fixed = {n: v for n, v in question.fixed.items() if n not in question.space}
+    held = (f"{label(n)} {v if isinstance(v, str) else f'{v:g}'}" for n, v in fixed.items())
+    return ", ".join(held)
 
 
 def _dataset(dataset: Mapping[str, Any], question: Question) -> str:
@@ -59,7 +55,7 @@ def _dataset(dataset: Mapping[str, Any], question: Question) -> str:
     checksum = str(dataset.get("checksum", ""))[:_HASH]
     parts = [sizes, f"sha256 {checksum}" if checksum else ""]
     inside = "; ".join(part for part in parts if part)
-    return f"{question.dataset} ({inside})" if inside else question.dataset
+    return f"{question.workload.dataset} ({inside})" if inside else question.workload.dataset
 
 
 def _range(distribution: Distribution) -> str:
@@ -129,3 +125,17 @@ def _words(value: Any) -> str:
 def _bootstrap(summary: Summary) -> str:
     drawn = summary.bootstrap
     return f"{drawn.replicates:,} resamples, {drawn.confidence:.0%}, seed {drawn.seed}"
+
+
+SHOWN: dict[str, Callable[[Summary], str]] = {
+    "workload": lambda summary: summary.question.workload.name,
+    "step_budget": lambda summary: budget_words(summary.question, "step"),
+    "example_budget": lambda summary: budget_words(summary.question, "epoch"),
+    "space": _space,
+    "fixed": _fixed,
+    "trials": _trials,
+    "seeds": lambda summary: ", ".join(map(str, summary.question.seeds)),
+    "goal": lambda summary: goal_words(summary.question),
+    "precision": lambda summary: _words(dataclasses.asdict(summary.question.precision)),
+}
+"""Fields that are shown otherwise than as they are."""

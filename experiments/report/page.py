@@ -115,7 +115,7 @@ def _header(summary: Summary) -> str:
     )
     return (
         f'<p class="name">{html.escape(question.name)}</p>\n'
-        f"<h1>{html.escape(question.text)}</h1>\n"
+        f"<h1>{html.escape(question.question)}</h1>\n"
         f'<p class="answer">{html.escape(answer(summary))}</p>\n{expected}'
         f'<dl class="facts">{shown}</dl>'
     )

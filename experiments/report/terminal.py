@@ -36,7 +36,7 @@ def print_summary(record: Record, console: Console | None = None) -> None:
     summary = summarise(record)
     console = console or _console()
     console.print()
-    console.print(Text(summary.question.text, style="bold"))
+    console.print(Text(summary.question.question, style="bold"))
     console.print(Text(answer(summary)))
     console.print()
     _print_steps(summary, console)

@@ -16,9 +16,9 @@ from experiments.records.comparisons import open_comparison
 from experiments.runner.coordinator import Observer
 from experiments.runner.study import run_study
 from experiments.spec.comparison import Comparison
-from experiments.spec.study import Study
+from experiments.spec.fields import StudyFields
 
-Shown = Callable[[Study], contextlib.AbstractContextManager[Observer]]
+Shown = Callable[[StudyFields], contextlib.AbstractContextManager[Observer]]
 
 
 def run_comparison(

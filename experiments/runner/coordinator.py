@@ -16,7 +16,7 @@ from experiments.runtime.memory import out_of_memory
 from experiments.runtime.stopping import Preempted, Stop
 from experiments.search.search import Search
 from experiments.spec.errors import StudyError, in_one_line
-from experiments.spec.study import Study
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
 from experiments.training.population import Population
 from experiments.training.program import Program
@@ -54,7 +54,7 @@ class Coordinator:
 
     def __init__(
         self,
-        study: Study,
+        study: ResolvedStudy,
         writer: Writer | Follower,
         searches: Sequence[Search],
         program: Program,

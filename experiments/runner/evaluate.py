@@ -24,8 +24,8 @@ from experiments.planning.execution import Plan, device_name
 from experiments.records.store import Record, read
 from experiments.runtime.compilation import switched
 from experiments.spec.errors import StudyError
-from experiments.spec.loading import load_file
-from experiments.spec.study import Study
+from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.study import reopened
 from experiments.spec.trial import Status, Trial, TrialConfig, evaluation_steps
 from experiments.training.evaluation import evaluation_data, make_evaluation
 from experiments.training.feed import ResidentData
@@ -86,10 +86,7 @@ def evaluate_trial(
       RecordError, DataError: one clear line.
     """
     record = read(folder)
-    described = record.study["study"]
-    if described["source"]:
-        load_file(Path(described["source"]))  # its models are found by name once it is loaded
-    study = Study.from_description(described)
+    study = reopened(record.study)
     row = _row(record, study, batch_size, study.seeds[0] if seed is None else seed, trial)
     with switched(study.precision.float64):
         return _evaluated(record, study, row, Path(folder), split, data_dir, warn)
@@ -97,7 +94,7 @@ def evaluate_trial(
 
 def _evaluated(
     record: Record,
-    study: Study,
+    study: ResolvedStudy,
     row: Mapping[str, Any],
     folder: Path,
     split: str,
@@ -118,7 +115,6 @@ def _evaluated(
     config = study.config(plan.record_norms)
     execution = plan.executions[batch_size]
     program = Program(config, data, study.divergence_factor)
-    assert study.goal is not None
     population = Population(
         program,
         batch_size,
@@ -149,7 +145,9 @@ def _evaluated(
     )
 
 
-def _row(record: Record, study: Study, batch_size: int, seed: int, trial: int) -> dict[str, Any]:
+def _row(
+    record: Record, study: ResolvedStudy, batch_size: int, seed: int, trial: int
+) -> dict[str, Any]:
     mine = record.trials.filter(batch_size=batch_size, seed=seed, trial=trial)
     if mine.is_empty():
         same = record.trials.filter(batch_size=batch_size, seed=seed)
@@ -169,9 +167,8 @@ def _row(record: Record, study: Study, batch_size: int, seed: int, trial: int) -
     return row
 
 
-def _best(record: Record, study: Study, row: Mapping[str, Any]) -> dict[str, Any]:
+def _best(record: Record, study: ResolvedStudy, row: Mapping[str, Any]) -> dict[str, Any]:
     """The evaluation at which the goal's metric was best."""
-    assert study.goal is not None
     key = {name: row[name] for name in ("batch_size", "seed", "trial")}
     mine = record.evaluations.filter(**key).filter(pl.col(study.goal.column).is_finite())
     if mine.is_empty():

@@ -24,7 +24,8 @@ from experiments.planning.execution import ExecutionRequest, Plan, device_name
 from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.files import check_writable
 from experiments.records.follower import Follower, told
-from experiments.records.store import RecordError, Writer
+from experiments.records.schema import STUDY_FILE
+from experiments.records.store import RecordError, Writer, read_study
 from experiments.runner.coordinator import Coordinator, Observer, Progress
 from experiments.runtime import hosts
 from experiments.runtime.compilation import switched
@@ -32,7 +33,9 @@ from experiments.runtime.environment import environment
 from experiments.runtime.stopping import Stop, deferred
 from experiments.search.search import Search
 from experiments.spec.errors import StudyError, in_one_line
-from experiments.spec.study import Study
+from experiments.spec.fields import StudyFields
+from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.study import continued, resolve
 from experiments.spec.trial import RecordNorms, Status, Trial, evaluation_steps
 from experiments.training.cuts import check_cuts
 from experiments.training.feed import ResidentData
@@ -48,7 +51,7 @@ FINAL = (Status.COMPLETE, Status.INFEASIBLE)
 
 
 def run_study(
-    study: Study,
+    definition: StudyFields,
     folder: Path | str,
     *,
     execution: str = "auto",
@@ -59,13 +62,15 @@ def run_study(
     stream: bool | None = None,
     checkpoint_minutes: float = DEFAULT_MINUTES,
     layout: Layout | None = None,
+    allow_changed_code: bool = False,
     observe: Observer = lambda progress: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Path:
-    """Train every trial of ``study`` that ``folder`` does not hold yet.
+    """Train every trial of the study that ``folder`` does not hold yet.
 
     Args:
-      study: the question.
+      definition: the study, as typed or complete; one that goes on keeps the search space it was
+        begun with.
       folder: its record; made where it does not exist, grown where it holds this study.
       execution: "auto" (by measurement), "loop", "scan" or "packed".
       data_dir: where the dataset's files are, if not in the usual places.
@@ -78,6 +83,8 @@ def run_study(
         at its best evaluations (training/resume.py); infinite for never.
       layout: devices and micro-batches (`chosen_layout`); None: the plan chooses among the
         devices there are.
+      allow_changed_code: go on with a record that was begun with another text of the user's
+        files, and record their present one.
       observe: called often with the `Progress`.
       warn: takes one line where the record was begun by another commit of this code, or a
         checkpoint cannot be used or written.
@@ -96,6 +103,8 @@ def run_study(
     if not checkpoint_minutes > 0:
         raise ValueError(f"checkpoint_minutes must be above 0, got {checkpoint_minutes!r}")
     folder = Path(folder)
+    record = hosts.from_first(lambda: _begun(folder)) if resume else {}
+    study = continued(definition, record, allow_changed_code)
     request = ExecutionRequest(execution, layout, workers)
     request.candidates(divisible=True)  # refuses what does not go together
     hosts.from_first(lambda: check_writable(folder))
@@ -103,6 +112,8 @@ def run_study(
         observe(Progress("loading data"))
         dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
         header = _header(study, dataset)
+        if (code := resolve(definition).code) != study.code:
+            header["changed_code"] = [*record.get("changed_code", []), code]
         _check(study, dataset, request, warn)
         with deferred() as stop, _opened(folder, header, resume) as writer:
             begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
@@ -111,7 +122,6 @@ def run_study(
             searches = _searches(study, dataset.checksum, writer)
             if any(search.startable for search in searches):
                 data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
-                assert study.goal is not None
                 checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
                 hosts.from_first(lambda: _check_checkpoints(checkpoints, searches))
                 programs = _programs(study, data, stop)
@@ -132,7 +142,12 @@ def run_study(
     return folder
 
 
-def _header(study: Study, dataset: Dataset) -> dict[str, Any]:
+def _begun(folder: Path) -> dict[str, Any]:
+    """The content of the study.json in ``folder``; nothing where it holds no record."""
+    return read_study(folder) if (folder / STUDY_FILE).exists() else {}
+
+
+def _header(study: ResolvedStudy, dataset: Dataset) -> dict[str, Any]:
     """What study.json says of a study on a dataset."""
     described = dataset.describe()
     return {
@@ -145,7 +160,7 @@ def _header(study: Study, dataset: Dataset) -> dict[str, Any]:
 
 
 def _check(
-    study: Study, dataset: Dataset, request: ExecutionRequest, warn: Callable[[str], None]
+    study: ResolvedStudy, dataset: Dataset, request: ExecutionRequest, warn: Callable[[str], None]
 ) -> None:
     """ValueError where the study cannot be trained on this dataset as it was asked for."""
     train = dataset.splits["train"]
@@ -157,7 +172,9 @@ def _check(
     _check_size(study, dataset.size("train"), warn)
 
 
-def _programs(study: Study, data: ResidentData, stop: Stop) -> Callable[[RecordNorms], Program]:
+def _programs(
+    study: ResolvedStudy, data: ResidentData, stop: Stop
+) -> Callable[[RecordNorms], Program]:
     """record_norms -> the programs: what the probe compiled is what trains.
 
     A process that was asked to end compiles no more: it ends here.
@@ -206,7 +223,7 @@ def _opened(folder: Path, header: dict[str, Any], resume: bool) -> Writer | Foll
     return writer or follower
 
 
-def _check_second_order(study: Study, train: Split, execution: str) -> None:
+def _check_second_order(study: ResolvedStudy, train: Split, execution: str) -> None:
     """Refuse a model too large for the optimizer, and packs of trials that search along lines."""
     rule = OPTIMIZERS[study.optimizer]
     if rule.needs_value_fn and execution == "packed":
@@ -236,7 +253,7 @@ def _check_checkpoints(checkpoints: Checkpoints, searches: Sequence[Search]) -> 
                 checkpoints.check(trial)
 
 
-def _check_size(study: Study, examples: int, warn: Callable[[str], None]) -> None:
+def _check_size(study: ResolvedStudy, examples: int, warn: Callable[[str], None]) -> None:
     """Another number of training examples than the study counts with: say so, or refuse."""
     name = study.workload.dataset
     if study.batch_sizes[-1] > examples:
@@ -252,7 +269,7 @@ def _check_size(study: Study, examples: int, warn: Callable[[str], None]) -> Non
         )
 
 
-def _searches(study: Study, checksum: str, writer: Writer | Follower) -> list[Search]:
+def _searches(study: ResolvedStudy, checksum: str, writer: Writer | Follower) -> list[Search]:
     """One search for each batch size and seed, with what is recorded already."""
     searches = {
         (batch_size, seed): Search(study, batch_size, seed, checksum)
@@ -266,7 +283,7 @@ def _searches(study: Study, checksum: str, writer: Writer | Follower) -> list[Se
 
 
 def _plan(
-    study: Study,
+    study: ResolvedStudy,
     writer: Writer | Follower,
     searches: Sequence[Search],
     programs: Callable[[RecordNorms], Program],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from experiments.search.samplers.halton import point
-from experiments.spec.study import Study
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import Status, Trial, TrialResult
 
 
@@ -17,7 +17,7 @@ class Search:
     coordinator holds its lock.
     """
 
-    def __init__(self, study: Study, batch_size: int, seed: int, checksum: str):
+    def __init__(self, study: ResolvedStudy, batch_size: int, seed: int, checksum: str):
         self.study = study
         self.batch_size = batch_size
         self.seed = seed
@@ -49,7 +49,6 @@ class Search:
 
     def trial(self, index: int) -> Trial:
         """Trial ``index``, sampled."""
-        assert self.study.space is not None
         unit = point(self.seed, index, self.study.space)
         return self.study.trial(self.batch_size, self.seed, index, unit, self.checksum)
 

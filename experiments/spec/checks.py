@@ -1,30 +1,32 @@
 """What a study must be: each check refuses with one line that names field, value and what is legal.
 
-They run at the study's construction. Imports no jax.
+They look at complete studies, whose fields each hold what their kind allows (kinds.py); what is
+refused here follows from several fields together. Imports no jax.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from experiments.spec import parts
 from experiments.spec import space as spaces
-from experiments.spec.parts import PARTS
+from experiments.spec.kinds import MOST_STEPS, real
+from experiments.spec.resolved import ResolvedStudy
 from optimizers import OPTIMIZERS
 from schedules import SCHEDULES
 from schedules.durations import parse
 from schedules.rescaling import FROM_THE_START, STEP_COUNTS
-from workloads.datasets import DATASETS
 from workloads.registry import unknown_name
 
-if TYPE_CHECKING:
-    from experiments.spec.study import Study
+
+def check(study: ResolvedStudy) -> None:
+    """ValueError, in one line, where the study cannot be run."""
+    _check_choices(study)
+    _check_batch_sizes(study)
+    _check_growth(study)
+    _check_hyperparameters(study)
+    _check_lengths(study)
 
 
-def check_names(study: Study) -> None:
-    """Names that tables hold, and choices that go together."""
-    for field in PARTS:
-        parts.check(field, getattr(study, field))
+def _check_choices(study: ResolvedStudy) -> None:
+    """Choices that go together."""
     if study.clipping != "none" and OPTIMIZERS[study.optimizer].needs_value_fn:
         raise ValueError(
             f"clipping must be none with {study.optimizer}, whose search along a line needs "
@@ -35,9 +37,6 @@ def check_names(study: Study) -> None:
             f"momentum_schedule must be constant with {study.optimizer}, which has neither "
             f"momentum nor beta1, got {study.momentum_schedule!r}"
         )
-    if study.workload.dataset not in DATASETS:
-        raise unknown_name("dataset", study.workload.dataset, DATASETS)
-    assert study.goal is not None
     if study.goal.metric == study.workload.goal.metric and (
         study.goal.direction != study.workload.goal.direction
     ):
@@ -47,40 +46,21 @@ def check_names(study: Study) -> None:
         )
 
 
-def check_numbers(study: Study) -> None:
-    """Batch sizes, budgets, seeds, grid."""
+def _check_batch_sizes(study: ResolvedStudy) -> None:
+    """Batches are no larger than the training set."""
     largest = study.train_size
-    if not study.batch_sizes:
-        raise ValueError("batch_sizes must hold at least one batch size, got none")
     for batch_size in study.batch_sizes:
-        whole("batch_sizes", batch_size, 1)
         if batch_size > largest:
             raise ValueError(
                 f"batch_sizes must lie in 1..{largest} (the training set of "
                 f"{study.workload.dataset}), got {batch_size}"
             )
-    for field in ("step_budget", "example_budget", "trials"):
-        whole(field, getattr(study, field), 1)
-    whole("train_evaluation_examples", study.train_evaluation_examples, 1)
-    for seed in study.seeds:
-        whole("seeds", seed, 0)
-    if not 0 < study.evaluation_spacing <= 1:
-        raise ValueError(f"evaluation_spacing must lie in (0, 1], got {study.evaluation_spacing!r}")
-    if not study.divergence_factor > 1:
-        raise ValueError(f"divergence_factor must exceed 1, got {study.divergence_factor!r}")
-    if study.record_norms not in ("auto", "every", "evaluations", "off"):
-        raise ValueError(
-            f"record_norms must be auto, every, evaluations or off, got {study.record_norms!r}"
-        )
-    if study.sampler != "halton":
-        raise unknown_name("sampler", study.sampler, ("halton",))
 
 
-def check_hyperparameters(study: Study) -> None:
+def _check_hyperparameters(study: ResolvedStudy) -> None:
     """Every hyperparameter is known, legal, and searched, fixed or has a default."""
     rows = {row.name: row for row in study.rows}
     known = {*rows, *study.workload.hyperparameters}
-    assert study.space is not None
     for name in (*study.space, *study.fixed):
         if name not in known:
             raise unknown_name("hyperparameter", name, known)
@@ -98,7 +78,7 @@ def check_hyperparameters(study: Study) -> None:
             if isinstance(distribution, spaces.ZeroOrLog):
                 values = (0.0, *values)
             for value in values:
-                row.check(float(value))
+                row.check(real(f"a value of {name}", value))
         elif name in study.fixed:
             for batch_size in study.batch_sizes:
                 row.check(study.number(name, study.fixed[name], batch_size))
@@ -106,7 +86,7 @@ def check_hyperparameters(study: Study) -> None:
             raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
 
 
-def check_growth(study: Study) -> None:
+def _check_growth(study: ResolvedStudy) -> None:
     """How the batch grows is known beforehand, the same for all trials."""
     grows, rate = study.batch_size_schedule != "constant", SCHEDULES[study.schedule]
     for field in ("batch_size_cuts", "batch_size_factor", "max_batch_size"):
@@ -115,8 +95,6 @@ def check_growth(study: Study) -> None:
     if not grows:
         return
     if study.batch_size_cuts is not None:
-        for cut in study.batch_size_cuts:
-            whole("batch_size_cuts", cut, 1)
         if study.schedule != "constant":
             raise ValueError(
                 "schedule must be constant with batch_size_cuts (without them the cuts are "
@@ -124,7 +102,6 @@ def check_growth(study: Study) -> None:
             )
     elif rate.metric_driven:
         raise ValueError(f"batch_size_cuts must be given with the schedule {study.schedule}")
-    assert study.space is not None
     for row in () if study.batch_size_cuts is not None else rate.hyperparameters:
         if row.name in study.space:
             raise ValueError(
@@ -138,24 +115,29 @@ def check_growth(study: Study) -> None:
                 f"follows from where the batch grows, got {value!r}"
             )
     highest = study.max_batch_size
-    if highest is not None and whole("max_batch_size", highest, 1) > study.train_size:
+    if highest is not None and highest > study.train_size:
         raise ValueError(
             f"max_batch_size must lie in 1..{study.train_size} (the training set of "
             f"{study.workload.dataset}), got {highest}"
         )
 
 
-def check_lengths(study: Study) -> None:
+def _check_lengths(study: ResolvedStudy) -> None:
     """A stated length is at least what the budgets need; a batch that is to grow does."""
     for batch_size, steps in study.train_steps.items():
         needed = study.steps_needed(batch_size)
-        if whole("train_steps", steps, 1) < needed:
+        if steps < needed:
             raise ValueError(
                 f"train_steps of batch size {batch_size} must be at least {needed} "
                 f"(what its budgets need), got {steps}"
             )
     for batch_size in study.batch_sizes:
         _check_durations(study, batch_size)
+        if study.length(batch_size) > MOST_STEPS:
+            raise ValueError(
+                f"example_budget must be at most {MOST_STEPS} steps, got {study.example_budget} "
+                f"examples, {study.length(batch_size)} steps of batch size {batch_size}"
+            )
         phases = study.phases(batch_size)  # refuses cuts and factors that are none
         if study.cut_by_schedule and len(phases) == 1:
             raise ValueError(
@@ -165,7 +147,7 @@ def check_lengths(study: Study) -> None:
             )
 
 
-def _check_durations(study: Study, batch_size: int) -> None:
+def _check_durations(study: ResolvedStudy, batch_size: int) -> None:
     """Warmup, and what comes before an average, end within the trial."""
     length = study.length(batch_size)
     for name in FROM_THE_START:
@@ -175,10 +157,3 @@ def _check_durations(study: Study, batch_size: int) -> None:
                 f"hyperparameter {name} must end within the trial: {value!r} is {steps:,.0f} steps "
                 f"at batch size {batch_size}, of a trial of {length:,}"
             )
-
-
-def whole(field: str, value: object, low: int) -> int:
-    """``value``, a whole number of at least ``low``."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{field} must be a whole number of at least {low}, got {value!r}")
-    return value

@@ -7,20 +7,14 @@ fair is checked here, at construction.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.spec.study import Study
+from experiments.spec.fields import COMPARED, StudyFields
+from experiments.spec.kinds import Text, file_name, refuse
+from experiments.spec.study import Study, as_typed, resolve
 from optimizers import OPTIMIZERS
 from workloads.registry import unknown_name
-
-EQUAL = (
-    "workload", "goal", "batch_sizes", "step_budget", "example_budget", "train_steps", "trials",
-    "seeds", "precision", "evaluation_spacing", "train_evaluation_examples", "divergence_factor",
-)  # fmt: skip
-"""What the studies of a comparison must share: one task, one grid, one tuning budget."""
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,26 +30,29 @@ class Comparison:
 
     name: str
     question: str
-    studies: Mapping[str, Study]
+    studies: Mapping[str, StudyFields]
     expected: str = ""
 
     def __post_init__(self) -> None:
+        file_name("name", self.name)
+        for field in ("question", "expected"):
+            Text().check(field, getattr(self, field))
+        if not isinstance(self.studies, Mapping):
+            raise refuse("studies", "a mapping from labels to studies", self.studies)
         if len(self.studies) < 2:
             raise ValueError(f"studies must hold at least two, got {len(self.studies)}")
-        for label in self.studies:
-            if not _LABEL.fullmatch(label) or label == "report":
-                raise ValueError(
-                    f"a label of studies must be letters, digits, '_', '.' or '-' and not "
-                    f"'report', got {label!r}"
-                )
-        (first, study), *others = self.studies.items()
-        for label, other in others:
-            for field in EQUAL:
-                mine, theirs = getattr(study, field), getattr(other, field)
-                if mine != theirs:
+        for label, study in self.studies.items():
+            if file_name("a label of studies", label) == "report":
+                raise refuse("a label of studies", "a file name and not 'report'", label)
+            if not isinstance(study, StudyFields):
+                raise refuse(f"study {label}", "a Study(...)", study)
+        (first, mine), *others = ((label, resolve(s)) for label, s in self.studies.items())
+        for label, theirs in others:
+            for field in COMPARED:
+                ours, other = getattr(mine, field), getattr(theirs, field)
+                if ours != other:
                     raise ValueError(
-                        f"studies must agree in {field}: {first} has {mine!r}, "
-                        f"{label} has {theirs!r}"
+                        f"studies must agree in {field}: {first} has {ours!r}, {label} has {other!r}"
                     )
 
     def changed(self, **changes: Any) -> Comparison:
@@ -75,7 +72,7 @@ class Comparison:
         }
 
 
-def of_optimizers(study: Study, optimizers: Sequence[str]) -> dict[str, Study]:
+def of_optimizers(study: StudyFields, optimizers: Sequence[str]) -> dict[str, Study]:
     """One study an optimizer, each with its own default search space for ``study.trials``.
 
     ``study`` is that of any one of them; fixed hyperparameters must be the schedule's, the
@@ -85,6 +82,6 @@ def of_optimizers(study: Study, optimizers: Sequence[str]) -> dict[str, Study]:
         if name not in OPTIMIZERS:
             raise unknown_name("optimizer", name, OPTIMIZERS)
     return {
-        name: dataclasses.replace(study, name=f"{study.name}-{name}", optimizer=name, space=None)
+        name: as_typed(study, name=f"{study.name}-{name}", optimizer=name, space=None)
         for name in optimizers
     }

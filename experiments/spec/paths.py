@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.spec.kinds import file_name
 from optimizers import OPTIMIZERS
 from workloads.registry import unknown_name
 
@@ -59,6 +60,7 @@ class Paths:
     expected: str = ""
 
     def __post_init__(self) -> None:
+        file_name("name", self.name)
         for name in (*self.optimizers, *self.fixed):
             if name not in OPTIMIZERS:
                 raise unknown_name("optimizer", name, OPTIMIZERS)

@@ -9,11 +9,12 @@ import dataclasses
 import enum
 import math
 from collections.abc import Mapping
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from workloads.base import Goal, Workload
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LAYERS = "layers/"
 """Before the columns of a layer's norms in a result's evaluations: layers/PATH/NORM."""

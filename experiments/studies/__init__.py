@@ -11,11 +11,14 @@ import importlib
 import math
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from experiments.spec.comparison import Comparison
+from experiments.spec.fields import StudyFields
+from experiments.spec.kinds import refuse
 from experiments.spec.loading import load_file
 from experiments.spec.paths import Paths
-from experiments.spec.study import Study
+from experiments.spec.study import resolve
 from workloads.registry import unknown_name
 
 STUDIES: dict[str, str] = {
@@ -30,7 +33,7 @@ STUDIES: dict[str, str] = {
 }
 
 
-def get(name: str, smoke: bool = False) -> Study | Comparison | Paths:
+def get(name: str, smoke: bool = False) -> StudyFields | Comparison | Paths:
     """The study called ``name``, or in the Python file of that path; its smoke variant if asked.
 
     Raises:
@@ -38,16 +41,28 @@ def get(name: str, smoke: bool = False) -> Study | Comparison | Paths:
         that fails, or that defines no STUDY.
     """
     module = load_file(Path(name)) if name.endswith(".py") else _from_registry(name)
-    study = getattr(module, "STUDY", None)
-    if not isinstance(study, (Study, Comparison, Paths)):
-        raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
-            f"study file {name} must define STUDY, an experiments.spec.study.Study"
-        )
+    study = _defined(module, "STUDY", name)
     if smoke:
-        study = getattr(module, "SMOKE", None) or shrunk(study)
-    if name.endswith(".py") and isinstance(study, Study):
-        return dataclasses.replace(study, source=name)
+        study = _defined(module, "SMOKE", name) if hasattr(module, "SMOKE") else shrunk(study)
+    return changed(study, source=name) if name.endswith(".py") else study
+
+
+def _defined(module: ModuleType, variable: str, name: str) -> StudyFields | Comparison | Paths:
+    study = getattr(module, variable, None)
+    if not isinstance(study, (StudyFields, Comparison, Paths)):
+        raise refuse(
+            f"{variable} of the study file {name}",
+            "defined, as a Study(...) of experiments.spec.study, a Comparison or Paths",
+            study,
+        )
     return study
+
+
+def changed(study: StudyFields | Comparison | Paths, **changes: Any) -> Any:
+    """The study, or every study of a comparison, with these fields; paths as they are."""
+    if isinstance(study, Comparison):
+        return study.changed(**changes)
+    return study if isinstance(study, Paths) else dataclasses.replace(study, **changes)
 
 
 def _from_registry(name: str) -> ModuleType:
@@ -56,7 +71,7 @@ def _from_registry(name: str) -> ModuleType:
     return importlib.import_module(STUDIES[name])
 
 
-def shrunk(study: Study | Comparison | Paths) -> Study | Comparison | Paths:
+def shrunk(study: StudyFields | Comparison | Paths) -> StudyFields | Comparison | Paths:
     """A smoke variant: three batch sizes, four trials, a tenth of the budgets or the steps."""
     if isinstance(study, Paths):
         steps = math.ceil(study.steps / 10)
@@ -67,8 +82,8 @@ def shrunk(study: Study | Comparison | Paths) -> Study | Comparison | Paths:
     return _shrunk(study)
 
 
-def _shrunk(study: Study) -> Study:
-    sizes = study.batch_sizes
+def _shrunk(study: StudyFields) -> StudyFields:
+    sizes = resolve(study).batch_sizes
     return dataclasses.replace(
         study,
         name=f"{study.name}-smoke",

@@ -19,8 +19,9 @@ from experiments.analysis.next_step import next_step
 from experiments.analysis.question import read_question
 from experiments.analysis.summary import summarise
 from experiments.cli import build_parser
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.spec.space import Integer, Real, ZeroOrLog
+from experiments.spec.study import resolve
 
 DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
 
@@ -130,12 +131,12 @@ def test_an_unreached_goal_asks_for_longer_trials():
 def study_of(step, folder):
     path = folder / step.file_name
     path.write_text(step.file_text)
-    return studies.get(str(path))
+    return studies.get(str(path)).resolved
 
 
 @pytest.mark.parametrize("smoke", [False, True])
 def test_the_proposed_study_files_run_as_they_stand(tmp_path, smoke):
-    base = studies.get("quickstart", smoke=smoke)
+    base = studies.get("quickstart", smoke=smoke).resolved
     low = base.space["learning_rate"].low
     record = make_record(base)
     columns = {"learning_rate": pl.lit(1.01 * low), "momentum": pl.lit(0.9)}
@@ -171,9 +172,9 @@ def test_the_longer_study_doubles_what_fell_short(tmp_path):
 def test_the_next_command_repeats_what_was_typed(tmp_path, words, name):
     parsed = build_parser().parse_args(["run", *words.split()])
     found = chosen_study(parsed)
-    base = found if name is None else found.studies[name]
+    base = resolve(found if name is None else found.studies[name])
     question = read_question(make_record(base))
-    assert question.command == words
+    assert question.command == tuple(words.split())
     repeated = next_step(question, []).command
     assert repeated.startswith("batchscale run " + words.partition(" --seed")[0])
     assert repeated.endswith(" --seed 2" if name else " --seed 1")

@@ -12,7 +12,7 @@ from support.records_factory import handmade
 
 from experiments.analysis.clip_threshold import clip_thresholds, threshold_from_norms
 from experiments.cli import build_parser, main
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.records.store import read
 from experiments.runner.study import run_study
 
@@ -63,7 +63,7 @@ def test_the_command_prints_what_a_study_then_holds(tmp_path, capsys):
 
 
 def asked(*options):
-    return chosen_study(build_parser().parse_args(["run", *options]))
+    return chosen_study(build_parser().parse_args(["run", *options])).resolved
 
 
 def test_run_holds_what_is_fixed_and_searches_the_rest():

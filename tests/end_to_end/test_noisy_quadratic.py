@@ -18,6 +18,7 @@ import pytest
 from experiments.analysis.steps_to_result import steps_to_result
 from experiments.records.store import Record, read
 from experiments.runner.study import run_study
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import Study
 from experiments.training.feed import ResidentData
 from experiments.training.layout import Execution
@@ -33,7 +34,7 @@ FALSE_ALARM = 1e-3
 """Chance that a right engine is refused over all seeds; ours is fixed."""
 
 
-def study_of(optimizer: str, **changes: object) -> Study:
+def study_of(optimizer: str, **changes: object) -> ResolvedStudy:
     """A study of the noisy quadratic model in few dimensions."""
     settings = {
         "name": "oracle",
@@ -47,13 +48,13 @@ def study_of(optimizer: str, **changes: object) -> Study:
         "record_norms": "off",
         **changes,
     }
-    return Study(**settings)  # type: ignore[arg-type]
+    return Study(**settings).resolved  # type: ignore[arg-type]
 
 
 # The mean loss of many trials.
 
 
-def engine_losses(study: Study, replicas: int) -> tuple[np.ndarray, np.ndarray]:
+def engine_losses(study: ResolvedStudy, replicas: int) -> tuple[np.ndarray, np.ndarray]:
     """([n] evaluated steps, [replicas, n] losses) of one configuration, trained in one pack."""
     # Its examples are places only: a few hundred are as good as all, and quicker to permute.
     splits = {

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.analysis.summary import summarise
 from experiments.cli import build_parser, main
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.planning import probe
 from experiments.records.store import read
 from experiments.report.curve_figures import validation_curves
@@ -47,7 +47,7 @@ def by_name(path, optimizer, *options):
     """The study that this command line asks for."""
     return chosen_study(
         build_parser().parse_args(["run", path, "--optimizer", optimizer, *options])
-    )
+    ).resolved
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -12,6 +12,7 @@ import pytest
 
 import workloads
 from experiments.spec import space as spaces
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import Study
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.describe import document, main, paragraphs
@@ -86,12 +87,12 @@ def test_playbook_budgets_for_adam(name, trials, searched):
     assert set(OPTIMIZERS[name].spaces(trials)) == searched
 
 
-def study(**changes) -> Study:
+def study(**changes) -> ResolvedStudy:
     plain = dataclasses.replace(workloads.get("digits_fc"), search_spaces={})
     given = {"name": "x", "question": "?", "workload": plain, "batch_sizes": (16,),
              "step_budget": 10, "example_budget": 160, "optimizer": "adam",
              "trials": 9}  # fmt: skip
-    return Study(**given | changes)
+    return Study(**given | changes).resolved
 
 
 def test_a_study_takes_the_space_for_its_trials():

@@ -10,7 +10,7 @@ from support.records_factory import make_record
 
 from experiments.analysis.summary import summarise
 from experiments.cli import build_parser
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.report.facts import facts
 from schedules.durations import UNITS, Duration, of_steps, parse
 
@@ -148,7 +148,8 @@ def test_run_takes_budgets_in_steps_examples_and_epochs():
     study = asked("quickstart", "--budget", "500steps", "2.5epochs")
     assert (study.step_budget, study.example_budget) == (500, 2560)
     assert study.name == "quickstart-500steps-2.5epochs"
-    assert study.length(1) == 2560 and study.length(1024) == 500
+    lengths = study.resolved.length
+    assert lengths(1) == 2560 and lengths(1024) == 500
     half = asked("quickstart", "--budget", "1e4 examples")
     assert (half.step_budget, half.example_budget) == (1000, 10_000)
     same = asked("quickstart", "--budget", "1000", "20epochs")

@@ -27,7 +27,8 @@ from experiments.report.comparison_figures import (
 )
 from experiments.runner.comparison import run_comparison
 from experiments.runner.study import run_study
-from experiments.spec.comparison import EQUAL, Comparison, of_optimizers
+from experiments.spec.comparison import Comparison, of_optimizers
+from experiments.spec.fields import COMPARED
 from experiments.spec.study import Study
 from experiments.training.step import parameter_count
 from optimizers import OPTIMIZERS
@@ -81,7 +82,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(finished, tmp_path
         read_compared(tmp_path)
 
 
-@pytest.mark.parametrize("field", EQUAL)
+@pytest.mark.parametrize("field", COMPARED)
 def test_members_that_differ_in_task_or_budget_are_refused(field):
     one = tiny_study()
     changes = {
@@ -119,9 +120,9 @@ def test_labels_are_folder_names_and_more_than_one(members, message):
 def test_each_optimizer_brings_its_own_search_space():
     with pytest.raises(ValueError, match="optimizer 'adan' is unknown"):
         of_optimizers(tiny_study(), ("sgd", "adan"))
-    spaces = {name: s.space for name, s in small().changed(trials=30).studies.items()}
+    spaces = {name: s.resolved.space for name, s in small().changed(trials=30).studies.items()}
     assert set(spaces["sgd"]) == {"learning_rate"}
-    grown = of_optimizers(tiny_study(trials=30), ("adam",))["adam"].space
+    grown = of_optimizers(tiny_study(trials=30), ("adam",))["adam"].resolved.space
     assert set(grown) == {"learning_rate", "beta1", "epsilon"}
 
 
@@ -230,8 +231,8 @@ def test_optimizers_digits_runs_whole_and_is_fair(tmp_path, monkeypatch, capsys)
     page = (tmp_path / "runs" / asked.name / "report" / "index.html").read_text()
     assert list(found.members) == list(asked.studies) and found.missing == ()
     assert set(found.table["missing"]) == {0} and len(set(found.table["complete"])) == 1
-    for label, study in asked.studies.items():
-        summary = found.members[label]
+    for label, member in asked.studies.items():
+        study, summary = member.resolved, found.members[label]
         complete = summary.record.trials.filter(status="COMPLETE")
         counts = complete["batch_size"].value_counts().rows()
         assert sorted(counts) == [(b, study.trials) for b in study.batch_sizes]
@@ -244,7 +245,7 @@ def test_optimizers_digits_runs_whole_and_is_fair(tmp_path, monkeypatch, capsys)
         assert f"<td>{label}</td>" in page and label in printed
         for sentence in reported:
             assert sentence in page and sentence in printed
-    assert set(asked.studies["sgd"].space) < set(studies.get("quickstart").space)
+    assert set(asked.studies["sgd"].resolved.space) < set(studies.get("quickstart").resolved.space)
 
 
 def test_second_order_digits_is_small_enough_for_newton_and_sees_the_whole_training_set():
@@ -252,9 +253,9 @@ def test_second_order_digits_is_small_enough_for_newton_and_sees_the_whole_train
         members = studies.get("second_order_digits", smoke=smoke).studies
         assert {"lbfgs", "newton", "hessian_free"} < set(members)
         for study in members.values():
-            assert study.batch_sizes[-1] == study.train_size
+            assert study.batch_sizes[-1] == study.resolved.train_size
             examples = load("digits").splits["train"]
-            size = parameter_count(study.config("off"), examples)
+            size = parameter_count(study.resolved.config("off"), examples)
             assert size == 650 <= OPTIMIZERS["newton"].largest_model
 
 
@@ -264,7 +265,7 @@ def test_optimizers_digits_is_what_it_says():
     for label, study in comparison.studies.items():
         assert isinstance(study, Study) and study.optimizer == label
         assert len(study.batch_sizes) == 3 and study.trials == 20
-        assert "learning_rate" in study.space
+        assert "learning_rate" in study.resolved.space
     smoke = studies.get("optimizers_digits", smoke=True)
     assert sum(
         s.trials * sum(s.length(b) for b in s.batch_sizes) for s in smoke.studies.values()

@@ -19,6 +19,7 @@ from experiments.records.store import read
 from experiments.runner.evaluate import evaluate_trial
 from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import Study
 from experiments.training.population import Population
 from experiments.training.program import Program
@@ -65,7 +66,7 @@ def test_the_mean_is_over_every_example_of_the_split(folder):
     """By hand, in float64, from the parameters that a population of one slot gets to."""
     found = evaluate_trial(folder, 16, 0, split="test")
     record = read(folder)
-    study = Study.from_description(record.study["study"])
+    study = ResolvedStudy.from_description(record.study["study"])
     program = Program(study.config("off"), resident_digits(), study.divergence_factor)
     trial = study.trial(16, 3, 0, _point(study), "")
     state, _ = Population(program, 16).train_to(trial, found.step)
@@ -128,9 +129,10 @@ def test_a_study_can_be_rebuilt_from_its_description(name):
     found = studies.get(name)
     for study in found.studies.values() if hasattr(found, "studies") else [found]:
         if isinstance(study, Study):
-            again = Study.from_description(study.describe())
-            assert again.describe() == study.describe()
-            assert again.config("off") == study.config("off")
+            complete = study.resolved
+            again = ResolvedStudy.from_description(complete.describe())
+            assert again.describe() == complete.describe()
+            assert again.config("off") == complete.config("off")
 
 
 def test_nothing_else_reads_the_test_split():

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import Study
 from experiments.spec.trial import Trial, TrialResult, evaluation_steps
 from experiments.training.feed import ResidentData
@@ -25,7 +26,7 @@ TINY = dataclasses.replace(
 )
 
 
-def tiny_study(**changes: Any) -> Study:
+def tiny_study(**changes: Any) -> ResolvedStudy:
     """Digits, one hidden layer of 16, two batch sizes."""
     settings = {
         "name": "tiny",
@@ -37,7 +38,7 @@ def tiny_study(**changes: Any) -> Study:
         "trials": 3,
         **changes,
     }
-    return Study(**settings)
+    return Study(**settings).resolved
 
 
 @functools.cache

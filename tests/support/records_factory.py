@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from experiments.spec.fields import StudyFields
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.space import Real
-from experiments.spec.study import Study
+from experiments.spec.study import Study, resolve
 from experiments.spec.trial import evaluation_steps
 from workloads.base import Goal, Workload
 
@@ -68,7 +70,7 @@ def make_study(
     optimizer: str = "nesterov",
     space: Mapping[str, Any] | None = None,
     **fields: Any,
-) -> Study:
+) -> ResolvedStudy:
     """A small study on the digits; other fields of `Study` pass through."""
     workload = Workload(
         name="digits_fc",
@@ -89,12 +91,14 @@ def make_study(
         trials=trials,
         seeds=tuple(seeds),
         **fields,
-    )
+    ).resolved
 
 
-def make_record(study: Study | None = None, truth: Truth = Truth(), seed: int = 0) -> MemoryRecord:
+def make_record(
+    definition: StudyFields | None = None, truth: Truth = Truth(), seed: int = 0
+) -> MemoryRecord:
     """A study as `simulate` finds it: trials until N are COMPLETE, at most 4 N, per search."""
-    study = study or make_study()
+    study = resolve(definition or make_study())
     trials: list[dict[str, Any]] = []
     evaluations: list[pl.DataFrame] = []
     for search_seed in study.seeds:
@@ -111,7 +115,7 @@ def make_record(study: Study | None = None, truth: Truth = Truth(), seed: int = 
 
 
 def simulate(
-    study: Study,
+    study: ResolvedStudy,
     truth: Truth,
     batch_size: int,
     seed: int,
@@ -162,7 +166,7 @@ def measurements(
     )
 
 
-def describe(study: Study) -> dict[str, Any]:
+def describe(study: ResolvedStudy) -> dict[str, Any]:
     """What ``study.json`` holds."""
     return {
         "schema_version": 1,

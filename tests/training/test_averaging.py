@@ -15,7 +15,7 @@ from support.records_factory import make_record, make_study
 
 from experiments.analysis.summary import summarise
 from experiments.cli import build_parser
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.records.store import read
 from experiments.report.facts import facts
 from experiments.runner.study import run_study
@@ -125,6 +125,6 @@ def test_what_an_averaging_cannot_be_is_refused_by_name(changes, message):
 
 def test_the_command_line_puts_an_averaging_into_a_study():
     options = build_parser().parse_args(["run", "quickstart", "--averaging", "ema"])
-    plain, averaged = get("quickstart"), chosen_study(options)
+    plain, averaged = get("quickstart").resolved, chosen_study(options).resolved
     assert averaged.name == "quickstart-ema" and averaged.averaging == "ema"
     assert averaged.space == {**plain.space, "average_decay": Real(0.9, 0.9999, "reverse_log")}

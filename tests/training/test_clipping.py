@@ -24,7 +24,7 @@ from support.records_factory import SPACE, make_record, make_study
 from experiments.analysis.findings import EdgeOptimum, MostlyClipped
 from experiments.analysis.summary import summarise
 from experiments.cli import build_parser
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.records.store import read
 from experiments.report.facts import facts
 from experiments.report.tables import hyperparameter_table
@@ -224,7 +224,7 @@ def test_what_a_clipping_cannot_be_is_refused_by_name(changes, message):
 
 def test_the_command_line_puts_a_clipping_into_a_study():
     options = build_parser().parse_args(["run", "quickstart", "--clipping", "agc"])
-    plain, clipped = get("quickstart"), chosen_study(options)
+    plain, clipped = get("quickstart").resolved, chosen_study(options).resolved
     assert clipped.name == "quickstart-agc" and clipped.clipping == "agc"
     assert clipped.space == {**plain.space, "clip_ratio": Real(1e-2, 0.16, "log")}
     again = ["run", "quickstart", "--clipping", "glob", "--trials", "3"]

@@ -9,7 +9,7 @@ from support import engine_twin
 from support.engine_factory import resident_digits, tiny_study
 
 from experiments.cli import build_parser
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.records.store import RecordError, read
 from experiments.runner.study import run_study
 from experiments.search.samplers.halton import point

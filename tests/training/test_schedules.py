@@ -16,7 +16,7 @@ from support.engine_twin import iterates, validation, validation_curve
 
 from experiments.analysis.question import read_question
 from experiments.cli import build_parser
-from experiments.commands.run import chosen_study
+from experiments.commands.chosen import chosen_study
 from experiments.records.store import read
 from experiments.runner.study import run_study
 from experiments.spec.trial import evaluation_steps
@@ -146,7 +146,7 @@ def test_what_a_schedule_cannot_be_is_refused_by_name(changes, message):
 
 def test_the_command_line_puts_schedules_into_a_study():
     typed = ["run", "quickstart", "--schedule", "linear", "--momentum-schedule", "sutskever"]
-    study = chosen_study(build_parser().parse_args(typed))
+    study = chosen_study(build_parser().parse_args(typed)).resolved
     assert (study.schedule, study.momentum_schedule) == ("linear", "sutskever")
     assert study.name == "quickstart-linear-sutskever"
     assert {"end_learning_rate_factor", "decay_steps_factor"} <= study.space.keys()

@@ -1,0 +1,258 @@
+"""Which study a command is about: its name or file, and the options that change it.
+
+The options that change a field are those of its row (experiments/spec/fields.py); `CHANGES` says
+how each kind of option does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.commands.arguments import mesh, settings, whole_number
+
+if TYPE_CHECKING:
+    from experiments.spec.fields import Row, StudyFields
+
+REPEATED = ("out", "data_dir")
+"""Options beside those of the rows that the command which goes on with a study repeats."""
+
+
+def add_study_arguments(command: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
+    """What names a study and changes it, but the options ``without``; what its steps run on."""
+    command.add_argument(
+        "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
+    )
+    command.add_argument("--smoke", action="store_true", help="the same question, in miniature")
+    for flag, row in _options().items():
+        if flag not in without:
+            _add_option(command, flag, row)
+    command.add_argument(
+        "--parallel",
+        choices=("pmap", "shard_map"),
+        help="every trial over all devices (default: measured)",
+    )
+    command.add_argument(
+        "--mesh", type=mesh, metavar="trials=T,data=D", help="T groups of D devices (shard_map)"
+    )
+    command.add_argument(
+        "--micro-batch",
+        type=whole_number(1),
+        metavar="M",
+        help="at most M examples at a time on a device: saves memory, no time",
+    )
+    command.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
+    command.add_argument(
+        "--stream",
+        action="store_true",
+        default=None,
+        help="read training data from disk while training (beyond 2 GiB always)",
+    )
+
+
+def _options(rows: Mapping[str, Row] | None = None) -> dict[str, Row]:
+    """Flag -> the first row that has it, in the order of the rows."""
+    from experiments.spec.fields import ROWS
+
+    found: dict[str, Row] = {}
+    for row in (ROWS if rows is None else rows).values():
+        if row.option is not None:
+            found.setdefault(row.option.flag, row)
+    return found
+
+
+def _add_option(command: argparse.ArgumentParser, flag: str, row: Row) -> None:
+    option = row.option
+    assert option is not None
+    if option.change == "flag":
+        command.add_argument(f"--{flag}", action="store_true", default=None, help=option.help)
+        return
+    low = getattr(row.kind, "low", None)
+    numbers = option.change in ("value", "values", "only") and low is not None
+    command.add_argument(
+        f"--{flag}",
+        type=whole_number(low) if numbers and low is not None else str,
+        nargs="+" if option.several else None,
+        metavar=option.metavar,
+        help=option.help,
+    )
+
+
+def chosen_study(options: argparse.Namespace) -> Any:
+    """The study, comparison or paths that was asked for, with the options' changes."""
+    from experiments import studies
+    from experiments.spec.comparison import Comparison
+    from experiments.spec.paths import Paths
+
+    study = studies.get(options.study, smoke=options.smoke)
+    given = {
+        flag: value
+        for flag in _options()
+        if (value := getattr(options, _destination(flag), None)) is not None
+    }
+    if isinstance(study, Paths):
+        _refuse(
+            study.name,
+            *given,
+            *(
+                f
+                for f in ("parallel", "mesh", "micro-batch")
+                if getattr(options, _destination(f), None) is not None
+            ),
+        )
+        return study
+    if isinstance(study, Comparison):
+        rows = _options()
+        _refuse(study.name, *(f for f in given if _change(rows[f]) in ("part", "fix")))
+    study = studies.changed(study, command=_words(options, given))
+    for kind, change in CHANGES.items():
+        for flag, value in given.items():
+            if _change(_options()[flag]) == kind:
+                study = change(study, _options()[flag], value)
+    return study
+
+
+def _destination(flag: str) -> str:
+    return flag.replace("-", "_")
+
+
+def _change(row: Row) -> str:
+    assert row.option is not None
+    return row.option.change
+
+
+def _refuse(study: str, *flags: str) -> None:
+    """ValueError where an option was given that cannot change this kind of study."""
+    for flag in flags:
+        raise ValueError(f"--{flag} has no place in {study}")
+
+
+def _words(options: argparse.Namespace, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was typed after ``batchscale run``, as far as it names and changes the study."""
+    words = [options.study, *(["--smoke"] if options.smoke else [])]
+    others = {name: getattr(options, name, None) for name in REPEATED}
+    for flag, value in [*given.items(), *others.items()]:
+        if value is None:
+            continue
+        words.append(f"--{flag.replace('_', '-')}")
+        if value is not True:
+            words += [str(word) for word in (value if isinstance(value, list) else [value])]
+    return tuple(words)
+
+
+# How an option changes a study or, alike, the studies of a comparison.
+
+
+def _value(study: Any, row: Row, value: Any) -> Any:
+    from experiments import studies
+
+    return studies.changed(study, **{row.name: value})
+
+
+def _values(study: Any, row: Row, value: Any) -> Any:
+    return _value(study, row, tuple(value))
+
+
+def _only(study: Any, row: Row, value: Any) -> Any:
+    return _value(study, row, (value,))
+
+
+def _budgets(study: Any, row: Row, texts: Sequence[str]) -> Any:
+    """Other budgets: in steps, or in examples or epochs."""
+    import dataclasses
+
+    from experiments import studies
+    from experiments.spec.comparison import Comparison
+    from experiments.spec.study import resolve
+    from schedules.durations import parse
+
+    del row
+    first = next(iter(study.studies.values())) if isinstance(study, Comparison) else study
+    one = resolve(first)
+    changes: dict[str, Any] = {}
+    suffix = ""
+    for duration in map(parse, texts):
+        if duration.unit == "fraction":
+            raise ValueError(f"--budget must be in steps, examples or epochs, got {duration}")
+        field = "step_budget" if duration.unit == "steps" else "example_budget"
+        if field in changes:
+            raise ValueError(f"--budget takes one {field}, got {' and '.join(texts)}")
+        # At one example a step, steps are examples.
+        changes[field] = duration.steps(1, one.train_size)
+        suffix += f"-{duration.amount:.12g}{duration.unit}"
+    if all(getattr(one, field) == value for field, value in changes.items()):
+        return study
+    named = {} if isinstance(study, Comparison) else {"name": study.name + suffix}
+    study = studies.changed(study, **named, **changes)
+    if isinstance(study, Comparison):
+        study = dataclasses.replace(study, name=study.name + suffix)
+    return study
+
+
+def _part(study: StudyFields, row: Row, name: str) -> StudyFields:
+    """Another optimizer, schedule, clipping, ... in its own search space; the rest stays."""
+    import dataclasses
+
+    from experiments.spec import parts
+
+    field = row.name
+    parts.check(field, name)
+    before = getattr(study, field)
+    if name == before:
+        return study
+    theirs = {row.name for row in parts.rows(field, before)}
+    if field == "optimizer":
+        own, space = theirs, None
+    else:
+        own = theirs - {row.name for row in parts.rows(field, name)}
+        space = _space_with(study, field, name, own)
+    fixed = {name: value for name, value in study.fixed.items() if name not in own}
+    changes: dict[str, Any] = {field: name, "name": f"{study.name}-{name}"}
+    return dataclasses.replace(study, space=space, fixed=fixed, **changes)
+
+
+def _space_with(study: StudyFields, field: str, name: str, own: set[str]) -> Any:
+    """A stated search space with the ranges of a part in place of its predecessor's ``own``."""
+    from experiments.spec import parts
+
+    if study.space is None:
+        return None
+    if field == "batch_size_schedule":  # where the batch grows is the same in all trials
+        own = own | ({row.name for row in parts.rows("schedule", study.schedule)} - {*study.fixed})
+    ranges = {row.name: row.space for row in parts.rows(field, name) if row.space}
+    kept = {name: found for name, found in study.space.items() if name not in own}
+    return {n: found for n, found in {**kept, **ranges}.items() if n not in study.fixed}
+
+
+def _fix(study: StudyFields, row: Row, pairs: Sequence[str]) -> StudyFields:
+    """Hyperparameters held at a number or a duration, no longer searched."""
+    import dataclasses
+
+    del row
+    given: dict[str, float | str] = dict(settings(pairs, "--fix"))
+    for name, text in given.items():
+        with contextlib.suppress(ValueError):  # a duration, or what the study refuses by name
+            given[name] = float(text)
+    space = study.space
+    if space is not None:
+        space = {name: found for name, found in space.items() if name not in given}
+    return dataclasses.replace(
+        study,
+        name="-".join([study.name, *(pair.replace(" ", "") for pair in pairs)]),
+        space=space,
+        fixed={**study.fixed, **given},
+    )
+
+
+CHANGES: dict[str, Callable[[Any, Row, Any], Any]] = {
+    "value": _value,
+    "values": _values,
+    "only": _only,
+    "flag": _value,
+    "budget": _budgets,
+    "part": _part,
+    "fix": _fix,
+}
+"""Kind of option -> what it does, in the order in which options take effect."""

@@ -1,0 +1,414 @@
+"""The fields of a study, one row each: what a field holds and what it means everywhere else.
+
+A new field is one row of `StudyFields`. Derived from the rows are: the checks at construction, the
+record (`Study.describe` and back), the identity, what may grow in a folder, what is compiled, what
+compared studies must share, the options of ``batchscale run``, the fields of the question that
+analysis reads, and the facts of the report. Imports no jax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from experiments.spec import kinds
+from experiments.spec import space as spaces
+from experiments.spec.trial import Precision
+from workloads.base import Goal, Workload
+
+MOST_TRIALS = 1_000_000
+MOST_BATCH_SIZES = 1_000
+MOST_SEEDS = 10_000
+
+NEVER: Any = object()
+"""Equal to no value of a field."""
+Role = Literal["asks", "grows", "notes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """The option of a command that changes a field.
+
+    Attributes:
+      flag: its name; several fields may share one.
+      metavar, help: as argparse shows them.
+      change: how its words change the study, a key of ``CHANGES`` in commands/chosen.py.
+      several: whether it takes several words.
+    """
+
+    flag: str
+    metavar: str
+    help: str
+    change: Literal["value", "values", "only", "flag", "part", "budget", "fix"] = "value"
+    several: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one field of a study means.
+
+    Attributes:
+      name: the field.
+      kind: what it holds.
+      meaning: one sentence, with units.
+      role: "asks": part of the question, another value is another study; "grows": may change
+        while the folder stays the same study's; "notes": said about the study, free to change.
+      static: compiled into a trial's programs (a field of `TrialConfig`).
+      compared: equal in all studies of a comparison.
+      required: has no default.
+      default: what it holds where nothing is given.
+      neutral: a value that is left out of identities, `NEVER` where there is none:
+        it changes nothing, and records from before the field do not hold it.
+      unrecorded: whether a neutral value is left out of the record too.
+      option: of ``batchscale run``.
+      shown: what the report calls it, "" where the report says it elsewhere or not.
+    """
+
+    name: str
+    kind: kinds.Kind
+    meaning: str
+    role: Role = "asks"
+    static: bool = False
+    compared: bool = False
+    required: bool = False
+    default: Any = None
+    neutral: Any = NEVER
+    unrecorded: bool = False
+    option: Option | None = None
+    shown: str = ""
+
+
+def row(kind: kinds.Kind, meaning: str, **properties: Any) -> Any:
+    """A dataclass field with its row."""
+    default = properties.get("default", dataclasses.MISSING)
+    metadata = {"row": {"kind": kind, "meaning": meaning, **properties}}
+    compare = properties.get("role") != "notes"
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata, compare=compare)
+    if isinstance(default, dict):
+        return dataclasses.field(
+            default_factory=lambda: dict(default), metadata=metadata, compare=compare
+        )
+    return dataclasses.field(default=default, metadata=metadata, compare=compare)
+
+
+def _part(meaning: str, default: str, help: str, option: str = "part", **properties: Any) -> Any:
+    """A field that names a row of a table of `PARTS`."""
+    flag = properties.pop("flag")
+    return row(
+        kinds.Part(),
+        meaning,
+        default=default,
+        static=True,
+        option=Option(flag, "NAME", help, option),  # type: ignore[arg-type]
+        **properties,
+    )
+
+
+_OWN = "its own search space"
+
+
+# ruff: noqa: RUF009 (`row` returns a dataclass field)
+@dataclasses.dataclass(frozen=True)
+class StudyFields:
+    """The fields that `Study`, as typed, and `ResolvedStudy`, complete, have in common."""
+
+    name: str = row(
+        kinds.Name(), "folder name of its record, at most 100 letters, digits and _.+=,%-"
+    )
+    question: str = row(kinds.Text(), "one sentence, shown in the report", role="notes")
+    workload: Workload = row(
+        kinds.WorkloadKind(), "what is learned", static=True, compared=True, shown="Workload"
+    )
+    batch_sizes: tuple[int, ...] = row(
+        kinds.Wholes(1, kinds.MOST_EXAMPLES, MOST_BATCH_SIZES, ascending=True),
+        "examples per step, each at most the training set; at most 1,000 of them",
+        role="grows",
+        compared=True,
+        option=Option("batch-sizes", "B", "these only", "values", several=True),
+    )
+    step_budget: int = row(
+        kinds.Whole(1, kinds.MOST_STEPS),
+        'K of "best value at steps <= K", below 2^31',
+        compared=True,
+        option=Option(
+            "budget",
+            "DURATION",
+            "500steps, 5epochs, 1e5examples: the step budget, the epoch budget, or both",
+            "budget",
+            several=True,
+        ),
+        shown="Step budget",
+    )
+    example_budget: int = row(
+        kinds.Whole(1, kinds.MOST_EXAMPLES),
+        '"best value at examples consumed <= budget" (epochs x training set)',
+        compared=True,
+        option=Option("budget", "DURATION", "", "budget", several=True),
+        shown="Epoch budget",
+    )
+    optimizer: str = _part(
+        "a name of `optimizers.OPTIMIZERS`",
+        "nesterov",
+        "another optimizer, its own search space",
+        flag="optimizer",
+        shown="Optimizer",
+    )
+    schedule: str = _part(
+        "of the learning rate; a name of `schedules.SCHEDULES`",
+        "constant",
+        f"of the learning rate, {_OWN}",
+        flag="schedule",
+        shown="Schedule",
+    )
+    clipping: str = _part(
+        "of the gradient, before the optimizer's rule; a name of `optimizers.CLIPPINGS`",
+        "none",
+        f"of the gradient, {_OWN}",
+        flag="clipping",
+        neutral="none",
+        shown="Clipping",
+    )
+    averaging: str = _part(
+        "of the parameters over steps, evaluated in place of the last ones; a name of "
+        "`optimizers.AVERAGINGS`",
+        "none",
+        f"of the parameters, evaluated in their place, {_OWN}",
+        flag="averaging",
+        neutral="none",
+        shown="Averaging",
+    )
+    momentum_schedule: str = _part(
+        "of the momentum, or of beta1; a name of `schedules.MOMENTUM_SCHEDULES`. The rule is built "
+        "with each step's value, so Adam's bias factor 1 - beta1^t has it too",
+        "constant",
+        f"of the momentum or beta1, {_OWN}",
+        flag="momentum-schedule",
+        neutral="constant",
+        shown="Momentum schedule",
+    )
+    batch_size_schedule: str = _part(
+        "a name of `schedules.BATCH_SIZE_SCHEDULES`; ``batch_sizes`` are then those of the first "
+        "step, and the rate follows warmup and phases alone",
+        "constant",
+        f"growing the batch where the rate would fall, {_OWN}",
+        flag="batch-size-schedule",
+        neutral="constant",
+        shown="Batch size schedule",
+    )
+    batch_size_cuts: tuple[int, ...] | None = row(
+        kinds.Optional(kinds.Wholes(1, kinds.MOST_EXAMPLES, 1_000)),
+        "examples consumed where the batch grows; None: where the rate of ``schedule`` would have "
+        "fallen by the factor, its settings then being fixed",
+        default=None,
+        neutral=None,
+        unrecorded=True,
+        shown="Batch size cuts",
+    )
+    batch_size_factor: float | None = row(
+        kinds.Optional(kinds.Real(0.0)),
+        "by which the rate would fall at a cut; default: 1 / ``decay_factor`` where the schedule "
+        "has one, else the batch-size schedule's own",
+        default=None,
+        neutral=None,
+        unrecorded=True,
+        shown="Batch size factor",
+    )
+    max_batch_size: int | None = row(
+        kinds.Optional(kinds.Whole(1, kinds.MOST_EXAMPLES)),
+        "the rate takes what the batch may not; default: the training set",
+        default=None,
+        neutral=None,
+        unrecorded=True,
+        shown="Largest batch size",
+    )
+    space: Mapping[str, spaces.Distribution] | None = row(
+        kinds.Optional(kinds.Space()),
+        "searched hyperparameters; default: the workload's for this optimizer, else the "
+        "optimizer's own for this many trials (the more trials, the more hyperparameters), and "
+        "those of the other parts. A default is taken once, when a record is begun: a study "
+        "that grows keeps it",
+        default=None,
+        shown="Search space",
+    )
+    fixed: Mapping[str, float | str] = row(
+        kinds.Held(),
+        "hyperparameters held at a value; others take their defaults. One that counts steps may be "
+        'a duration, such as ``"2 epochs"`` or ``"5%"`` of the trial: steps then differ between '
+        "batch sizes",
+        default={},
+        option=Option(
+            "fix",
+            "KEY=VALUE",
+            "hyperparameters to hold instead of searching (momentum=0.9, warmup_steps=5%%)",
+            "fix",
+            several=True,
+        ),
+        shown="Fixed",
+    )
+    train_steps: Mapping[int, int] = row(
+        kinds.Lengths(),
+        "batch size -> length in steps, fixed beforehand; a batch size not in it gets "
+        "max(step_budget, ceil(example_budget / B)), the least both budgets need",
+        default={},
+        role="grows",
+        compared=True,
+    )
+    trials: int = row(
+        kinds.Whole(1, MOST_TRIALS),
+        "N, COMPLETE trials per batch size, at most a million",
+        default=20,
+        role="grows",
+        compared=True,
+        option=Option("trials", "N", "COMPLETE trials per batch size"),
+        shown="Trials",
+    )
+    seeds: tuple[int, ...] = row(
+        kinds.Wholes(0, kinds.LARGEST_SEED, MOST_SEEDS, distinct=True),
+        "one search each, below 2^63; the first is the study's own, others measure study variance",
+        default=(0,),
+        role="grows",
+        compared=True,
+        option=Option("seed", "N", "seed of the search", "only"),
+        shown="Seeds",
+    )
+    goal: Goal | None = row(
+        kinds.Optional(kinds.Typed(Goal)),
+        "what a trial must pass; default: the workload's",
+        default=None,
+        static=True,
+        compared=True,
+        shown="Goal",
+    )
+    precision: Precision = row(
+        kinds.Typed(Precision),
+        "number formats of parameters, activations and matrix products",
+        default=Precision(),
+        static=True,
+        compared=True,
+        shown="Precision",
+    )
+    evaluation_spacing: float = row(
+        kinds.Real(0.0, 1.0),
+        "widest gap of the evaluation grid, as a share of the step",
+        default=0.05,
+        compared=True,
+    )
+    train_evaluation_examples: int = row(
+        kinds.Whole(1, kinds.MOST_STEPS),
+        "size of the fixed training subset evaluated beside validation",
+        default=256,
+        compared=True,
+    )
+    divergence_factor: float = row(
+        kinds.Real(1.0),
+        "a loss above this times the initial loss is a divergence",
+        default=1e4,
+        compared=True,
+    )
+    record_norms: Literal["auto", "every", "evaluations", "off"] = row(
+        kinds.OneOf(("auto", "every", "evaluations", "off")),
+        '"auto" chooses by measured cost; the choice is recorded',
+        default="auto",
+    )
+    norms_per_layer: bool = row(
+        kinds.Flag(),
+        "measure at every evaluation the norms of every array of the parameters",
+        default=False,
+        static=True,
+        neutral=False,
+        unrecorded=True,
+        option=Option(
+            "norms-per-layer",
+            "",
+            "record every layer's gradient, update and parameter norm at evaluations",
+            "flag",
+        ),
+        shown="Norms per layer",
+    )
+    sampler: Literal["halton"] = row(
+        kinds.OneOf(("halton",)), "how points are drawn", default="halton"
+    )
+    expected: str = row(
+        kinds.Text(),
+        "one sentence, the result expected beforehand or known",
+        default="",
+        role="notes",
+    )
+    source: str = row(
+        kinds.Text(),
+        "the path of the user's file that ``batchscale run`` was given",
+        default="",
+        role="notes",
+    )
+    code: Mapping[str, str] = row(
+        kinds.Code(),
+        "file -> sha256 of its text, of ``source`` and of the user's modules that the workload "
+        "names; found when the study is resolved",
+        default={},
+        neutral={},
+        unrecorded=True,
+        shown="Code",
+    )
+    command: tuple[str, ...] = row(
+        kinds.Words(),
+        "the words after ``batchscale run`` that made it, repeated by the report's next command",
+        default=(),
+        role="notes",
+    )
+
+
+def rows_of(fields: type[StudyFields]) -> dict[str, Row]:
+    """Name -> row, in the order of declaration."""
+    found = {}
+    for name in fields.__dataclass_fields__:
+        declared = (c.__dict__.get("__dataclass_fields__", {}).get(name) for c in fields.__mro__)
+        rows = [f.metadata["row"] for f in declared if f and "row" in f.metadata]
+        if rows:  # else it says how a study was read, not what was asked
+            found[name] = Row(name=name, required="default" not in rows[0], **rows[0])
+    return found
+
+
+ROWS = rows_of(StudyFields)
+"""Every field of a study."""
+
+
+def read_fields(
+    described: Mapping[str, Any], rows: Mapping[str, Row] | None = None
+) -> dict[str, Any]:
+    """The fields of a recorded study; those that older records do not hold take their defaults.
+
+    Raises:
+      ValueError: a field is missing, or is not what that field holds.
+    """
+    values = {}
+    for name, row in (ROWS if rows is None else rows).items():
+        if name in described:
+            values[name] = row.kind.read(name, described[name])
+        elif row.required or name in ("goal", "space"):
+            raise ValueError(f"the recorded study has no field {name}")
+    return values
+
+
+def named(**properties: Any) -> tuple[str, ...]:
+    """Names of the fields whose rows have these properties."""
+    return tuple(
+        name
+        for name, row in ROWS.items()
+        if all(getattr(row, key) == value for key, value in properties.items())
+    )
+
+
+MAY_CHANGE = tuple(name for name, row in ROWS.items() if row.role != "asks")
+"""Fields that may change while a record stays the same study's."""
+STATIC = named(static=True)
+"""Fields that are compiled: those of `TrialConfig` but ``record_norms``, which the plan chooses."""
+COMPARED = named(compared=True)
+"""What the studies of a comparison must share: one task, one grid, one tuning budget."""
+
+
+def documented() -> str:
+    """The fields as the ``Attributes`` section of a docstring."""
+    lines = (f"      {name}: {row.meaning}." for name, row in ROWS.items())
+    return "Attributes:\n" + "\n".join(lines)
