@@ -52,7 +52,8 @@ class Comparison:
                 ours, other = getattr(mine, field), getattr(theirs, field)
                 if ours != other:
                     raise ValueError(
-                        f"studies must agree in {field}: {first} has {ours!r}, {label} has {other!r}"
+                        f"studies must agree in {field}: {first} has {ours!r}, "
+                        f"{label} has {other!r}"
                     )
 
     def changed(self, **changes: Any) -> Comparison:
