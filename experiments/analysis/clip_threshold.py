@@ -41,13 +41,16 @@ def clip_thresholds(record: Record, percentile: float = PERCENTILE) -> pl.DataFr
     Raises:
       ValueError: no norms are recorded, or as `threshold_from_norms`.
     """
-    logged = record.evaluations if record.norms is None else record.norms
-    if "gradient_norm" not in logged.columns:
+    logged = record.scan("norms")
+    if logged is None:
+        logged = record.scan("evaluations")
+    if logged is None or "gradient_norm" not in logged.collect_schema():
         raise ValueError("the record holds no gradient norms: record_norms of the study was off")
     norm = pl.col("gradient_norm")
     rows = []
     for search in best_trials(record).select(TRIAL).iter_rows(named=True):
-        found = logged.filter(**search).filter(norm.is_finite())["gradient_norm"]
+        here = logged.filter(**search).filter(norm.is_finite())
+        found = here.select("gradient_norm").collect()["gradient_norm"]
         threshold = threshold_from_norms(found, percentile)
         rows.append((*search.values(), len(found), found.median(), threshold, found.max()))
     whole, real = (*TRIAL, "norms"), ("median", "threshold", "largest")

@@ -1,6 +1,6 @@
 """What analysis reads of a record: the tables, and the question as typed fields.
 
-Analysis takes any object with the four attributes of `Record`; the store's reader returns one.
+Analysis takes any object with the attributes of `Record`; the store's reader returns one.
 Nothing here imports jax, so that a record can be analysed where nothing can be trained.
 """
 
@@ -33,13 +33,11 @@ class Record(Protocol):
     def trials(self) -> pl.DataFrame:
         """One row a trial."""
 
-    @property
-    def evaluations(self) -> pl.DataFrame:
-        """One row a measurement."""
+    def scan(self, table: str) -> pl.LazyFrame | None:
+        """The rows of ``evaluations`` (one a measurement) or ``norms`` (one a step).
 
-    @property
-    def norms(self) -> pl.DataFrame | None:
-        """One row a step, where norms were recorded at every step."""
+        None where no trial recorded the table; never None for ``evaluations``.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +104,17 @@ def choose_goal(record: Record, goal: float | Goal | None = None) -> Goal:
             f"goal direction of {goal.metric} must be {recorded.direction!r}, "
             f"got {goal.direction!r}"
         )
-    measured = [name for name in record.evaluations.columns if "/" in name]
+    measured = [name for name in columns_of(record) if "/" in name]
     if goal.column not in measured:
         raise unknown_name("measurement", goal.column, measured)
     return goal
+
+
+def columns_of(record: Record) -> list[str]:
+    """The columns of the evaluations."""
+    evaluations = record.scan("evaluations")
+    assert evaluations is not None, "a record always has the table"
+    return evaluations.collect_schema().names()
 
 
 def measurements(record: Record, goal: Goal, *others: str) -> pl.LazyFrame:
@@ -118,7 +123,8 @@ def measurements(record: Record, goal: Goal, *others: str) -> pl.LazyFrame:
     With the columns ``others`` of the evaluations beside it. Without rows where nothing was ever
     measured, as in a record that holds no trial yet.
     """
-    held = record.evaluations.lazy()
-    if goal.column not in record.evaluations.columns:
+    held = record.scan("evaluations")
+    assert held is not None, "a record always has the table"
+    if goal.column not in held.collect_schema():
         held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(goal.column))
     return held.select(*TRIAL, "step", "examples", *others, pl.col(goal.column).alias("value"))

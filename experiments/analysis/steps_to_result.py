@@ -18,6 +18,7 @@ from experiments.analysis.question import (
     TRIAL,
     Record,
     choose_goal,
+    columns_of,
     measurements,
     read_question,
 )
@@ -90,7 +91,7 @@ def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
 
 def has_function_evaluations(record: Record) -> bool:
     """Whether evaluations over the batch were counted beside steps (second-order rules)."""
-    return COUNTED in record.evaluations.columns
+    return COUNTED in columns_of(record)
 
 
 def function_evaluations_to_result(

@@ -28,9 +28,9 @@ def report_command(options: argparse.Namespace) -> int:
 def summarise(folder: Path) -> int:
     """Print what a record says and write its report."""
     from experiments.records.comparisons import is_comparison
-    from experiments.spec.paths import PATHS_FILE
+    from experiments.records.paths import is_paths
 
-    if (folder / PATHS_FILE).is_file():
+    if is_paths(folder):
         from experiments.report.paths import write_paths_report
 
         print(f"report: {write_paths_report(folder)}")
@@ -44,11 +44,11 @@ def summarise(folder: Path) -> int:
         return 0
     from experiments.records.store import read
     from experiments.report.terminal import print_summary
-    from experiments.report.write import write_report
+    from experiments.report.write import write_report_of
 
     record = read(folder)
     print_summary(record)
-    print(f"report: {write_report(folder)}")
+    print(f"report: {write_report_of(record, folder)}")
     return 0
 
 

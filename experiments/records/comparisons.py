@@ -2,22 +2,31 @@
 
 A comparison's folder holds::
 
-    comparison.json     schema_version, name, question, expected, studies (labels, in order)
+    comparison.json     schema_version, name, question, expected, studies (labels, in order),
+                        checksum
+    lock                held (flock) by the one process that writes comparison.json
     LABEL/              the record of one study (schema.py), for each label
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.records import groups
-from experiments.records.files import RecordError, check_writable, disk_errors, write_whole
-from experiments.records.schema import SCHEMA_VERSION, STUDY_FILE
+from experiments.records.files import (
+    Lock,
+    RecordError,
+    check_writable,
+    disk_errors,
+    sync_folder,
+    write_whole,
+)
+from experiments.records.schema import COMPARISON_FILE, PATHS_FILE, SCHEMA_VERSION, STUDY_FILE
+from experiments.records.seal import read_json, sealed_json
 
-COMPARISON_FILE = "comparison.json"
+KINDS = {STUDY_FILE: "a study", COMPARISON_FILE: "a comparison", PATHS_FILE: "paths"}
+"""The file that makes a folder a record -> of what."""
 
 
 def is_comparison(folder: Path | str) -> bool:
@@ -26,42 +35,69 @@ def is_comparison(folder: Path | str) -> bool:
 
 
 def read_comparison(folder: Path | str) -> dict[str, Any]:
-    """The content of comparison.json; RecordError if it is not there, not ours, of another age."""
+    """The content of comparison.json.
+
+    Raises:
+      RecordError: it is missing, not a comparison's, damaged, or of an unknown schema version.
+    """
     path = Path(folder) / COMPARISON_FILE
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = read_json(path, "a comparison")
+    except OSError as error:
         raise RecordError(f"{path} cannot be read ({error})") from error
-    if not isinstance(found, dict) or not {"schema_version", "studies"} <= found.keys():
-        raise RecordError(f"{path} is not the record of a comparison")
-    groups.check_version(found["schema_version"], path)
+    for field in ("name", "question", "expected", "studies"):
+        if field not in found:
+            raise RecordError(f"{path} is not the record of a comparison (it lacks {field!r})")
     return found
+
+
+def check_kind(folder: Path, file: str) -> None:
+    """Refuse a folder that holds another kind of record than ``file``'s."""
+    for other, kind in KINDS.items():
+        if other != file and (folder / other).exists():
+            raise RecordError(
+                f"the folder {folder} holds the record of {kind}: choose another folder"
+            )
 
 
 def open_comparison(folder: Path | str, described: Mapping[str, Any], resume: bool = True) -> None:
     """Makes the folder, or grows the list of studies of the one that is there.
 
     Raises:
-      RecordError: it holds another comparison or a study, or any record and ``resume`` is false,
-        or it cannot be written; nothing is changed then.
+      RecordError: it holds another comparison or another kind of record, or any record and
+        ``resume`` is false, or another process writes there, or it cannot be written; nothing is
+        changed then.
     """
     folder = Path(folder)
     check_writable(folder)
-    if (folder / STUDY_FILE).exists():
-        raise RecordError(f"the folder {folder} holds the record of a study: choose another folder")
-    new = {"schema_version": SCHEMA_VERSION, **described}
-    if is_comparison(folder):
-        stored = read_comparison(folder)
-        if not resume:
-            raise RecordError(f"the folder {folder} already holds comparison {stored['name']!r}")
-        if stored["name"] != new["name"]:
-            raise RecordError(
-                f"the folder {folder} holds comparison {stored['name']!r}, not {new['name']!r}: "
-                "choose another folder"
-            )
-        new["studies"] = list(dict.fromkeys([*stored["studies"], *new["studies"]]))
-        if new == stored:
-            return
+    check_kind(folder, COMPARISON_FILE)
+    if _grown(folder, described, resume) is None:
+        return
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / COMPARISON_FILE, (json.dumps(new, indent=2) + "\n").encode())
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
+        lock = Lock(folder)
+        try:
+            grown = _grown(folder, described, resume)  # again, now that it is ours
+            if grown is not None:
+                write_whole(folder / COMPARISON_FILE, sealed_json(grown))
+        finally:
+            lock.release()
+
+
+def _grown(folder: Path, described: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
+    """What comparison.json should hold; None where it holds that already."""
+    new = {**described, "schema_version": SCHEMA_VERSION}
+    if not is_comparison(folder):
+        return new
+    stored = read_comparison(folder)
+    if not resume:
+        raise RecordError(f"the folder {folder} already holds comparison {stored['name']!r}")
+    if stored["name"] != new["name"]:
+        raise RecordError(
+            f"the folder {folder} holds comparison {stored['name']!r}, not {new['name']!r}: "
+            "choose another folder"
+        )
+    new["studies"] = list(dict.fromkeys([*stored["studies"], *new["studies"]]))
+    return None if new == stored else new

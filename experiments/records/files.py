@@ -43,11 +43,12 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise DiskError(message) from error
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
+def write_whole(path: Path, data: bytes | bytearray, sync: bool = True) -> None:
     """Replaces ``path`` by ``data`` so that every reader, after any crash, sees old or new.
 
-    Written under a temporary name, fsynced, renamed; then the folder is fsynced, so that files
-    become durable in the order they were written. Raises OSError and leaves no temporary file.
+    Written under a temporary name, fsynced, renamed; then, with ``sync``, the folder is fsynced, so
+    that files become durable in the order they were written. Raises OSError and leaves no
+    temporary file.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
@@ -60,7 +61,8 @@ def write_whole(path: Path, data: bytes | memoryview) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

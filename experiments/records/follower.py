@@ -1,4 +1,4 @@
-"""What a process that does not write sees of a record: a copy of what the writing one told it."""
+"""What a process that does not write knows of a record: what the writing one broadcast."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import json
 from collections.abc import Sequence
 from typing import Self
 
-from experiments.records.store import Held, Writer
+from experiments.records.state import Key, RecordState
+from experiments.records.store import Writer
 from experiments.spec.trial import Status, TrialResult
 
 
-def told(writer: Writer) -> bytes:
-    """What `Follower` is made from."""
+def broadcast(writer: Writer) -> bytes:
+    """The state of a record, to make a `Follower` from."""
     recorded = [[*key, status, identity] for key, (status, identity) in writer.recorded().items()]
     return json.dumps({"study": writer.study, "recorded": recorded}).encode()
 
 
-class Follower(Held):
+class Follower(RecordState):
     """Takes a `Writer`'s place in a process that only trains: it keeps plans and drops results."""
 
     def __init__(self, data: bytes) -> None:
         content = json.loads(data)
         self._study = content["study"]
-        self._recorded = {
+        self._recorded: dict[Key, tuple[Status, str]] = {
             (batch_size, seed, index): (Status(status), identity)
             for batch_size, seed, index, status, identity in content["recorded"]
         }
+
+    def recorded(self) -> dict[Key, tuple[Status, str]]:
+        """As the writer had it when this was made."""
+        return dict(self._recorded)
 
     def __enter__(self) -> Self:
         return self

@@ -1,231 +1,223 @@
-"""Groups of Parquet parts: what is committed, who replaces whom, how small ones are merged.
+"""Groups of Parquet parts: what is committed, what replaces what, what is missing.
 
 A group is ``evaluations-N``, perhaps ``norms-N`` and ``layers-N``, and ``trials-N``, written in
-that order; the rename of ``trials-N`` commits it. The metadata of the trials part names the group's
-other parts and the groups it replaces, so that the same rename commits a compaction: from that
-moment readers pass over the replaced groups, deleted or not, and no row is seen twice or missed.
-Numbers grow and are never used again once committed.
+that order; the rename of ``trials-N`` commits it. Every part carries a checksum (seal.py), the
+study's identity, its table and its group's number. The trials part names besides the checksums of
+the group's other parts, the groups it ``replaces`` (so that one rename commits a compaction, and no
+row is seen twice or missed) and the other ``groups`` committed by then. A group that it names and
+nobody replaces must be there. ``committed.json``, written after every commit, names the newest
+group, which no other part can; it may lag by the one group whose commit was cut short after the
+rename. Numbers grow and are never used again once committed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from experiments.records.files import TEMPORARY_SUFFIX, RecordError, sync_folder, write_whole
-from experiments.records.schema import SCHEMA_VERSION, TABLES
-from experiments.records.tables import TRIAL_KEY, ordered
+from experiments.records.schema import COMMITTED_FILE, OLD_VERSION, SCHEMA_VERSION
+from experiments.records.seal import (
+    METADATA_KEY,
+    check_version,
+    damaged,
+    open_part,
+    read_json,
+    sealed_json,
+    sealed_part,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
-METADATA_KEY = "batchscale"
-SMALL_BYTES = 32 * 2**20
-"""Groups below this size are merged; larger ones stay, so a byte is rewritten a few times."""
-MOST_SMALL_GROUPS = 24
 _PART = re.compile(r"(evaluations|norms|layers|trials)-(\d+)\.parquet")
-_ATTEMPTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A committed group: its number, its parts (trials last), what it replaces, its bytes."""
+    """A committed group.
+
+    Attributes:
+      number: in its parts' names.
+      parts: table -> checksum of its part ("" in the old version), ``trials`` last.
+      replaces: numbers of the groups whose rows it holds instead.
+      others: numbers of the other groups committed when it was.
+      size: bytes of its parts.
+    """
 
     number: int
-    tables: tuple[str, ...]
+    parts: Mapping[str, str]
     replaces: tuple[int, ...]
+    others: tuple[int, ...]
     size: int
 
 
-def part(records: Path, table: str, number: int) -> Path:
-    """Path of a part."""
-    return records / f"{table}-{number:06d}.parquet"
+@dataclasses.dataclass(frozen=True)
+class RecordsFolder:
+    """The folder of a record's parts: its path, its study's identity, its schema version."""
 
+    path: Path
+    identity: Any
+    version: int = SCHEMA_VERSION
 
-def check_version(version: object, where: Path) -> None:
-    """Refuses a schema version that this code does not know, by name."""
-    if version != SCHEMA_VERSION:
-        raise RecordError(
-            f"{where} has schema version {version!r}, which is unknown (known: {SCHEMA_VERSION})"
-        )
+    def part(self, table: str, number: int) -> Path:
+        """Path of a part."""
+        return self.path / f"{table}-{number:06d}.parquet"
 
+    def numbers(self, *tables: str) -> list[int]:
+        """Numbers in use by the parts there are of ``tables`` (none: of any), ascending."""
+        return sorted({n for table, n in self._listing() if not tables or table in tables})
 
-def write_group(
-    records: Path, number: int, tables: dict[str, pl.DataFrame], replaces: Sequence[int] = ()
-) -> Group:
-    """Writes the parts of ``tables`` in their order, ``trials`` last; its rename commits.
+    def write_group(
+        self,
+        number: int,
+        tables: Mapping[str, pl.DataFrame],
+        others: Iterable[int] = (),
+        replaces: Iterable[int] = (),
+    ) -> Group:
+        """Write the parts of ``tables`` in their order, ``trials`` last; its rename commits.
 
-    Raises OSError; unless the commit itself had happened, the parts written are removed.
-    """
-    assert list(tables)[-1] == "trials", "the trials part is the commit"
-    about = {"schema_version": SCHEMA_VERSION, "tables": list(tables), "replaces": list(replaces)}
-    size = 0
-    try:
-        for table, frame in tables.items():
-            buffer = io.BytesIO()
-            metadata = {METADATA_KEY: json.dumps(about)} if table == "trials" else None
-            frame.write_parquet(buffer, metadata=metadata)
-            write_whole(part(records, table, number), buffer.getbuffer())
-            size += buffer.tell()
-    except OSError:
-        if not part(records, "trials", number).exists():
-            with contextlib.suppress(OSError):
-                for table in tables:
-                    part(records, table, number).unlink(missing_ok=True)
-        raise
-    return Group(number, tuple(tables), tuple(replaces), size)
-
-
-def committed(records: Path) -> list[Group]:
-    """The groups that count, oldest first. FileNotFoundError if a part is not there."""
-    numbers = [number for table, number in _stable_listing(records) if table == "trials"]
-    groups = [_describe(records, number) for number in sorted(numbers)]
-    replaced = {number for group in groups for number in group.replaces}
-    return [group for group in groups if group.number not in replaced]
-
-
-def newest_number(records: Path) -> int:
-    """The highest number in use, 0 if none."""
-    return max((number for _, number in _listing(records)), default=0)
-
-
-def remove_strays(records: Path, live: Sequence[Group]) -> None:
-    """Deletes what is not of the ``live`` groups: temporary, uncommitted and replaced parts.
-
-    Replaced trials parts go first, so that a group is at no time without its other parts.
-    For the writer alone, which holds the lock.
-    """
-    keep = {(table, group.number) for group in live for table in group.tables}
-    strays = [part(records, t, n) for t, n in _listing(records) if (t, n) not in keep]
-    strays.sort(key=lambda path: not path.name.startswith("trials"))
-    strays += records.glob(f"*{TEMPORARY_SUFFIX}")
-    for path in strays:
-        path.unlink(missing_ok=True)
-    if strays:
-        sync_folder(records)
-
-
-def read_committed(records: Path, tables: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """The rows of ``tables`` that count, in no stated order; a table nobody wrote is left out.
-
-    A writer may commit or compact meanwhile: a part that vanishes starts the reading again.
-    """
-    for _ in range(_ATTEMPTS):
+        Raises OSError; unless the commit itself had happened, the parts written are removed.
+        """
+        assert list(tables)[-1] == "trials", "the trials part is the commit"
+        about = {"schema_version": SCHEMA_VERSION, "study": self.identity, "group": number}
+        parts: dict[str, str] = {}
+        size = 0
+        group = Group(number, parts, tuple(replaces), tuple(others), 0)
         try:
-            groups = committed(records)
-            return gather(records, groups, groups, tables)
-        except FileNotFoundError as error:
-            missing = error
-        except OSError as error:
-            raise RecordError(f"the record {records.parent} cannot be read ({error})") from error
-    raise RecordError(f"the record {records.parent} is damaged ({missing})")
+            for table, frame in tables.items():
+                more = {"parts": parts, "replaces": group.replaces, "groups": group.others}
+                if table == "trials":
+                    sync_folder(self.path)  # the other parts are durable before the commit
+                    about |= {**more, "bytes": size}
+                data, parts[table] = sealed_part(frame, {**about, "table": table})
+                size += len(data)
+                write_whole(self.part(table, number), data, sync=table == "trials")
+        except OSError:
+            if not self.part("trials", number).exists():
+                with contextlib.suppress(OSError):
+                    for table in tables:
+                        self.part(table, number).unlink(missing_ok=True)
+            raise
+        self.write_newest(number)
+        return dataclasses.replace(group, size=size)
+
+    def read_group(self, number: int) -> tuple[Group, pl.DataFrame]:
+        """A committed group and its rows of the trials table, all of them.
+
+        Raises FileNotFoundError where a part is missing, RecordError where one is damaged.
+        """
+        import polars as pl
+
+        path = self.part("trials", number)
+        file, about = self.open("trials", number)
+        with file:
+            try:
+                if self.version == OLD_VERSION:
+                    about = _old_metadata(file, path)
+                rows = pl.read_parquet(file)
+                parts = dict.fromkeys(about["tables"], "") if "tables" in about else about["parts"]
+                replaces, others = tuple(about["replaces"]), tuple(about.get("groups", ()))
+            except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+                raise damaged(path, _first_line(error)) from error
+            size = int(about.get("bytes", 0)) + os.fstat(file.fileno()).st_size
+        for table in parts:
+            self.part(table, number).stat()
+        return Group(number, {**parts, "trials": about.get("checksum", "")}, replaces, others,
+                     size), rows  # fmt: skip
+
+    def open(self, table: str, number: int, checksum: str = "") -> tuple[IO[bytes], dict[str, Any]]:
+        """The open file of a part, verified, and its metadata; the old version has none to verify.
+
+        ``checksum``: what the group's trials part says of it.
+        """
+        path = self.part(table, number)
+        if self.version == OLD_VERSION:
+            return open(path, "rb"), {}
+        file, about = open_part(path)
+        try:
+            check_version(about.get("schema_version"), path)
+            if about.get("study") != self.identity:
+                raise RecordError(f"{path} is of another study than the study.json beside it")
+            if (about.get("table"), about.get("group")) != (table, number):
+                raise damaged(path, f"it is {about.get('table')} of group {about.get('group')}")
+            if checksum and about["checksum"] != checksum:
+                raise damaged(path, "it is not the one its group was committed with")
+        except RecordError:
+            file.close()
+            raise
+        return file, about
+
+    def committed(self) -> list[tuple[Group, pl.DataFrame]]:
+        """The groups that count and their trials, oldest first.
+
+        Raises FileNotFoundError where a part is missing: a compaction may have removed it since
+        the folder was listed.
+        """
+        newest = self.newest()
+        found = {number: self.read_group(number) for number in self.numbers("trials")}
+        groups = [group for group, _ in found.values()]
+        replaced = {number for group in groups for number in group.replaces}
+        expected = {newest, *(groups[-1].others if groups else ())} - {0}
+        for number in sorted(expected - found.keys() - replaced):
+            raise FileNotFoundError(f"{self.part('trials', number)} is missing")
+        return [found[group.number] for group in groups if group.number not in replaced]
+
+    def write_newest(self, number: int) -> None:
+        """Say in `COMMITTED_FILE` that group ``number`` is committed; 0: none is."""
+        content = {"schema_version": SCHEMA_VERSION, "study": self.identity, "newest": number}
+        write_whole(self.path / COMMITTED_FILE, sealed_json(content), sync=False)
+
+    def newest(self) -> int:
+        """The newest group by `COMMITTED_FILE`; 0 if none, and in the old version."""
+        if self.version == OLD_VERSION:
+            return 0
+        path = self.path / COMMITTED_FILE
+        try:
+            content = read_json(path, "committed groups")
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(f"{path} is missing") from None
+        if content.get("study") != self.identity:
+            raise RecordError(f"{path} is of another study than the study.json beside it")
+        return int(content["newest"])
+
+    def remove(self, group: Group) -> None:
+        """Delete a group that another replaces, its commit first: it is never there in part."""
+        for table in reversed([*group.parts]):
+            self.part(table, group.number).unlink(missing_ok=True)
+
+    def remove_strays(self, live: Sequence[Group]) -> None:
+        """Delete temporary files and parts of no ``live`` group, replaced or never committed.
+
+        For the writer alone, which holds the lock and has just listed what is committed.
+        """
+        keep = {(table, group.number) for group in live for table in group.parts}
+        strays = [self.part(t, n) for t, n in self._listing() if (t, n) not in keep]
+        strays.sort(key=lambda path: not path.name.startswith("trials"))
+        strays += self.path.glob(f"*{TEMPORARY_SUFFIX}")
+        for path in strays:
+            path.unlink(missing_ok=True)
+        if strays:
+            sync_folder(self.path)
+
+    def _listing(self) -> list[tuple[str, int]]:
+        names = os.listdir(self.path) if self.path.is_dir() else []
+        return sorted((m[1], int(m[2])) for m in map(_PART.fullmatch, names) if m)
 
 
-def gather(
-    records: Path, groups: Sequence[Group], among: Sequence[Group], tables: Sequence[str]
-) -> dict[str, pl.DataFrame]:
-    """Rows of ``groups``, less those of trials that a newer group ``among`` all holds again."""
+def _old_metadata(file: IO[bytes], path: Path) -> dict[str, Any]:
     import polars as pl
 
-    trials = {g.number: read_part(part(records, "trials", g.number)) for g in among}
-    superseded = _superseded(trials)
-    gathered = {}
-    for table in tables:
-        frames = []
-        for group in (group for group in groups if table in group.tables):
-            here = part(records, table, group.number)
-            frame = trials[group.number] if table == "trials" else read_part(here)
-            if group.number in superseded:
-                frame = frame.join(superseded[group.number], on=TRIAL_KEY, how="anti")
-            frames.append(frame)
-        if frames:
-            gathered[table] = pl.concat(frames, how="diagonal")
-    return gathered
-
-
-def needs_compaction(groups: Sequence[Group]) -> bool:
-    """Whether the small groups have become many."""
-    return sum(group.size < SMALL_BYTES for group in groups) > MOST_SMALL_GROUPS
-
-
-def compact(records: Path, groups: Sequence[Group], number: int) -> list[Group]:
-    """Merges the small groups into group ``number``; the groups that then live.
-
-    Superseded rows are dropped, so that the merged group may count as the newest.
-    """
-    small = [group for group in groups if group.size < SMALL_BYTES]
-    merged = {
-        table: ordered(rows) for table, rows in gather(records, small, groups, TABLES).items()
-    }
-    written = write_group(records, number, merged, [group.number for group in small])
-    live = [*(group for group in groups if group not in small), written]
-    remove_strays(records, live)
-    return live
-
-
-def read_part(path: Path) -> pl.DataFrame:
-    """A part's rows. FileNotFoundError where it is not there, RecordError where damaged."""
-    import polars as pl
-
-    try:
-        return pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except pl.exceptions.PolarsError as error:
-        raise RecordError(f"the part {path} is damaged ({_first_line(error)})") from error
-
-
-def _superseded(trials: dict[int, pl.DataFrame]) -> dict[int, pl.DataFrame]:
-    """Group number -> keys of those of its trials that a newer group holds too."""
-    import polars as pl
-
-    if not trials:
-        return {}
-    keys = pl.concat(
-        [frame.select(*TRIAL_KEY, group=pl.lit(number)) for number, frame in trials.items()]
-    )
-    lost = keys.filter(pl.col("group") < pl.col("group").max().over(TRIAL_KEY))
-    return {rows["group"][0]: rows.drop("group") for rows in lost.partition_by("group")}
-
-
-def _describe(records: Path, number: int) -> Group:
-    import polars as pl
-
-    path = part(records, "trials", number)
-    try:
-        with open(path, "rb") as file:
-            about = json.loads(pl.read_parquet_metadata(file)[METADATA_KEY])
-    except (pl.exceptions.PolarsError, KeyError, ValueError) as error:
-        raise RecordError(f"the part {path} is damaged ({_first_line(error)})") from error
-    check_version(about.get("schema_version"), path)
-    size = sum(part(records, table, number).stat().st_size for table in about["tables"])
-    return Group(number, tuple(about["tables"]), tuple(about["replaces"]), size)
-
-
-def _listing(records: Path) -> list[tuple[str, int]]:
-    names = os.listdir(records) if records.is_dir() else []
-    return sorted((m[1], int(m[2])) for m in map(_PART.fullmatch, names) if m)
-
-
-def _stable_listing(records: Path) -> list[tuple[str, int]]:
-    """A listing that no compaction can have slipped through.
-
-    The system may list a folder while it changes, and so show neither a replaced part (already
-    deleted) nor its replacement (not yet there). The replacement comes first, so a second
-    listing shows it: two that agree are whole.
-    """
-    last = _listing(records)
-    for _ in range(_ATTEMPTS):
-        again = _listing(records)
-        if again == last:
-            return again
-        last = again
-    raise RecordError(f"the record {records.parent} changes too fast to be read; try again")
+    about = json.loads(pl.read_parquet_metadata(file)[METADATA_KEY])
+    check_version(about["schema_version"], path)
+    file.seek(0)
+    return dict(about)
 
 
 def _first_line(error: Exception) -> str:

@@ -7,9 +7,10 @@ A study's folder holds::
     records/evaluations-000001.parquet   one row a measurement
     records/layers-000001.parquet        one row an evaluation and layer, where asked for
     records/norms-000001.parquet         one row a step, where norms are recorded at every step
+    records/committed.json               the newest committed group, so that a lost one is noticed
     lock                             held (flock) by the one coordinator that writes
 
-Tables (schema version 1)
+Tables (schema version 2; docs/record.md has the rules, types and older versions)
 
 trials: ``batch_size, seed, trial, identity, status, train_steps, steps, seconds, plan,
 message``; ``clipped_share`` (steps whose gradient was clipped, of ``steps``) where the study
@@ -42,10 +43,15 @@ record began, ``environments`` all it was continued in;
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLD_VERSION = 1
+"""Read, analysed and drawn, never continued: no checksums, 64-bit keys, another example order."""
 STUDY_FILE = "study.json"
+COMPARISON_FILE = "comparison.json"
+PATHS_FILE = "paths.json"
 LOCK_FILE = "lock"
 RECORDS_FOLDER = "records"
+COMMITTED_FILE = "committed.json"
 TABLES = ("evaluations", "norms", "layers", "trials")  # in the order they are written
 TRIAL_COLUMNS = (
     "batch_size",

@@ -3,23 +3,22 @@
     with Writer.open(folder, study) as writer:      # study: the content of study.json
         plan = writer.add_plan({...})
         writer.commit(results)                      # many trials at once; all of them or none
-    record = read(folder)                           # polars tables, sorted
+    record = read(folder)                           # polars tables, read when asked for
 
-What is on disk: schema.py. How a group of parts is committed: groups.py. Imports no jax; polars
-is imported when tables are first touched. Every error is a `RecordError` of one line.
+What is on disk: schema.py. How a group of parts is committed: groups.py. What study.json holds and
+how it grows: study_file.py. Imports no jax; polars is imported when tables are first touched. Every
+error is a `RecordError` of one line.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from experiments.records import groups, tables
+from experiments.records import compaction, tables
 from experiments.records.files import (
     TEMPORARY_SUFFIX,
     Lock,
@@ -27,120 +26,136 @@ from experiments.records.files import (
     check_writable,
     disk_errors,
     sync_folder,
-    write_whole,
 )
-from experiments.records.schema import RECORDS_FOLDER, SCHEMA_VERSION, STUDY_FILE, TABLES
-from experiments.spec.fields import MAY_CHANGE
+from experiments.records.groups import Group, RecordsFolder
+from experiments.records.schema import OLD_VERSION, RECORDS_FOLDER, STUDY_FILE
+from experiments.records.snapshot import Snapshot, missing_part
+from experiments.records.state import Key, RecordState, TrialStates
+from experiments.records.study_file import (
+    merged_study,
+    read_study,
+    require_current,
+    write_study,
+)
 from experiments.spec.trial import Status, TrialResult
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Record", "RecordError", "Writer", "read", "read_study"]
+__all__ = ["Record", "RecordError", "Writer", "read", "read_study", "require_current"]
 
-Key = tuple[int, int, int]
+_ATTEMPTS = 20
 
 
-@dataclasses.dataclass(frozen=True)
 class Record:
-    """A study as recorded; tables as in schema.py, sorted by key, columns in a fixed order.
+    """A study as recorded; tables as in schema.py, columns in a fixed order.
 
     Attributes:
       study: content of study.json.
-      trials: one row a trial, whatever its status.
-      evaluations: one row a measurement.
-      norms: one row a step, None where no trial recorded them at every step.
-      layers: one row an evaluation and layer, None where the study did not ask for them.
+      trials: one row a trial, whatever its status, sorted by key.
     """
 
-    study: dict[str, Any]
-    trials: pl.DataFrame
-    evaluations: pl.DataFrame
-    norms: pl.DataFrame | None
-    layers: pl.DataFrame | None = None
+    def __init__(self, folder: Path, study: dict[str, Any]) -> None:
+        """Of the committed groups in ``folder`` now."""
+        self.study = study
+        version = study["schema_version"]
+        self._folder = RecordsFolder(folder / RECORDS_FOLDER, study.get("identity"), version)
+        self._snapshot = self._first = Snapshot.take(self._folder)
+        rows = self._snapshot.trials
+        rows = tables.trials_table([]) if rows is None else self._upgraded(rows.lazy()).collect()
+        self.trials: pl.DataFrame = tables.ordered(rows, study.get("hyperparameters", ()))
+
+    def scan(self, table: str) -> pl.LazyFrame | None:
+        """The rows of ``evaluations``, ``norms`` or ``layers``, unsorted, read when collected.
+
+        Each part is verified before it is decoded. None where no trial recorded the table;
+        ``evaluations`` without rows where none is recorded.
+
+        Raises:
+          RecordError: a part is missing or damaged.
+        """
+        rows = self._found(table)
+        if rows is None:
+            empty = tables.with_examples(tables.measurements_table([], []))
+            return empty.lazy() if table == "evaluations" else None
+        rows = self._upgraded(rows)
+        return rows.select(tables.in_order(rows.collect_schema().names()))
+
+    @functools.cached_property
+    def evaluations(self) -> pl.DataFrame:
+        """One row a measurement, sorted by key: the whole table in memory."""
+        found = self._sorted("evaluations")
+        assert found is not None, "a record always has the table"
+        return found
+
+    @functools.cached_property
+    def norms(self) -> pl.DataFrame | None:
+        """One row a step, sorted by key; None where no trial recorded them at every step."""
+        return self._sorted("norms")
+
+    @functools.cached_property
+    def layers(self) -> pl.DataFrame | None:
+        """One row an evaluation and layer, sorted by key; None where not asked for."""
+        return self._sorted("layers")
+
+    def verify(self) -> None:
+        """Check the checksum of every part; RecordError naming one that is damaged or missing."""
+        self._again(Snapshot.verify)
+
+    def _sorted(self, table: str) -> pl.DataFrame | None:
+        rows = self.scan(table)
+        return None if rows is None else tables.ordered(rows.collect())
+
+    def _found(self, table: str) -> pl.LazyFrame | None:
+        rows = self._again(lambda snapshot: snapshot.scan(table))
+        if rows is None or self._snapshot is self._first:
+            return rows
+        return rows.join(self.trials.lazy(), on=tables.TRIAL_KEY, how="semi")  # no later trial
+
+    def _again(self, read: Callable[[Snapshot], Any]) -> Any:
+        """``read`` of the snapshot; of a new one where a compaction has removed a part of it."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return read(self._snapshot)
+            except FileNotFoundError as error:
+                missing = error
+            self._snapshot = Snapshot.take(self._folder)
+        raise missing_part(self._folder, missing)
+
+    def _upgraded(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return tables.upgraded(rows) if self._folder.version == OLD_VERSION else rows
 
 
 def read(folder: Path | str) -> Record:
     """The committed record in ``folder``, also while a writer is at work or after its death.
 
-    Raises RecordError if there is no record, it is damaged, or its schema version is unknown.
+    Raises:
+      RecordError: there is no record, its study.json or a trials part is damaged or missing, or its
+        schema version is unknown. Damage to another part is found when its table is scanned.
     """
     folder = Path(folder)
-    study = read_study(folder)
-    found = groups.read_committed(folder / RECORDS_FOLDER, TABLES)
-    trials = found.get("trials", tables.trials_table([]))
-    evaluations = found.get("evaluations", tables.measurements_table([], []))
-    norms, layers = found.get("norms"), found.get("layers")
-    return Record(
-        study=study,
-        trials=tables.ordered(trials, study.get("hyperparameters", ())),
-        evaluations=tables.ordered(tables.with_examples(evaluations)),
-        norms=None if norms is None else tables.ordered(tables.with_examples(norms)),
-        layers=None if layers is None else tables.ordered(layers),
-    )
+    return Record(folder, read_study(folder))
 
 
-def read_study(folder: Path | str) -> dict[str, Any]:
-    """The content of study.json; RecordError if it is not there, not ours, or of another age."""
-    path = Path(folder) / STUDY_FILE
-    try:
-        study = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise RecordError(f"the folder {folder} holds no record ({path} is missing)") from None
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read ({error})") from error
-    if not isinstance(study, dict) or "schema_version" not in study:
-        raise RecordError(f"{path} is not the record of a study (it has no schema_version)")
-    groups.check_version(study["schema_version"], path)
-    return study
+class Writer(RecordState):
+    """The one coordinator's hand on a record. `Writer.open` makes it; a context manager.
 
-
-class Held:
-    """What a process that trains knows of a record: its study, its plans, its trials."""
-
-    _study: dict[str, Any]
-    _recorded: dict[Key, tuple[Status, str]]
-
-    @property
-    def study(self) -> dict[str, Any]:
-        """What study.json holds now (a copy)."""
-        return copy.deepcopy(self._study)
-
-    def recorded(self) -> dict[Key, tuple[Status, str]]:
-        """(batch size, seed, index) -> (status, identity) of every committed trial."""
-        return dict(self._recorded)
-
-    def add_plan(self, plan: Mapping[str, Any]) -> int:
-        """Index of ``plan`` (JSON values) among the recorded plans, appended where it is new."""
-        plain = json.loads(json.dumps(dict(plan)))
-        if plain not in self._study["plans"]:
-            grown = {**self._study, "plans": [*self._study["plans"], plain]}
-            self._keep(grown)
-            self._study = grown
-        return int(self._study["plans"].index(plain))
-
-    def _keep(self, grown: dict[str, Any]) -> None:
-        """Put the grown study on disk, where that is this process's part."""
-
-
-class Writer(Held):
-    """The one coordinator's hand on a record. `Writer.open` makes it; a context manager."""
+    What it keeps of the trials is a byte each (`TrialStates`), so that neither its memory nor the
+    time of a commit grows with a study. A commit that was interrupted, at any line, leaves
+    ``_settled`` false: the next one first reads from disk what was committed.
+    """
 
     def __init__(self, folder: Path, study: dict[str, Any], lock: Lock) -> None:
         """For `open`, which has taken the lock and merged the study."""
         self.folder = folder
-        self._records = folder / RECORDS_FOLDER
+        self._records = RecordsFolder(folder / RECORDS_FOLDER, study.get("identity"))
         self._study = study
         self._lock = lock
-        try:
-            self._groups = groups.committed(self._records)
-        except FileNotFoundError as error:
-            raise RecordError(f"the record {folder} is damaged ({error})") from error
-        self._number = groups.newest_number(self._records)
-        groups.remove_strays(self._records, self._groups)
-        for stray in folder.glob(f"{STUDY_FILE}{TEMPORARY_SUFFIX}"):
-            stray.unlink()
-        self._recorded = self._read_recorded()
+        self._groups: list[Group] = []
+        self._states = TrialStates()
+        self._number = 0
+        self._settled = False
+        self._settle()
 
     @classmethod
     def open(cls, folder: Path | str, study: Mapping[str, Any], *, resume: bool = True) -> Writer:
@@ -154,25 +169,30 @@ class Writer(Held):
 
         Raises:
           RecordError: another process writes there; the folder cannot be written; it holds the
-            record of another study (another ``identity``) or an unknown schema version; it
-            holds parts and no study.json. Nothing on disk is changed then.
+            record of another study (another ``identity``), a damaged one, or an old or unknown
+            schema version; it holds parts and no study.json. Nothing on disk is changed then.
         """
         folder = Path(folder)
         with disk_errors(folder):
             check_writable(folder)
             check_writable(folder / RECORDS_FOLDER)
-            _merged(folder, study, resume)  # refuses before anything is made
+            merged_study(folder, study, resume)  # refuses before anything is made
+            if (folder / STUDY_FILE).exists():
+                read(folder).verify()
             if not folder.exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 sync_folder(folder.parent)
             lock = Lock(folder)
         try:
             with disk_errors(folder):
-                merged, changed = _merged(folder, study, resume)  # again, now that it is ours
-                (folder / RECORDS_FOLDER).mkdir(exist_ok=True)
+                merged, changed = merged_study(folder, study, resume)  # again, now that it is ours
+                if not (folder / STUDY_FILE).exists():
+                    (folder / RECORDS_FOLDER).mkdir(exist_ok=True)
+                    RecordsFolder(folder / RECORDS_FOLDER, merged.get("identity")).write_newest(0)
+                writer = cls(folder, merged, lock)
                 if changed:
-                    _write_study(folder, merged)
-                return cls(folder, merged, lock)
+                    write_study(folder, merged)
+                return writer
         except BaseException:
             lock.release()
             raise
@@ -192,9 +212,17 @@ class Writer(Held):
         """Gives the lock back; harmless when repeated."""
         self._lock.release()
 
-    def _keep(self, grown: dict[str, Any]) -> None:
-        with disk_errors(self.folder):
-            _write_study(self.folder, grown)
+    def recorded(self) -> dict[Key, tuple[Status, str]]:
+        """(batch size, seed, index) -> (status, identity) of every committed trial, from disk."""
+        trials = Snapshot.take(self._records).trials
+        if trials is None:
+            return {}
+        rows = trials.select(*tables.TRIAL_KEY, "status", "identity").iter_rows()
+        return {(b, seed, index): (Status(s), i) for b, seed, index, s, i in rows}
+
+    def status(self, key: Key) -> Status | None:
+        """How a trial ended, None where it is not recorded."""
+        return self._states.get(key)
 
     def commit(self, results: Sequence[TrialResult]) -> None:
         """Records these trials as one group: after a return they survive anything.
@@ -202,30 +230,64 @@ class Writer(Held):
         A trial recorded COMPLETE or INFEASIBLE under the same identity is left as it was; an
         INCOMPLETE one is superseded. Raises RecordError where the folder is full or fails (the
         record stays readable and resumes), where a recorded trial comes with another identity,
-        and where a result's columns are not of one length.
+        where a COMPLETE one holds no measurement, and where a result's columns are not of one
+        length.
         """
-        fresh = self._fresh(results)
-        if not fresh:
-            return
-        parts = {
-            "evaluations": tables.with_examples(
-                tables.measurements_table(fresh, [tables.without_layers(r) for r in fresh])
-            )
-        }
-        stepped = [r for r in fresh if r.norms is not None]
-        if stepped:
-            parts["norms"] = tables.with_examples(
-                tables.measurements_table(stepped, [r.norms or {} for r in stepped])
-            )
-        if layers := tables.layers_of(fresh):
-            parts["layers"] = tables.layers_table(fresh, layers)
-        parts["trials"] = tables.trials_table(fresh)
         with disk_errors(self.folder):
-            self._groups.append(groups.write_group(self._records, self._next_number(), parts))
-        self._recorded |= {r.trial.key: (r.status, r.trial.identity) for r in fresh}
-        if groups.needs_compaction(self._groups):
-            with disk_errors(self.folder):
-                self._groups = groups.compact(self._records, self._groups, self._next_number())
+            if not self._settled:
+                self._settle()
+            fresh = self._fresh(results)
+            if not fresh:
+                return
+            parts = tables.group_tables(fresh)
+            self._settled = False
+            number = self._next_number()
+            others = [group.number for group in self._groups]
+            self._groups.append(self._records.write_group(number, parts, others))
+            self._states.add(((r.trial.key, r.status) for r in fresh), number)
+            for _ in compaction.TIERS:
+                if chosen := compaction.choose([group.size for group in self._groups]):
+                    self._compact([self._groups[i] for i in chosen])
+            self._settled = True
+
+    def _compact(self, small: Sequence[Group]) -> None:
+        """Replace ``small`` groups by one."""
+        number = self._next_number()
+        merged = compaction.merged(self._records, small, self._states.incomplete)
+        gone = [group.number for group in small]
+        kept = [group for group in self._groups if group.number not in gone]
+        others = [group.number for group in kept]
+        self._groups = [*kept, self._records.write_group(number, merged, others, gone)]
+        self._states.merged(gone, number)
+        for group in small:
+            self._records.remove(group)
+
+    def _settle(self) -> None:
+        """Take from disk what is committed, and delete what is not."""
+        self._settled = False
+        with disk_errors(self.folder):
+            try:
+                found = self._records.committed()
+            except FileNotFoundError as error:
+                raise missing_part(self._records, error) from error
+            self._number = max([self._number, *self._records.numbers()])
+            self._groups = [group for group, _ in found]
+            self._records.remove_strays(self._groups)
+            for stray in self.folder.glob(f"{STUDY_FILE}{TEMPORARY_SUFFIX}"):
+                stray.unlink()
+            if self._groups and self._records.newest() != self._groups[-1].number:
+                self._records.write_newest(self._groups[-1].number)
+        self._states = TrialStates()
+        for group, rows in found:
+            keys = rows.select(*tables.TRIAL_KEY, "status").iter_rows()
+            self._states.add(
+                (((b, s, i), Status(status)) for b, s, i, status in keys), group.number
+            )
+        self._settled = True
+
+    def _keep(self, grown: dict[str, Any]) -> None:
+        with disk_errors(self.folder):
+            write_study(self.folder, grown)
 
     def _next_number(self) -> int:
         # Taken before the writing: a number whose writing failed is not used again.
@@ -233,84 +295,20 @@ class Writer(Held):
         return self._number
 
     def _fresh(self, results: Sequence[TrialResult]) -> list[TrialResult]:
-        fresh = {}
-        for result in results:
-            status, identity = self._recorded.get(result.trial.key, (Status.INCOMPLETE, None))
-            if identity not in (None, result.trial.identity):
+        """The results to record; checks those that were recorded before against the disk."""
+        again = [r for r in results if self._states.get(r.trial.key) is not None]
+        known = self.recorded() if again else {}
+        for result in again:
+            identity = known[result.trial.key][1]
+            if identity != result.trial.identity:
                 raise RecordError(
                     f"trial {result.trial.key} is recorded in {self.folder} with identity "
                     f"{identity}, got {result.trial.identity}"
                 )
-            if status == Status.INCOMPLETE:
-                fresh[result.trial.key] = result
-        return list(fresh.values())
-
-    def _read_recorded(self) -> dict[Key, tuple[Status, str]]:
-        found = groups.gather(self._records, self._groups, self._groups, ("trials",))
-        if not found:
-            return {}
-        rows = found["trials"].select(*tables.TRIAL_KEY, "status", "identity").iter_rows()
-        return {(b, seed, index): (Status(s), i) for b, seed, index, s, i in rows}
-
-
-def _merged(folder: Path, study: Mapping[str, Any], resume: bool) -> tuple[dict[str, Any], bool]:
-    """What study.json should hold, and whether that differs from what it holds."""
-    new = {"plans": [], **json.loads(json.dumps(dict(study))), "schema_version": SCHEMA_VERSION}
-    if not (folder / STUDY_FILE).exists():
-        if any((folder / RECORDS_FOLDER).glob("trials-*.parquet")):
-            raise RecordError(f"the folder {folder} holds records but no {STUDY_FILE}")
-        return _grown(new, new), True
-    stored = read_study(folder)
-    if not resume:
-        raise RecordError(f"the folder {folder} already holds a record of study {_name(stored)!r}")
-    if stored.get("identity") != new.get("identity"):
-        raise RecordError(
-            f"the folder {folder} holds the record of study {_name(stored)!r}, which differs "
-            f"from study {_name(new)!r} in {_differences(stored, new)}: choose another folder"
+        return list(
+            {
+                result.trial.key: result
+                for result in results
+                if self._states.get(result.trial.key) in (None, Status.INCOMPLETE)
+            }.values()
         )
-    merged = _grown(stored, new)
-    return merged, merged != stored
-
-
-def _differences(stored: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """The fields that make two studies two, in words."""
-    old, asked = stored.get("study", {}), new.get("study", {})
-    fields = [
-        k for k in {**old, **asked} if k not in (*MAY_CHANGE, "code") and old.get(k) != asked.get(k)
-    ]
-    if stored.get("dataset", {}).get("checksum") != new.get("dataset", {}).get("checksum"):
-        fields.append("the dataset's checksum")
-    return ", ".join(fields) or "train_steps, the user's code or the version of this code"
-
-
-def _grown(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """``stored`` with what ``new`` adds; nothing that was recorded is lost."""
-    old, asked = stored.get("study", {}), new.get("study", {})
-    lengths = {**asked.get("train_steps", {}), **old.get("train_steps", {})}
-    question = {
-        **old,
-        **asked,
-        "trials": max(old.get("trials", 0), asked.get("trials", 0)),
-        "seeds": _union(old.get("seeds", []), asked.get("seeds", [])),
-        "batch_sizes": sorted({*old.get("batch_sizes", []), *asked.get("batch_sizes", [])}),
-        "train_steps": dict(sorted(lengths.items(), key=lambda item: int(item[0]))),
-    }
-    grown = {**stored, **new, "study": question}
-    grown["plans"] = _union(stored.get("plans", []), new["plans"])
-    if "environment" in stored:
-        grown["environment"] = stored["environment"]
-        known = stored.get("environments", [stored["environment"]])
-        grown["environments"] = _union(known, [new.get("environment", stored["environment"])])
-    return grown
-
-
-def _union(first: Sequence[Any], second: Sequence[Any]) -> list[Any]:
-    return [*first, *(value for value in second if value not in first)]
-
-
-def _name(study: Mapping[str, Any]) -> str:
-    return str(study.get("study", {}).get("name", "unnamed"))
-
-
-def _write_study(folder: Path, study: Mapping[str, Any]) -> None:
-    write_whole(folder / STUDY_FILE, (json.dumps(study, indent=2) + "\n").encode())

@@ -14,21 +14,46 @@ from experiments.records.schema import (
     OPTIONAL_TRIAL_COLUMNS,
     TRIAL_COLUMNS,
 )
-from experiments.spec.trial import LAYER_NORMS, LAYERS, TrialResult
+from experiments.spec.trial import LAYER_NORMS, LAYERS, Status, TrialResult
 
 if TYPE_CHECKING:
     import polars as pl
 
 TRIAL_KEY = MEASUREMENT_KEY[:3]
 _TEXT = ("identity", "status", "message")
-_WHOLE = (*MEASUREMENT_KEY, "examples", "train_steps", "steps", "plan")
+_WIDE = ("batch_size", "seed", "examples")
+_WHOLE = ("trial", "step", "train_steps", "steps", "plan")
 
 
 def column_type(name: str) -> type[pl.DataType]:
-    """Int64 for keys and counts, String for words, Float64 for everything measured."""
+    """String for words; Int64 for ``batch_size``, ``seed`` and ``examples``; Int32 for other
+    counts (a step is an int32 on the device too); Float64 for everything measured."""
     import polars as pl
 
-    return pl.String if name in _TEXT else pl.Int64 if name in _WHOLE else pl.Float64
+    if name in _WHOLE:
+        return pl.Int32
+    return pl.String if name in _TEXT else pl.Int64 if name in _WIDE else pl.Float64
+
+
+def group_tables(results: Sequence[TrialResult]) -> dict[str, pl.DataFrame]:
+    """The tables of a group in the order they are written, each `ordered`.
+
+    Raises:
+      RecordError: a COMPLETE trial without measurements, or columns of unequal length.
+    """
+    for result in results:
+        if result.status == Status.COMPLETE and not len(result.evaluations.get("step", ())):
+            raise RecordError(f"trial {result.trial.key} is COMPLETE and holds no measurement")
+    kept = [_without_layers(r) for r in results]
+    found = {"evaluations": with_examples(measurements_table(results, kept))}
+    stepped = [r for r in results if r.norms is not None]
+    if stepped:
+        norms = measurements_table(stepped, [r.norms or {} for r in stepped])
+        found["norms"] = with_examples(norms)
+    if layers := _layers_of(results):
+        found["layers"] = _layers_table(results, layers)
+    found["trials"] = trials_table(results)
+    return {table: ordered(rows) for table, rows in found.items()}
 
 
 def trials_table(results: Sequence[TrialResult]) -> pl.DataFrame:
@@ -69,7 +94,9 @@ def measurements_table(
         [_length(r, m) for r, m in zip(results, measured, strict=True)], dtype=np.int64
     )
     columns = {
-        name: pl.Series(name, np.repeat(np.array(values, dtype=np.int64), lengths))
+        name: pl.Series(
+            name, np.repeat(np.array(values, dtype=np.int64), lengths), dtype=column_type(name)
+        )
         for name, values in (
             ("batch_size", [r.trial.batch_size for r in results]),
             ("seed", [r.trial.seed for r in results]),
@@ -81,19 +108,19 @@ def measurements_table(
     return pl.DataFrame(columns)
 
 
-def without_layers(result: TrialResult) -> dict[str, np.ndarray]:
+def _without_layers(result: TrialResult) -> dict[str, np.ndarray]:
     """The columns of its evaluations that are not of one layer."""
     return {k: v for k, v in result.evaluations.items() if not k.startswith(LAYERS)}
 
 
-def layers_of(results: Sequence[TrialResult]) -> list[str]:
+def _layers_of(results: Sequence[TrialResult]) -> list[str]:
     """The layers whose norms are among the evaluations."""
     names = dict.fromkeys(name for r in results for name in r.evaluations)
     paths = [name.removeprefix(LAYERS) for name in names if name.startswith(LAYERS)]
     return list(dict.fromkeys(path.rpartition("/")[0] for path in paths))
 
 
-def layers_table(results: Sequence[TrialResult], layers: Sequence[str]) -> pl.DataFrame:
+def _layers_table(results: Sequence[TrialResult], layers: Sequence[str]) -> pl.DataFrame:
     """One row an evaluation and layer."""
     import polars as pl
 
@@ -111,24 +138,47 @@ def layers_table(results: Sequence[TrialResult], layers: Sequence[str]) -> pl.Da
 
 def with_examples(measured: pl.DataFrame) -> pl.DataFrame:
     """``examples`` consumed: as measured, else step * batch_size (one batch size throughout)."""
+    return _with_examples(measured.lazy()).collect()
+
+
+def upgraded(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows of the old schema version with the columns and types of this one."""
+    import polars as pl
+
+    schema = rows.collect_schema()
+    rows = rows.with_columns(
+        pl.col(name).cast(column_type(name)) for name in schema if name in _WHOLE
+    )
+    return _with_examples(rows) if "status" not in schema and "layer" not in schema else rows
+
+
+def _with_examples(measured: pl.LazyFrame) -> pl.LazyFrame:
     import polars as pl
 
     constant = pl.col("step") * pl.col("batch_size")
-    if "examples" not in measured.columns:
+    if "examples" not in measured.collect_schema():
         return measured.with_columns(examples=constant)
     return measured.with_columns(examples=pl.col("examples").fill_null(constant))
 
 
-def ordered(table: pl.DataFrame, hyperparameters: Sequence[str] = ()) -> pl.DataFrame:
-    """Rows by key and columns in one fixed order, whatever the order of writing."""
+def in_order(columns: Sequence[str], hyperparameters: Sequence[str] = ()) -> list[str]:
+    """The columns of a table in one fixed order, whatever the order of writing."""
     first: tuple[str, ...] = (*MEASUREMENT_KEY, "examples", "layer")
-    key = tuple(name for name in (*MEASUREMENT_KEY, "layer") if name in table.columns)
-    if "status" in table.columns:
-        first, key = (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS, *hyperparameters), TRIAL_KEY
-    leading = [name for name in first if name in table.columns]
-    norms = [name for name in NORM_COLUMNS if name in table.columns and name not in leading]
-    rest = sorted(set(table.columns) - {*leading, *norms})
-    return table.select(*leading, *rest, *norms).sort(key)
+    if "status" in columns:
+        first = (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS, *hyperparameters)
+    leading = [name for name in first if name in columns]
+    norms = [name for name in NORM_COLUMNS if name in columns and name not in leading]
+    return [*leading, *sorted({*columns} - {*leading, *norms}), *norms]
+
+
+def ordered(table: pl.DataFrame, hyperparameters: Sequence[str] = ()) -> pl.DataFrame:
+    """Rows by key and columns `in_order`."""
+    rows = ("batch_size", "seed", "trial", "step", "layer")
+    key = [
+        name for name in rows if name in table.columns and ("status" not in table.columns or
+                                                            name in TRIAL_KEY)
+    ]  # fmt: skip
+    return table.select(in_order(table.columns, hyperparameters)).sort(key)
 
 
 def _length(result: TrialResult, measured: Mapping[str, np.ndarray]) -> int:
@@ -146,11 +196,11 @@ def _column(
 ) -> pl.Series:
     import polars as pl
 
-    dtype = np.int64 if name in _WHOLE else np.float64
+    dtype = np.int64 if name in (*_WIDE, *_WHOLE) else np.float64
     pieces = [
         np.asarray(m[name] if name in m else np.zeros(length), dtype=dtype)
         for m, length in zip(measured, lengths, strict=True)
     ]
-    values = pl.Series(name, np.concatenate([np.zeros(0, dtype), *pieces]))
+    values = pl.Series(name, np.concatenate([np.zeros(0, dtype), *pieces]), dtype=column_type(name))
     missing = np.repeat([name not in m for m in measured], lengths)
     return values.set(pl.Series(missing), None) if missing.any() else values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,11 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from experiments.records import groups
-from experiments.records.files import RecordError
+from experiments.records.paths import read_paths
 from experiments.report.figure import Figure, values
 from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.write import replace_report, write_figure
-from experiments.spec.paths import PATHS_FILE
 
 BANDS = 16
 """Shades of a map; each covers the same area, so that valleys and cliffs are both seen."""
@@ -40,18 +37,6 @@ def write_paths_report(folder: Path | str) -> Path:
         (target / "index.html").write_text(_page(question, paths, figure), encoding="utf-8")
 
     return replace_report(folder, build)
-
-
-def read_paths(folder: Path | str) -> tuple[dict[str, Any], pl.DataFrame, pl.DataFrame]:
-    """(the question, its paths, its surfaces); RecordError where they cannot be read."""
-    folder = Path(folder)
-    try:
-        question = json.loads((folder / PATHS_FILE).read_text())
-        groups.check_version(question["schema_version"], folder / PATHS_FILE)
-        paths = pl.read_parquet(folder / "paths.parquet")
-        return question, paths, pl.read_parquet(folder / "surfaces.parquet")
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
-        raise RecordError(f"the record in {folder} cannot be read ({error})") from error
 
 
 def paths_figure(

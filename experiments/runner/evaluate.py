@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from experiments.planning.execution import Plan, device_name
-from experiments.records.store import Record, read
+from experiments.records.store import Record, read, require_current
 from experiments.runtime.compilation import switched
 from experiments.spec.errors import StudyError
 from experiments.spec.resolved import ResolvedStudy
@@ -86,6 +86,7 @@ def evaluate_trial(
       RecordError, DataError: one clear line.
     """
     record = read(folder)
+    require_current(record.study, folder)
     study = reopened(record.study)
     row = _row(record, study, batch_size, study.seeds[0] if seed is None else seed, trial)
     with switched(study.precision.float64):
@@ -170,7 +171,9 @@ def _row(
 def _best(record: Record, study: ResolvedStudy, row: Mapping[str, Any]) -> dict[str, Any]:
     """The evaluation at which the goal's metric was best."""
     key = {name: row[name] for name in ("batch_size", "seed", "trial")}
-    mine = record.evaluations.filter(**key).filter(pl.col(study.goal.column).is_finite())
+    evaluations = record.scan("evaluations")
+    assert evaluations is not None, "a record always has the table"
+    mine = evaluations.filter(**key).filter(pl.col(study.goal.column).is_finite()).collect()
     if mine.is_empty():
         raise ValueError(
             f"{study.goal.column} of this trial is finite nowhere: it has no best step"

@@ -1,14 +1,10 @@
 """Walks the paths and records them, so that they can be drawn again without a step.
 
-A record holds ``paths.json`` (the question), ``paths.parquet`` (one row a step of a path:
-``surface, optimizer, learning_rate, step, x, y, value``) and ``surfaces.parquet`` (one row a cell
-of a surface's picture: ``surface, x, x2, y, y2, value``). A value is the height above the
-surface's minimum.
+What the record holds: records/paths.py.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jax
@@ -17,11 +13,9 @@ import numpy as np
 import optax
 import polars as pl
 
-from experiments.records.comparisons import is_comparison
-from experiments.records.files import RecordError, check_writable, disk_errors, write_whole
-from experiments.records.schema import SCHEMA_VERSION, STUDY_FILE
+from experiments.records.paths import open_paths
 from experiments.runtime.compilation import switched
-from experiments.spec.paths import PATHS_FILE, Paths, Surface
+from experiments.spec.paths import Paths, Surface
 from optimizers import OPTIMIZERS
 from workloads.registry import resolve
 
@@ -29,30 +23,22 @@ CELLS = (48, 36)
 """Cells of a surface's picture, across and down."""
 
 
-def run_paths(paths: Paths, folder: Path | str) -> Path:
+def run_paths(paths: Paths, folder: Path | str, *, resume: bool = True) -> Path:
     """Walk all paths and write their record into ``folder``.
 
     Raises:
-      RecordError: the folder cannot be written, or holds a study or a comparison.
+      RecordError: the folder cannot be written, another process writes there, or it holds another
+        record, or any and ``resume`` is false.
     """
     folder = Path(folder)
-    check_writable(folder)
-    if (folder / STUDY_FILE).exists() or is_comparison(folder):
-        raise RecordError(f"the folder {folder} holds another record: choose another folder")
-    with switched():
+    with open_paths(folder, paths.describe(), resume) as writer, switched():
         tables = [
             walked(paths, surface, optimizer)
             for surface in paths.surfaces
             for optimizer in paths.optimizers
         ]
-    described = {"schema_version": SCHEMA_VERSION, **paths.describe()}
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        pl.concat(tables).write_parquet(folder / "paths.parquet")
-        pl.concat([picture(surface) for surface in paths.surfaces]).write_parquet(
-            folder / "surfaces.parquet"
-        )
-        write_whole(folder / PATHS_FILE, (json.dumps(described, indent=2) + "\n").encode())
+        pictures = [picture(surface) for surface in paths.surfaces]
+        writer.write({"paths": pl.concat(tables), "surfaces": pl.concat(pictures)})
     return folder
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from experiments.planning.execution import ExecutionRequest, Plan, device_name
 from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.files import check_writable
-from experiments.records.follower import Follower, told
+from experiments.records.follower import Follower, broadcast
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import RecordError, Writer, read_study
 from experiments.runner.coordinator import Coordinator, Observer, Progress
@@ -209,7 +209,7 @@ def _opened(folder: Path, header: dict[str, Any], resume: bool) -> Writer | Foll
             writer = Writer.open(folder, header, resume=resume)
         except Exception as failed:  # noqa: BLE001 (the others must hear of any)
             error = failed
-    heard = hosts.agreed(told(writer) if writer else b"")
+    heard = hosts.agreed(broadcast(writer) if writer else b"")
     if error:
         raise error
     if not heard:

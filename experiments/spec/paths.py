@@ -10,8 +10,6 @@ from experiments.spec.kinds import file_name
 from optimizers import OPTIMIZERS
 from workloads.registry import unknown_name
 
-PATHS_FILE = "paths.json"
-
 
 @dataclasses.dataclass(frozen=True)
 class Surface:

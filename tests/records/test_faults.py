@@ -18,6 +18,7 @@ from support import records_child
 
 from experiments.records import groups
 from experiments.records.files import TEMPORARY_SUFFIX
+from experiments.records.schema import COMMITTED_FILE
 from experiments.records.store import RecordError, Writer, read
 
 KILLS = 24
@@ -32,13 +33,13 @@ def child(folder: Path, *options: object) -> subprocess.Popen[str]:
 
 def torn(folder: Path) -> bool:
     """Whether a write or a compaction was cut short: a part that is of no live group."""
-    records = folder / "records"
+    records = groups.RecordsFolder(folder / "records", records_child.STUDY["identity"])
     live = {
-        groups.part(records, table, group.number).name
-        for group in groups.committed(records)
-        for table in group.tables
+        records.part(table, group.number).name
+        for group, _ in records.committed()
+        for table in group.parts
     }
-    return any(path.name not in live for path in records.iterdir())
+    return any(path.name not in live | {COMMITTED_FILE} for path in records.path.iterdir())
 
 
 def assert_whole(folder: Path, rows: int) -> None:

@@ -115,7 +115,7 @@ def test_the_command_runs_and_rebuilds_the_page(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(RecordError, match="holds another record"):
+    with pytest.raises(RecordError, match="holds the record of a study"):
         run_paths(SMALL, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
     with pytest.raises(RecordError, match="cannot be read"):

@@ -16,7 +16,7 @@ import sys
 import numpy as np
 import polars  # noqa: F401  imported before the first write, not within it
 
-from experiments.records import groups
+from experiments.records import compaction
 from experiments.records.schema import NORM_COLUMNS
 from experiments.records.store import RecordError, Writer
 from experiments.spec.trial import Status, Trial, TrialResult
@@ -54,7 +54,7 @@ def write(folder: str, number_of_groups: int, rows: int) -> None:
                 for index in range(TRIALS_PER_GROUP):
                     fails = not rerun and index == 0 and group % 5 == 0
                     status = Status.INCOMPLETE if fails else Status.COMPLETE
-                    recorded, _ = writer.recorded().get((group + 1, 0, index), (None, ""))
+                    recorded = writer.status((group + 1, 0, index))
                     if recorded is None or (rerun and recorded == Status.INCOMPLETE):
                         results.append(result(group + 1, index, rows, status))
                 writer.commit(results)
@@ -66,10 +66,10 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--groups", type=int, default=40)
     parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--compact-at", type=int, default=groups.MOST_SMALL_GROUPS)
+    parser.add_argument("--compact-at", type=int, default=compaction.MOST_SMALL_GROUPS)
     parser.add_argument("--limit", type=int)
     arguments = parser.parse_args()
-    groups.MOST_SMALL_GROUPS = arguments.compact_at
+    compaction.MOST_SMALL_GROUPS = arguments.compact_at
     if arguments.limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.limit, arguments.limit))
     try:

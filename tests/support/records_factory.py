@@ -35,6 +35,11 @@ class MemoryRecord:
     evaluations: pl.DataFrame
     norms: pl.DataFrame | None = None
 
+    def scan(self, table: str) -> pl.LazyFrame | None:
+        """As `experiments.records.store.Record.scan`."""
+        rows = getattr(self, table)
+        return None if rows is None else rows.lazy()
+
 
 @dataclasses.dataclass(frozen=True)
 class Truth:

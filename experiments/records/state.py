@@ -1,0 +1,76 @@
+"""What a process that trains knows of a record: its study, its plans, how its trials ended."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from experiments.spec.trial import Status
+
+Key = tuple[int, int, int]
+_CODES = {status: code for code, status in enumerate(Status, start=1)}
+_STATUSES = {code: status for status, code in _CODES.items()}
+
+
+class RecordState:
+    """The study and its plans; `Writer` and `Follower` add the trials."""
+
+    _study: dict[str, Any]
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """What study.json holds now (a copy)."""
+        return copy.deepcopy(self._study)
+
+    def recorded(self) -> dict[Key, tuple[Status, str]]:
+        """(batch size, seed, index) -> (status, identity) of every committed trial."""
+        raise NotImplementedError
+
+    def add_plan(self, plan: Mapping[str, Any]) -> int:
+        """Index of ``plan`` (JSON values) among the recorded plans, appended where it is new."""
+        plain = json.loads(json.dumps(dict(plan)))
+        if plain not in self._study["plans"]:
+            grown = {**self._study, "plans": [*self._study["plans"], plain]}
+            self._keep(grown)
+            self._study = grown
+        return int(self._study["plans"].index(plain))
+
+    def _keep(self, grown: dict[str, Any]) -> None:
+        """Put the grown study on disk, where that is this process's part."""
+
+
+class TrialStates:
+    """How the recorded trials ended: one byte a trial, more only for INCOMPLETE ones.
+
+    Attributes:
+      incomplete: INCOMPLETE trials -> number of the newest group that holds them.
+    """
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[int, int], bytearray] = {}
+        self.incomplete: dict[Key, int] = {}
+
+    def get(self, key: Key) -> Status | None:
+        """The status of a trial, None where it is not recorded."""
+        codes = self._codes.get(key[:2], b"")
+        return _STATUSES.get(codes[key[2]]) if key[2] < len(codes) else None
+
+    def add(self, trials: Iterable[tuple[Key, Status]], group: int) -> None:
+        """Trials that group ``group``, the newest, holds."""
+        for key, status in trials:
+            codes = self._codes.setdefault(key[:2], bytearray())
+            codes.extend(bytes(max(0, key[2] + 1 - len(codes))))
+            codes[key[2]] = _CODES[status]
+            if status == Status.INCOMPLETE:
+                self.incomplete[key] = group
+            else:
+                self.incomplete.pop(key, None)
+
+    def merged(self, groups: Iterable[int], into: int) -> None:
+        """Groups were merged into another."""
+        gone = set(groups)
+        for key, group in self.incomplete.items():
+            if group in gone:
+                self.incomplete[key] = into
