@@ -5,18 +5,17 @@
         writer.commit(results)                      # many trials at once; all of them or none
     record = read(folder)                           # polars tables, read when asked for
 
-What is on disk: schema.py. How a group of parts is committed: groups.py. What study.json holds and
-how it grows: study_file.py. Imports no jax; polars is imported when tables are first touched. Every
+What is on disk: schema.py. How a group of parts is committed: groups.py. What a reader sees:
+reader.py. What study.json holds and how it grows: study_file.py. Imports no jax; polars is imported when tables are first touched. Every
 error is a `RecordError` of one line.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from experiments.records import compaction, tables
 from experiments.records.files import (
@@ -28,7 +27,8 @@ from experiments.records.files import (
     sync_folder,
 )
 from experiments.records.groups import Group, RecordsFolder
-from experiments.records.schema import OLD_VERSION, RECORDS_FOLDER, STUDY_FILE
+from experiments.records.reader import Record, read
+from experiments.records.schema import RECORDS_FOLDER, STUDY_FILE
 from experiments.records.snapshot import Snapshot, missing_part
 from experiments.records.state import Key, RecordState, TrialStates
 from experiments.records.study_file import (
@@ -39,102 +39,7 @@ from experiments.records.study_file import (
 )
 from experiments.spec.trial import Status, TrialResult
 
-if TYPE_CHECKING:
-    import polars as pl
-
 __all__ = ["Record", "RecordError", "Writer", "read", "read_study", "require_current"]
-
-_ATTEMPTS = 20
-
-
-class Record:
-    """A study as recorded; tables as in schema.py, columns in a fixed order.
-
-    Attributes:
-      study: content of study.json.
-      trials: one row a trial, whatever its status, sorted by key.
-    """
-
-    def __init__(self, folder: Path, study: dict[str, Any]) -> None:
-        """Of the committed groups in ``folder`` now."""
-        self.study = study
-        version = study["schema_version"]
-        self._folder = RecordsFolder(folder / RECORDS_FOLDER, study.get("identity"), version)
-        self._snapshot = self._first = Snapshot.take(self._folder)
-        rows = self._snapshot.trials
-        rows = tables.trials_table([]) if rows is None else self._upgraded(rows.lazy()).collect()
-        self.trials: pl.DataFrame = tables.ordered(rows, study.get("hyperparameters", ()))
-
-    def scan(self, table: str) -> pl.LazyFrame | None:
-        """The rows of ``evaluations``, ``norms`` or ``layers``, unsorted, read when collected.
-
-        Each part is verified before it is decoded. None where no trial recorded the table;
-        ``evaluations`` without rows where none is recorded.
-
-        Raises:
-          RecordError: a part is missing or damaged.
-        """
-        rows = self._found(table)
-        if rows is None:
-            empty = tables.with_examples(tables.measurements_table([], []))
-            return empty.lazy() if table == "evaluations" else None
-        rows = self._upgraded(rows)
-        return rows.select(tables.in_order(rows.collect_schema().names()))
-
-    @functools.cached_property
-    def evaluations(self) -> pl.DataFrame:
-        """One row a measurement, sorted by key: the whole table in memory."""
-        found = self._sorted("evaluations")
-        assert found is not None, "a record always has the table"
-        return found
-
-    @functools.cached_property
-    def norms(self) -> pl.DataFrame | None:
-        """One row a step, sorted by key; None where no trial recorded them at every step."""
-        return self._sorted("norms")
-
-    @functools.cached_property
-    def layers(self) -> pl.DataFrame | None:
-        """One row an evaluation and layer, sorted by key; None where not asked for."""
-        return self._sorted("layers")
-
-    def verify(self) -> None:
-        """Check the checksum of every part; RecordError naming one that is damaged or missing."""
-        self._again(Snapshot.verify)
-
-    def _sorted(self, table: str) -> pl.DataFrame | None:
-        rows = self.scan(table)
-        return None if rows is None else tables.ordered(rows.collect())
-
-    def _found(self, table: str) -> pl.LazyFrame | None:
-        rows = self._again(lambda snapshot: snapshot.scan(table))
-        if rows is None or self._snapshot is self._first:
-            return rows
-        return rows.join(self.trials.lazy(), on=tables.TRIAL_KEY, how="semi")  # no later trial
-
-    def _again(self, read: Callable[[Snapshot], Any]) -> Any:
-        """``read`` of the snapshot; of a new one where a compaction has removed a part of it."""
-        for _ in range(_ATTEMPTS):
-            try:
-                return read(self._snapshot)
-            except FileNotFoundError as error:
-                missing = error
-            self._snapshot = Snapshot.take(self._folder)
-        raise missing_part(self._folder, missing)
-
-    def _upgraded(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        return tables.upgraded(rows) if self._folder.version == OLD_VERSION else rows
-
-
-def read(folder: Path | str) -> Record:
-    """The committed record in ``folder``, also while a writer is at work or after its death.
-
-    Raises:
-      RecordError: there is no record, its study.json or a trials part is damaged or missing, or its
-        schema version is unknown. Damage to another part is found when its table is scanned.
-    """
-    folder = Path(folder)
-    return Record(folder, read_study(folder))
 
 
 class Writer(RecordState):

@@ -26,8 +26,11 @@ _WHOLE = ("trial", "step", "train_steps", "steps", "plan")
 
 
 def column_type(name: str) -> type[pl.DataType]:
-    """String for words; Int64 for ``batch_size``, ``seed`` and ``examples``; Int32 for other
-    counts (a step is an int32 on the device too); Float64 for everything measured."""
+    """The type of a column in a part.
+
+    String for words; Int64 for ``batch_size``, ``seed`` and ``examples``; Int32 for other counts (a
+    step is an int32 on the device too); Float64 for everything measured.
+    """
     import polars as pl
 
     if name in _WHOLE:
@@ -141,15 +144,20 @@ def with_examples(measured: pl.DataFrame) -> pl.DataFrame:
     return _with_examples(measured.lazy()).collect()
 
 
-def upgraded(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Rows of the old schema version with the columns and types of this one."""
+def as_read(rows: pl.LazyFrame, hyperparameters: Sequence[str] = ()) -> pl.LazyFrame:
+    """Rows of parts as readers see them: columns `in_order`, all whole numbers Int64.
+
+    So tables join with each other and with tables made in memory. Rows of the old schema version
+    lack ``examples`` where the batch size is constant.
+    """
     import polars as pl
 
     schema = rows.collect_schema()
-    rows = rows.with_columns(
-        pl.col(name).cast(column_type(name)) for name in schema if name in _WHOLE
-    )
-    return _with_examples(rows) if "status" not in schema and "layer" not in schema else rows
+    if "status" not in schema and "layer" not in schema:
+        rows = _with_examples(rows)
+    counts = [pl.col(name).cast(pl.Int64) for name in schema if name in _WHOLE]
+    columns = in_order(rows.collect_schema().names(), hyperparameters)
+    return rows.with_columns(counts).select(columns)
 
 
 def _with_examples(measured: pl.LazyFrame) -> pl.LazyFrame:

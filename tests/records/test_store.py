@@ -88,13 +88,16 @@ def test_tables_have_the_documented_columns_types_and_order(tmp_path):
         "parameter_norm", "learning_rate",
     ]  # fmt: skip
     assert record.norms["gradient_norm"].dtype == pl.Float64
+    part = pl.read_parquet_schema(tmp_path / "records/evaluations-000001.parquet")
+    assert part["step"] == part["trial"] == pl.Int32 and part["examples"] == pl.Int64
+    assert record.evaluations["step"].dtype == record.trials["trial"].dtype == pl.Int64
 
 
 def test_a_record_without_trials_has_empty_tables(tmp_path):
     record = read(written(tmp_path))
     assert record.trials.height == record.evaluations.height == 0
     assert record.norms is None
-    assert record.trials.schema["trial"] == record.evaluations.schema["step"] == pl.Int32
+    assert record.trials.schema["trial"] == record.evaluations.schema["step"] == pl.Int64
     assert read_study(tmp_path) == record.study
     assert record.study["schema_version"] == SCHEMA_VERSION
     assert record.study["plans"] == []
