@@ -6,8 +6,8 @@
     record = read(folder)                           # polars tables, read when asked for
 
 What is on disk: schema.py. How a group of parts is committed: groups.py. What a reader sees:
-reader.py. What study.json holds and how it grows: study_file.py. Imports no jax; polars is imported when tables are first touched. Every
-error is a `RecordError` of one line.
+reader.py. What study.json holds and how it grows: study_file.py. Imports no jax; polars is imported
+when tables are first touched. Every error is a `RecordError` of one line.
 """
 
 from __future__ import annotations
