@@ -48,7 +48,12 @@ def finished(tmp_path_factory):
 
 
 def test_each_member_is_an_ordinary_record_of_its_own(finished, tmp_path):
-    assert {path.name for path in finished.iterdir()} == {"comparison.json", "sgd", "adam"}
+    assert {path.name for path in finished.iterdir()} == {
+        "comparison.json",
+        "lock",
+        "sgd",
+        "adam",
+    }
     alone = read(run_study(small().studies["adam"], tmp_path / "alone"))
     member = read(finished / "adam")
     assert member.evaluations.equals(alone.evaluations)
