@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from support.engine_factory import resident_digits, tiny_study
+from support.records_files import rewrite
 
 from experiments import studies
 from experiments.cli import main
@@ -88,8 +89,7 @@ def _point(study):
 def test_another_value_than_the_records_is_refused(folder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folder, other)
-    for part in (other / "records").glob("evaluations-*.parquet"):
-        pl.read_parquet(part).with_columns(pl.col(ERROR) - 1e-6).write_parquet(part)
+    rewrite(other, "evaluations", lambda table: table.with_columns(pl.col(ERROR) - 1e-6))
     with pytest.raises(StudyError, match=r"trial 16/0 is not reproduced: validation/class"):
         evaluate_trial(other, 16, 0)
 
