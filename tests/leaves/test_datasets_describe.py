@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from support.tolerances import FLOAT32_SUMS
 
 from workloads import datasets
 from workloads.datasets.describe import describe, draw, lines, mean_image
@@ -17,7 +18,7 @@ def test_digits_in_numbers():
     assert train["examples"] == 1024 and sum(train["label_counts"]) == 1024
     assert train["inputs"] == {"shape": [64], "dtype": "float32", "low": 0.0, "high": 1.0}
     expected = digits.splits["train"]["inputs"].mean(axis=0).reshape(8, 8, 1)
-    np.testing.assert_allclose(description["mean_image"], expected, rtol=1e-5)
+    np.testing.assert_allclose(description["mean_image"], expected, rtol=FLOAT32_SUMS)
 
 
 def test_mean_of_byte_images_does_not_overflow():

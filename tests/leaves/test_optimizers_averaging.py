@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from support.averaging_weights import WEIGHTS
+from support.tolerances import BFLOAT16, FLOAT32
 
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.accumulation import accumulated_gradient
@@ -35,7 +36,7 @@ def test_value_is_the_weighted_mean_of_the_iterates(name):
     got = averaged(name)
     for t in range(1, STEPS + 1):
         wanted = np.average(PATH[:t].astype(float), axis=0, weights=WEIGHTS[name](t))
-        np.testing.assert_allclose(got[t - 1], wanted, rtol=2e-6, atol=1e-6)
+        np.testing.assert_allclose(got[t - 1], wanted, rtol=2 * FLOAT32, atol=FLOAT32)
 
 
 @pytest.mark.parametrize("name", AVERAGINGS)
@@ -52,7 +53,7 @@ def test_bfloat16_parameters_are_averaged_in_float32(name):
     assert got.dtype == jnp.bfloat16
     rounded = np.asarray(jnp.asarray(PATH, jnp.bfloat16), float)
     wanted = np.average(rounded, axis=0, weights=WEIGHTS[name](STEPS))
-    np.testing.assert_allclose(np.asarray(got[-1], float), wanted, rtol=2**-8)
+    np.testing.assert_allclose(np.asarray(got[-1], float), wanted, rtol=BFLOAT16)
 
 
 def test_packed_averages_equal_single_ones():
@@ -62,7 +63,7 @@ def test_packed_averages_equal_single_ones():
     for name in AVERAGINGS:
         together = jax.vmap(lambda hp, name=name: averaged(name, hp=hp))(stacked)
         for slot, hp in enumerate(choices):
-            np.testing.assert_allclose(together[slot], averaged(name, hp=hp), rtol=1e-6)
+            np.testing.assert_allclose(together[slot], averaged(name, hp=hp), rtol=FLOAT32)
 
 
 def regression():
@@ -122,16 +123,16 @@ def test_accumulated_equals_full_batch_with_clipping_and_momentum(micro_batches)
 
     loss, gradient, _ = accumulated_gradient(weighted_sum, params, split(batch, micro_batches))
     wanted_loss, wanted = jax.value_and_grad(direct)(params)
-    np.testing.assert_allclose(loss, wanted_loss, rtol=1e-6)
+    np.testing.assert_allclose(loss, wanted_loss, rtol=FLOAT32)
     for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=FLOAT32, atol=FLOAT32)
     (theta, clipped), (whole, clipped_whole) = (
         jax.jit(train, static_argnums=0)(micro_batches),
         jax.jit(train, static_argnums=0)(1),
     )
     assert clipped == clipped_whole > 0
     for one, other in zip(jax.tree.leaves(theta), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(one, other, rtol=FLOAT32, atol=FLOAT32)
 
 
 def test_a_mean_of_means_would_be_wrong():
@@ -157,4 +158,6 @@ def test_accumulated_over_virtual_devices():
     )(shards)
     _, wanted, _ = accumulated_gradient(weighted_sum, params, split(batch, 1))
     for device in (0, 1):
-        np.testing.assert_allclose(per_device[1]["w"][device], wanted["w"], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            per_device[1]["w"][device], wanted["w"], rtol=FLOAT32, atol=FLOAT32
+        )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tolerances import FLOAT32
 
 from schedules import MOMENTUM_SCHEDULES, PLATEAU, SCHEDULES
 from schedules.plateau import observe, start
@@ -142,7 +143,7 @@ def test_packed_and_single_agree_with_one_trace():
         assert len(traces) == 1
         stacked = jax.tree.map(lambda *v: jnp.stack(v), *choices)
         together = jax.vmap(row.multiplier, (None, 0, 0))(20, jnp.asarray(lengths), stacked)
-        np.testing.assert_allclose(together, alone, rtol=1e-6)
+        np.testing.assert_allclose(together, alone, rtol=FLOAT32)
 
 
 def test_goyal_imagenet_schedule():
@@ -185,12 +186,12 @@ def momentum_curve(name, train_steps, momentum, **changes):
 
 
 def test_momentum_schedules_equal_their_formulas():
-    np.testing.assert_allclose(momentum_curve("constant", 10, 0.9), 0.9, rtol=1e-6)
+    np.testing.assert_allclose(momentum_curve("constant", 10, 0.9), 0.9, rtol=FLOAT32)
     annealed = momentum_curve("annealed", 100, 0.99, initial_momentum=0.5, anneal_steps_factor=0.5)
-    np.testing.assert_allclose(annealed[[0, 25, 50, 99]], [0.5, 0.745, 0.99, 0.99], rtol=1e-6)
+    np.testing.assert_allclose(annealed[[0, 25, 50, 99]], [0.5, 0.745, 0.99, 0.99], rtol=FLOAT32)
     got = momentum_curve("sutskever", 2000, 0.9)
     paper = [min(1 - 2 ** (-1 - math.log2(t // 250 + 1)), 0.9) for t in range(2000)]
-    np.testing.assert_allclose(got, paper, rtol=1e-6)
+    np.testing.assert_allclose(got, paper, rtol=FLOAT32)
 
 
 SETTINGS = {row.name: row.default for row in PLATEAU} | {"patience_steps": 10.0}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from support.tolerances import FLOAT32, FLOAT32_SOLVES
 
 from workloads.models.convolution import Convolution, convolve, explicit_padding, max_pool_2x2
 
@@ -84,7 +85,9 @@ def test_a_hessian_vector_product_backwards_over_backwards():
         return jax.jit(jax.grad(along))(kernel)
 
     expected = product(lambda x, k: direct(x, k, (1, 1), "SAME"))
-    np.testing.assert_allclose(product(convolve), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        product(convolve), expected, rtol=FLOAT32_SOLVES, atol=FLOAT32_SOLVES
+    )
 
 
 def canonical_gradients_in_a_loop(strides):
@@ -124,7 +127,7 @@ def test_max_pool_equals_reduce_window(size):
 
     assert np.array_equal(max_pool_2x2(x), window(x))
     gradient = lambda f: jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(f(x)))))(x)
-    np.testing.assert_allclose(gradient(max_pool_2x2), gradient(window), rtol=1e-6)
+    np.testing.assert_allclose(gradient(max_pool_2x2), gradient(window), rtol=FLOAT32)
 
 
 def test_other_devices_get_the_usual_gradients():

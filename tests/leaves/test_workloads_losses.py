@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.tolerances import FLOAT32, FLOAT32_SUMS
 
 from workloads.losses import CLASSIFICATION, softmax_cross_entropy
 
@@ -22,13 +23,13 @@ def by_definition(smoothing):
 def test_objective_is_smoothed_cross_entropy(smoothing):
     hyperparameters = {} if smoothing is None else {"label_smoothing": smoothing}
     total, count = CLASSIFICATION.objective(jnp.array(LOGITS), BATCH, hyperparameters)
-    np.testing.assert_allclose(total, by_definition(smoothing or 0.0), rtol=1e-5)
+    np.testing.assert_allclose(total, by_definition(smoothing or 0.0), rtol=FLOAT32_SUMS)
     assert count.tolist() == [1.0] * 7 and total.dtype == count.dtype == jnp.float32
 
 
 def test_metrics_are_never_smoothed():
     metrics = CLASSIFICATION.metrics(jnp.array(LOGITS), BATCH)
-    np.testing.assert_allclose(metrics["cross_entropy"][0], by_definition(0.0), rtol=1e-5)
+    np.testing.assert_allclose(metrics["cross_entropy"][0], by_definition(0.0), rtol=FLOAT32_SUMS)
     wrong = (LOGITS.argmax(axis=1) != LABELS).astype(float)
     assert metrics["classification_error"][0].tolist() == wrong.tolist()
 
@@ -36,7 +37,7 @@ def test_metrics_are_never_smoothed():
 def test_gradient_is_probabilities_minus_targets():
     gradient = jax.grad(lambda x: softmax_cross_entropy(x, LABELS, 0.2).sum())(jnp.array(LOGITS))
     q = 0.8 * np.eye(5)[LABELS] + 0.2 / 5
-    np.testing.assert_allclose(gradient, jax.nn.softmax(LOGITS) - q, atol=1e-6)
+    np.testing.assert_allclose(gradient, jax.nn.softmax(LOGITS) - q, atol=FLOAT32)
 
 
 def test_large_logits_stay_finite_and_bfloat16_is_summed_in_float32():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.tolerances import FLOAT64
 
 from workloads import datasets
 from workloads.models.noisy_quadratic import noisy_quadratic
@@ -17,6 +18,10 @@ from workloads.oracles.recursions import (
     system,
 )
 
+PUBLISHED_PLACES = 1e-6
+"""Absolute: the authors' losses are known to six places."""
+PUBLISHED_DIGITS = 5e-3
+"""Relative: the authors' rates are known to three digits."""
 # Steps to an expected loss of 0.01, by an independent implementation of the same equations and
 # grids that counts the last step still at or above the goal: ours are one more.
 SGD = {
@@ -35,8 +40,8 @@ OSCILLATION = 0.01
 
 
 def test_loss_at_the_start():
-    assert full_spectrum().loss(np.ones(10_000)) == pytest.approx(4.893803, abs=1e-6)
-    assert binned_spectrum().loss(np.ones(100)) == pytest.approx(4.702496, abs=1e-6)
+    assert full_spectrum().loss(np.ones(10_000)) == pytest.approx(4.893803, abs=PUBLISHED_PLACES)
+    assert binned_spectrum().loss(np.ones(100)) == pytest.approx(4.702496, abs=PUBLISHED_PLACES)
     assert binned_spectrum().counts.sum() == 10_000
 
 
@@ -47,12 +52,12 @@ def test_loss_at_the_start():
 def test_steady_risk_in_closed_form_and_by_iteration(optimizer, coefficient, risk):
     h = np.array([0.3])
     closed = steady_second_moment(optimizer, h, 8, 0.8, coefficient)
-    assert 0.5 * 0.3 * closed[0] == pytest.approx(risk, abs=1e-10)
+    assert 0.5 * 0.3 * closed[0] == pytest.approx(risk, abs=100 * FLOAT64)
     recursion = system(optimizer, h, 8, 0.8, coefficient)
     state, (index, factor) = recursion.start[0], recursion.reading
     for _ in range(2000):
         state = recursion.transition[0] @ state + recursion.noise[0]
-    assert factor[0] * state[index] == pytest.approx(closed[0], rel=1e-12)
+    assert factor[0] * state[index] == pytest.approx(closed[0], rel=FLOAT64)
 
 
 def test_a_diverging_recursion_has_no_steady_risk():
@@ -68,7 +73,7 @@ def test_sgd_equals_its_closed_form_at_every_step():
     steady = rate / (batch_size * (2 - rate * h))
     moments = steady + (1 - rate * h) ** (2 * t) * (1 - steady)
     losses = expected_losses("sgd", spectrum, batch_size, rate, steps=200)
-    np.testing.assert_allclose(losses, spectrum.loss(moments), rtol=1e-12)
+    np.testing.assert_allclose(losses, spectrum.loss(moments), rtol=FLOAT64)
 
 
 @pytest.mark.parametrize("batch_size", [4, 4096])
@@ -102,9 +107,9 @@ def test_steps_table(optimizer, power, expected, tolerance):
             assert row.steps == expected[row.batch_size] + 1
     if optimizer == "sgd" and power == 0.0:
         best = {row.batch_size: row.learning_rate for row in rows}
-        assert best[4] == pytest.approx(0.0147, rel=5e-3)
-        assert best[1024] == pytest.approx(1.67, rel=5e-3)
-        assert all(best[b] == pytest.approx(1.9, rel=5e-3) for b in best if b >= 4096)
+        assert best[4] == pytest.approx(0.0147, rel=PUBLISHED_DIGITS)
+        assert best[1024] == pytest.approx(1.67, rel=PUBLISHED_DIGITS)
+        assert all(best[b] == pytest.approx(1.9, rel=PUBLISHED_DIGITS) for b in best if b >= 4096)
 
 
 def test_a_goal_out_of_reach_is_a_row_without_steps():

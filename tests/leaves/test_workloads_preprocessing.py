@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from support.tolerances import FLOAT32, FLOAT32_SUMS
 
 from workloads import preprocessing
 from workloads.preprocessing import (
@@ -33,7 +34,7 @@ def batch(examples=8, side=32):
 def test_scale_bytes():
     scaled = scale_bytes({"inputs": np.array([0, 51, 255], np.uint8), "targets": 1}, None, True)
     assert scaled["inputs"].dtype == jnp.float32 and scaled["targets"] == 1
-    np.testing.assert_allclose(scaled["inputs"], [0.0, 0.2, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(scaled["inputs"], [0.0, 0.2, 1.0], rtol=FLOAT32)
 
 
 def test_augmentation_does_not_depend_on_the_split_of_the_batch():
@@ -49,7 +50,7 @@ def test_augmentation_does_not_depend_on_the_split_of_the_batch():
 def test_evaluation_standardises_and_does_not_augment():
     inputs = np.broadcast_to(np.array(CIFAR_MEAN) * 255, (2, 32, 32, 3))
     out = cifar({**batch(2), "inputs": inputs}, None, False)["inputs"]
-    np.testing.assert_allclose(out, 0.0, atol=1e-5)
+    np.testing.assert_allclose(out, 0.0, atol=FLOAT32_SUMS)
 
 
 def test_every_shift_and_both_mirrorings_occur_and_pixels_only_move():
@@ -74,7 +75,7 @@ def test_imagenet_evaluation_is_the_standardised_centre():
     mean, deviation = np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
     expected = (whole["inputs"][:, 16:240, 16:240] / 255 - mean) / deviation
     assert out.shape == (2, 224, 224, 3)
-    np.testing.assert_allclose(out, expected, atol=1e-5)
+    np.testing.assert_allclose(out, expected, atol=FLOAT32_SUMS)
 
 
 def test_imagenet_augmentation_does_not_depend_on_the_split_of_the_batch():
@@ -84,7 +85,7 @@ def test_imagenet_augmentation_does_not_depend_on_the_split_of_the_batch():
     assert together.shape == (3, 224, 224, 3) and together.dtype == jnp.float32
     last = augment({role: values[1:] for role, values in whole.items()}, KEY)
     # Batched products of another size may round otherwise.
-    np.testing.assert_allclose(together[1:], last, atol=1e-5)
+    np.testing.assert_allclose(together[1:], last, atol=FLOAT32_SUMS)
     assert not np.allclose(together, augment(whole, jax.random.key(2)))
 
 
@@ -99,8 +100,8 @@ def test_resampling_is_linear_between_pixels_and_averages_where_it_shrinks():
             for pixel in range(stored):
                 expected[p, pixel] = max(0, 1 - abs(centre - pixel) / max(1, length / size))
         expected /= expected.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_allclose(weights(0.0, 8.0, 8, 8), np.eye(8), atol=1e-6)
+        np.testing.assert_allclose(found, expected, atol=FLOAT32)
+    np.testing.assert_allclose(weights(0.0, 8.0, 8, 8), np.eye(8), atol=FLOAT32)
 
 
 def test_random_crops_have_the_stated_areas_and_aspects():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.tolerances import FLOAT32_SOLVES, FLOAT32_SUMS
 from support.workloads_families import FAMILIES, flat_problem, initialise
 
 ROWS = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -64,7 +65,9 @@ def test_evaluation_ignores_the_other_examples_of_the_batch_and_the_dropout_rate
 
     changed = {**batch, "inputs": batch["inputs"].copy()}
     changed["inputs"][1:] = changed["inputs"][1:][::-1]
-    np.testing.assert_allclose(evaluate(batch)[0], evaluate(changed)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        evaluate(batch)[0], evaluate(changed)[0], rtol=FLOAT32_SOLVES, atol=FLOAT32_SUMS
+    )
 
 
 @pytest.mark.parametrize(
