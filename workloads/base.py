@@ -158,9 +158,9 @@ SumAndCount = tuple[Any, Any]
 class Model(Protocol):
     """Two pure functions over plain dict pytrees; everything above knows no framework.
 
-    A model whose outputs in training mix the examples of a batch also has ``together(batch)``:
-    how many consecutive examples must not be cut apart by devices or micro-batches, None for
-    the whole batch. Without it every example is on its own.
+    A model whose outputs in training mix the examples of a batch also has
+    ``ghost_batch_size(batch)``: how many consecutive examples must not be cut apart by devices or
+    micro-batches, None for the whole batch. Without it every example is on its own.
     """
 
     def init(self, key: Any, batch: Batch) -> tuple[Any, Any]:

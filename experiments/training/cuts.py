@@ -37,7 +37,7 @@ def ghost_batch_size(config: TrialConfig, train: Mapping[str, PyTree]) -> int | 
     """Consecutive examples that must not be cut apart (`workloads.base.Model`); 1 where none mix,
     None for the whole batch."""
     model = make_task(config).model
-    if not hasattr(model, "together"):
+    if not hasattr(model, "ghost_batch_size"):
         return 1
     first = {role: jnp.asarray(array[:1]) for role, array in train.items()}
-    return model.together(gather(first, jnp.zeros([1], jnp.int32)))
+    return model.ghost_batch_size(gather(first, jnp.zeros([1], jnp.int32)))

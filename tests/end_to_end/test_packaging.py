@@ -12,6 +12,7 @@ import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import grimp
 import pytest
 from packaging.requirements import Requirement
 
@@ -137,6 +138,15 @@ def imported_packages(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
     return names
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Also not inside functions: what goes round in a circle is one module in several files."""
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    left = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    while free := {name for name, imports in left.items() if not imports & left.keys()}:
+        left = {name: imports for name, imports in left.items() if name not in free}
+    assert sorted(left) == []
 
 
 def test_what_all_tables_share_needs_the_standard_library_only():

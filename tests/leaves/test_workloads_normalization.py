@@ -144,5 +144,5 @@ def test_layer_and_none():
 def test_a_family_with_batch_statistics_says_what_must_not_be_cut_apart(family):
     model, batch = family.make(), family.batch(2)
     _, state = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
-    together = getattr(model, "together", lambda batch: 1)(batch)
+    together = getattr(model, "ghost_batch_size", lambda batch: 1)(batch)
     assert (together == 1) == (not jax.tree.leaves(state))

@@ -53,8 +53,8 @@ class LinenModel:
         variables = self.module.init({"params": key}, first["inputs"], context)
         return variables["params"], variables.get("batch_stats", {})
 
-    def together(self, batch: Batch) -> int | None:
-        """The one ghost size of the module's batch norms; 1 where it has none."""
+    def ghost_batch_size(self, batch: Batch) -> int | None:
+        """The one ghost batch size of the module's batch norms; 1 where it has none."""
         sizes: set[int | None] = set()
 
         def noted(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -73,7 +73,7 @@ class BatchNorm(nn.Module):
       dtype, param_dtype: number formats; statistics are computed in at least float32.
     """
 
-    mixes_examples: ClassVar[bool] = True  # what `LinenModel.together` looks for
+    mixes_examples: ClassVar[bool] = True  # what `LinenModel.ghost_batch_size` looks for
 
     ghost_size: int | None = GHOST_SIZE
     decay: float = 0.9
