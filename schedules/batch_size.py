@@ -47,6 +47,10 @@ def smith(
     what the batch cannot take the rate does. Invariant: rate / B, hence the noise scale
     eps N / (B (1 - m)), is at every example what the decayed rate's would be, up to rounding of
     B to a whole number (for which the rate makes up).
+
+    >>> phases = smith(128, cuts=(60_000, 120_000), factor=5, max_batch_size=1000)
+    >>> [(phase.batch_size, phase.rate_multiplier) for phase in phases]
+    [(128, 1.0), (640, 1.0), (1000, 0.3125)]
     """
     return _grow(batch_size, cuts, factor, 1.0, max_batch_size)
 
@@ -59,6 +63,9 @@ def seesaw(
     Invariant: rate / sqrt(B) is at every example what the decayed rate's would be: the
     displacement per example of a normalised update, such as Adam's, where noise dominates the
     gradient. What ``max_batch_size`` forbids the batch, the rate does. (Meterez et al. 2025.)
+
+    >>> seesaw(128, cuts=(60_000,), factor=4)[1]
+    Phase(start_examples=60000, batch_size=512, rate_multiplier=0.5)
     """
     return _grow(batch_size, cuts, factor, 0.5, max_batch_size)
 
@@ -95,6 +102,9 @@ def cuts_of(shape: Shape, total_examples: int, factor: float, most: int = 64) ->
       total_examples: length of the trial.
       factor: f, above 1.
       most: cuts at most.
+
+    >>> cuts_of(lambda progress: 0.01**progress, total_examples=1000, factor=10)
+    (500,)
     """
     if not factor > 1:
         raise ValueError(f"factor must exceed 1, got {factor!r}")
@@ -154,7 +164,11 @@ class Stretch(NamedTuple):
 
 
 def stretches(phases: Sequence[Phase]) -> tuple[Stretch, ...]:
-    """The phases that make a step, where they begin; neighbours that are alike are one."""
+    """The phases that make a step, where they begin; neighbours that are alike are one.
+
+    >>> [(part.step, part.batch_size) for part in stretches(smith(8, cuts=(100,), factor=2))]
+    [(0, 8), (13, 16)]
+    """
     found: list[Stretch] = []
     step = examples = 0
     for phase, border in zip(phases, [*(p.start_examples for p in phases[1:]), None], strict=True):
@@ -175,7 +189,11 @@ def stretch_at(parts: Sequence[Stretch], step: int) -> Stretch:
 
 
 def examples_after(parts: Sequence[Stretch], steps: Any) -> Any:
-    """Examples consumed by the first ``steps`` updates, int64 [n] of [n]."""
+    """Examples consumed by the first ``steps`` updates, int64 [n] of [n].
+
+    >>> examples_after(stretches(smith(8, cuts=(100,), factor=2)), [13, 14])
+    array([104, 120])
+    """
     import numpy as np
 
     steps = np.asarray(steps, np.int64)
@@ -185,7 +203,11 @@ def examples_after(parts: Sequence[Stretch], steps: Any) -> Any:
 
 
 def updates(phases: Sequence[Phase], total_examples: int) -> int:
-    """Steps that consume ``total_examples``, phase borders kept to whole steps."""
+    """Steps that consume ``total_examples``, phase borders kept to whole steps.
+
+    >>> updates(smith(8, cuts=(100,), factor=2), total_examples=200)
+    19
+    """
     part = [part for part in stretches(phases) if part.examples < total_examples][-1]
     return part.step + math.ceil((total_examples - part.examples) / part.batch_size)
 
@@ -197,6 +219,9 @@ def steps_of(
 
     Examples and epochs are consumed at the batch size of each phase. ``train_size`` is in
     examples, ``train_steps`` the trial's length, needed for a fraction.
+
+    >>> steps_of(Duration(200, "examples"), smith(8, cuts=(100,), factor=2), train_size=1000)
+    19
     """
     if len(phases) == 1 or duration.unit not in ("examples", "epochs"):
         return duration.steps(phases[0].batch_size, train_size, train_steps)

@@ -59,7 +59,11 @@ def of_steps(
     train_size: int | None = None,
     train_steps: int | None = None,
 ) -> Duration:
-    """The duration in ``unit`` that lasts ``steps``; the inverse of `Duration.steps`."""
+    """The duration in ``unit`` that lasts ``steps``; the inverse of `Duration.steps`.
+
+    >>> of_steps(500, "examples", batch_size=64)
+    Duration(amount=32000.0, unit='examples')
+    """
     per = _steps_per(unit, batch_size, train_size, train_steps)
     return Duration(steps / per if unit != "steps" else steps, unit)
 
@@ -69,6 +73,9 @@ def parse(text: str) -> Duration:
 
     A bare number is steps, a percentage (``"5%"``) a fraction. Raises ValueError on anything
     else.
+
+    >>> parse("5%"), parse("90 epochs").steps(batch_size=256, train_size=50_000)
+    (Duration(amount=0.05, unit='fraction'), 17579)
     """
     match = re.fullmatch(r"\s*([0-9.eE+_-]+?)\s*(%|[a-z]*)\s*", text)
     try:

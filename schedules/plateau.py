@@ -65,6 +65,12 @@ def observe(
     value or the last cut, the multiplier is multiplied by ``plateau_factor`` (down to
     ``least_multiplier``) and the clock is reset. Patience counts steps, not evaluations, whose
     spacing grows. A value that is not finite is no improvement.
+
+    >>> settings = {"plateau_factor": 0.5, "patience_steps": 10, "least_multiplier": 0.01}
+    >>> state = observe(start(), 5, 1.0, 1, **settings)
+    >>> state = observe(state, 15, 1.2, 1, **settings)  # no better for ten steps
+    >>> float(state.multiplier), int(state.since)
+    (0.5, 15)
     """
     loss = jnp.asarray(value, jnp.float32) * sign
     step = jnp.asarray(step, jnp.int32)

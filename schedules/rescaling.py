@@ -7,9 +7,10 @@ present. Rules combine: ``"linear+half_life+warmup_examples"``. Imports no jax.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Mapping
+
+from workloads.registry import unknown_name
 
 Values = dict[str, float]
 RATE = "learning_rate"
@@ -123,7 +124,7 @@ def rescale(
     names = [name.strip() for name in rule.split("+")]
     for name in names:
         if name not in RULES:
-            raise _unknown(name)
+            raise unknown_name("rescaling rule", name, RULES)
     if {"linear", "square_root"} <= set(names):
         raise ValueError(f"rule may change learning_rate once, got {rule!r}")
     k = new_batch_size / batch_size
@@ -135,9 +136,3 @@ def rescale(
         ratio = values[RATE] / hyperparameters[RATE] if RATE in values else 1.0
         values = _weight_decay(values, k, ratio)
     return values
-
-
-def _unknown(name: str) -> ValueError:
-    nearest = difflib.get_close_matches(name, RULES, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return ValueError(f"rescaling rule {name!r} is unknown{hint} (known: {', '.join(RULES)})")

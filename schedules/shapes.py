@@ -3,7 +3,7 @@
 Each is traceable in every argument (no Python branch on a number), so that the trials of a
 pack can hold different values and nothing recompiles. ``step`` is 0 at the first update;
 ``train_steps`` is the length without warmup, which is prepended by `with_warmup`. Times are
-float32: exact to 2^24 steps.
+float32: exact to 2^24 steps. ``step`` may have any shape; the result is float32 of that shape.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ def with_warmup(
     W = ``warmup_steps``, s = ``warmup_start_factor`` (0: the Tuning Playbook's ramp from zero;
     1/k: Goyal et al.'s from the small batch's rate), ``train_steps`` the length of the whole
     trial. At W = 0 there is no ramp.
+
+    >>> ramp = lambda t, length: linear(t, length, 0.0, 1.0)
+    >>> step = np.array([0, 10, 20, 60, 100])
+    >>> print(np.asarray(with_warmup(ramp, step, 100, 20.0, 0.5)).round(3))
+    [0.5  0.75 1.   0.5  0.  ]
     """
     step, length, warmup = _float(step), _float(train_steps), _float(warmup_steps)
     ramp = warmup_start_factor + (1.0 - warmup_start_factor) * step / jnp.maximum(warmup, 1.0)
@@ -40,7 +45,11 @@ def with_warmup(
 
 
 def constant(step: Scalar, train_steps: Scalar) -> jax.Array:
-    """1 at every step."""
+    """1 at every step.
+
+    >>> print(constant(np.array([0, 50, 75, 100]), 100))
+    [1. 1. 1. 1.]
+    """
     del train_steps
     return jnp.ones_like(_float(step))
 
@@ -54,6 +63,9 @@ def linear(
     """1 - (1 - alpha) t/T for t <= T, alpha after (Shallue et al. 2019, ResNets and VGG).
 
     ``alpha = end_learning_rate_factor``, ``T = decay_steps_factor * train_steps``.
+
+    >>> print(np.asarray(linear(np.array([0, 50, 75, 100]), 100, 0.1, 0.75)).round(3))
+    [1.  0.4 0.1 0.1]
     """
     progress = _progress(step, decay_steps_factor * train_steps)
     return 1.0 - (1.0 - end_learning_rate_factor) * progress
@@ -68,6 +80,9 @@ def cosine(
     """alpha + (1 - alpha) (1 + cos(pi t/T)) / 2 for t <= T, alpha after (SGDR, one cycle).
 
     ``alpha = end_learning_rate_factor``, ``T = decay_steps_factor * train_steps``.
+
+    >>> print(np.asarray(cosine(np.array([0, 50, 75, 100]), 100, 0.0, 1.0)).round(3))
+    [1.    0.5   0.146 0.   ]
     """
     progress = _progress(step, decay_steps_factor * train_steps)
     wave = 0.5 * (1.0 + jnp.cos(math.pi * progress))
@@ -85,6 +100,9 @@ def polynomial(
 
     ``alpha = end_learning_rate_factor``, ``T = decay_steps_factor * train_steps``,
     ``p = power``.
+
+    >>> print(np.asarray(polynomial(np.array([0, 50, 75, 100]), 100, 0.0, 1.0, 2.0)).round(3))
+    [1.    0.25  0.062 0.   ]
     """
     left = 1.0 - _progress(step, decay_steps_factor * train_steps)
     return end_learning_rate_factor + (1.0 - end_learning_rate_factor) * left**power
@@ -96,6 +114,9 @@ def step_decay(
     """f^floor(t / I): the rate falls by f every I steps (CS231n's step decay).
 
     ``f = decay_factor``, ``I = interval_factor * train_steps``.
+
+    >>> print(np.asarray(step_decay(np.array([0, 50, 75, 100]), 100, 0.1, 0.5)).round(3))
+    [1.   0.1  0.1  0.01]
     """
     # A step that is a whole number of intervals must count as one in spite of rounding.
     intervals = jnp.floor(_float(step) / (interval_factor * _float(train_steps)) * (1.0 + 1e-6))
@@ -113,6 +134,9 @@ def staircase(
     """f^(milestones passed): drops at three shares of the trial (Goyal: 30, 60, 80 of 90 epochs).
 
     ``f = decay_factor``; a milestone of 1 is never reached.
+
+    >>> print(np.asarray(staircase(np.array([0, 50, 75, 100]), 100, 0.1, 0.5, 0.75, 1.0)).round(3))
+    [1.    0.1   0.01  0.001]
     """
     progress = _float(step) / _float(train_steps) * (1.0 + 1e-6)
     passed = sum(
@@ -123,12 +147,20 @@ def staircase(
 
 
 def exponential(step: Scalar, train_steps: Scalar, decay_rate: Scalar) -> jax.Array:
-    """exp(-k t/T), T = train_steps, k = ``decay_rate`` (CS231n's, with t in trials)."""
+    """exp(-k t/T), T = train_steps, k = ``decay_rate`` (CS231n's, with t in trials).
+
+    >>> print(np.asarray(exponential(np.array([0, 50, 75, 100]), 100, 2.0)).round(3))
+    [1.    0.368 0.223 0.135]
+    """
     return jnp.exp(-decay_rate * _float(step) / train_steps)
 
 
 def inverse_time(step: Scalar, train_steps: Scalar, decay_rate: Scalar) -> jax.Array:
-    """1 / (1 + k t/T), T = train_steps, k = ``decay_rate`` (CS231n's 1/t decay)."""
+    """1 / (1 + k t/T), T = train_steps, k = ``decay_rate`` (CS231n's 1/t decay).
+
+    >>> print(np.asarray(inverse_time(np.array([0, 50, 75, 100]), 100, 4.0)).round(3))
+    [1.    0.333 0.25  0.2  ]
+    """
     return 1.0 / (1.0 + decay_rate * _float(step) / train_steps)
 
 
@@ -137,6 +169,9 @@ def inverse_sqrt(step: Scalar, train_steps: Scalar, timescale_steps: Scalar) -> 
 
     With warmup over W = s steps it is Vaswani et al.'s (2017), whose rate after the ramp is
     proportional to 1/sqrt(W + t).
+
+    >>> print(np.asarray(inverse_sqrt(np.array([0, 50, 75, 100]), 100, 25.0)).round(3))
+    [1.    0.577 0.5   0.447]
     """
     del train_steps
     return jnp.sqrt(timescale_steps / (timescale_steps + _float(step)))
@@ -151,6 +186,9 @@ def warmup_stable_decay(
     """1 until (1 - d) T, then linear to alpha at T = train_steps; the warmup is prepended.
 
     ``alpha = end_learning_rate_factor``, ``d = decay_fraction`` (Hu et al. 2024, MiniCPM).
+
+    >>> print(np.asarray(warmup_stable_decay(np.array([0, 50, 75, 100]), 100, 0.0, 0.5)).round(3))
+    [1.  1.  0.5 0. ]
     """
     length = _float(train_steps)
     into_decay = _float(step) - (1.0 - decay_fraction) * length

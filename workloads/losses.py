@@ -32,6 +32,10 @@ def softmax_cross_entropy(
 
     Returns:
       [...] losses in nats.
+
+    >>> logits = jnp.log(jnp.array([[0.25, 0.75]]))
+    >>> print(np.asarray(softmax_cross_entropy(logits, jnp.array([1]))).round(4))  # -log 0.75
+    [0.2877]
     """
     log_probabilities = jax.nn.log_softmax(logits, axis=-1)
     # A one-hot product rather than a gather: its gradient is dense arithmetic, where a

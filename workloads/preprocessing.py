@@ -29,7 +29,12 @@ al. 2014)."""
 
 
 def scale_bytes(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
-    """inputs uint8 in 0..255 -> float32 in [0, 1]; images stay a quarter the size in memory."""
+    """inputs uint8 in 0..255 -> float32 in [0, 1]; images stay a quarter the size in memory.
+
+    >>> batch = {"inputs": np.array([0, 51, 255], np.uint8)}
+    >>> print(np.asarray(scale_bytes(batch, None, False)["inputs"]).round(3))
+    [0.  0.2 1. ]
+    """
     del key, train
     return {**batch, "inputs": batch["inputs"].astype(jnp.float32) / 255}
 

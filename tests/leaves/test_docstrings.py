@@ -16,7 +16,12 @@ from workloads.registry import resolve
 AT_HAND = {"jnp": jnp, "np": np, "optax": optax}
 """What an example may use beside its own module, as docs/optimizers.md says."""
 RULES = [row.rule for row in (*OPTIMIZERS.values(), *CLIPPINGS.values(), *AVERAGINGS.values())]
-MODULES = sorted({"workloads.registry", *(rule.split(":")[0] for rule in RULES)})
+OTHERS = (
+    "schedules.batch_size", "schedules.durations", "schedules.momentum", "schedules.plateau",
+    "schedules.rescaling", "schedules.shapes", "workloads.losses", "workloads.preprocessing",
+    "workloads.registry",
+)  # fmt: skip
+MODULES = sorted({*OTHERS, *(rule.split(":")[0] for rule in RULES)})
 
 
 @pytest.mark.parametrize("name", MODULES)
