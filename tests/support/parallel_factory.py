@@ -80,7 +80,7 @@ def apart(one: dict[int, TrialResult], other: dict[int, TrialResult]) -> float:
 
 TESTS = Path(__file__).parents[1]
 SIMULATED = {
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 "
     "--xla_cpu_collective_call_terminate_timeout_seconds=60",
     "NPROC": "16",  # with fewer threads than devices on two cores, jax 0.10.2 can deadlock
     "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),

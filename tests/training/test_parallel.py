@@ -26,7 +26,7 @@ from experiments.training.program import Program
 from experiments.training.sharding import cut
 from workloads.models.normalization import ghost_sizes
 
-ROUNDING = 1e-6
+ROUNDING = 2e-6
 """Of float32 sums in another order, over six to eleven steps."""
 HERE = Path(__file__).parents[1]
 NAMES = [
