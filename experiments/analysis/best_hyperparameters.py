@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, TRIAL, Record, choose_goal, read_question
+from experiments.analysis.question import SEARCH, TRIAL, Record
 from experiments.analysis.steps_to_result import best_values, steps_to_result
+from experiments.analysis.view import View, view_of
 from workloads.base import Goal
 
 EFFECTIVE = "effective_learning_rate"
@@ -32,7 +33,7 @@ def with_effective_rate(trials: pl.DataFrame) -> pl.DataFrame:
     return trials.with_columns(rate.alias(EFFECTIVE))
 
 
-def best_trials(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+def best_trials(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """The best counted trial of each search that has one, sorted by batch size and seed.
 
     Best is the trial of the steps to result; where the goal was not reached, the one with the
@@ -40,16 +41,14 @@ def best_trials(record: Record, goal: float | Goal | None = None) -> pl.DataFram
     train_steps``, then the hyperparameters, the effective learning rate and, where the study
     clips, ``clipped_share``, the share of the trial's steps whose gradient was clipped.
     """
-    goal = choose_goal(record, goal)
-    return choose_best(record, goal, steps_to_result(record, goal), best_values(record, goal))
+    view = view_of(record, goal)
+    return choose_best(view, steps_to_result(view), best_values(view))
 
 
-def choose_best(
-    record: Record, goal: Goal, table: pl.DataFrame, values: pl.DataFrame
-) -> pl.DataFrame:
+def choose_best(view: View, table: pl.DataFrame, values: pl.DataFrame) -> pl.DataFrame:
     """`best_trials` from rows of `steps_to_result` and of `best_values` that are at hand."""
     fallback = (
-        values.with_columns(rank=goal.sign * pl.col("best_value"))
+        values.with_columns(rank=view.goal.sign * pl.col("best_value"))
         .sort([*SEARCH, "rank", "best_step", "trial"])
         .group_by(SEARCH, maintain_order=True)
         .first()
@@ -61,8 +60,8 @@ def choose_best(
         .join(fallback, on=SEARCH)
         .select(*SEARCH, pl.coalesce("trial", "best_trial").alias("trial"), "reached")
     )
-    trials = with_effective_rate(record.trials)
-    known = (*read_question(record).hyperparameters, EFFECTIVE, CLIPPED)
+    trials = with_effective_rate(view.record.trials)
+    known = (*view.question.hyperparameters, EFFECTIVE, CLIPPED)
     names = [name for name in known if name in trials.columns]
     return (
         chosen.join(values, on=TRIAL, how="left")

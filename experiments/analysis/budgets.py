@@ -12,23 +12,16 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.analysis.question import (
-    SEARCH,
-    TRIAL,
-    Record,
-    choose_goal,
-    measurements,
-    read_question,
-)
-from experiments.analysis.steps_to_result import counted_trials
+from experiments.analysis.question import SEARCH, TRIAL, Record
 from experiments.analysis.uncertainty import STANDARD, Bootstrap, bootstrap_best
+from experiments.analysis.view import View, view_of
 from workloads.base import Goal
 
 _BEST = (*SEARCH, "best_value", "step", "examples", "trial")
 
 
 def best_within(
-    record: Record,
+    record: Record | View,
     goal: float | Goal | None = None,
     *,
     steps: int | None = None,
@@ -44,50 +37,48 @@ def best_within(
     Columns: ``batch_size, seed, best_value, step, examples, trial, low, high`` (the bootstrap
     interval over trials). A search without a measurement inside the limits has no row.
     """
-    goal = choose_goal(record, goal)
-    value = pl.col("value")
-    inside = value.is_finite()
+    view = view_of(record, goal)
+    inside = pl.lit(True)
     if steps is not None:
         inside &= pl.col("step") <= steps
     if examples is not None:
         inside &= pl.col("examples") <= examples
-    best = goal.best(value)
-    first = [pl.col(name).filter(value == best).min() for name in ("step", "examples")]
-    per_trial = (
-        measurements(record, goal)
-        .filter(inside)
-        .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
-        .group_by(TRIAL)
-        .agg(best.alias("best_value"), *first)
-        .sort(*SEARCH, goal.sign * pl.col("best_value"), "step", "trial")
-        .collect()
-    )
-    rows = []
-    for (batch_size, seed), group in per_trial.partition_by(SEARCH, as_dict=True).items():
-        values = group["best_value"].to_numpy()
-        ends = bootstrap_best(values, goal.sign, bootstrap, int(batch_size), int(seed))
-        rows.append((*group.select(_BEST).row(0), *ends))
-    schema = pl.Schema({name: per_trial.schema[name] for name in _BEST})
-    schema |= pl.Schema({"low": pl.Float64(), "high": pl.Float64()})
-    return pl.DataFrame(rows, schema=schema, orient="row").sort(SEARCH)
+    per_trial = view.of_counted().group_by(TRIAL).agg(view.best_of(inside, "")).collect()
+    return _per_search(view, per_trial, "", bootstrap)
 
 
 def best_under_budgets(
-    record: Record, goal: float | Goal | None = None, *, bootstrap: Bootstrap = STANDARD
+    record: Record | View, goal: float | Goal | None = None, *, bootstrap: Bootstrap = STANDARD
 ) -> pl.DataFrame:
     """`best_within` the study's step budget and its epoch budget, one below the other.
 
     Columns: ``budget`` (``"step"`` or ``"epoch"``), then those of `best_within`.
     """
-    question = read_question(record)
-    limits = {
-        "step": {"steps": question.step_budget},
-        "epoch": {"examples": question.example_budget},
-    }
-    tables = [
-        best_within(record, goal, **limit, bootstrap=bootstrap).select(
-            pl.lit(name).alias("budget"), pl.all()
+    view = view_of(record, goal)
+    return pl.concat(
+        _per_search(view, view.outcomes, f"{budget}_", bootstrap).select(
+            pl.lit(budget).alias("budget"), pl.all()
         )
-        for name, limit in limits.items()
-    ]
-    return pl.concat(tables)
+        for budget in ("step", "epoch")
+    )
+
+
+def _per_search(
+    view: View, per_trial: pl.DataFrame, prefix: str, bootstrap: Bootstrap
+) -> pl.DataFrame:
+    """Rows of `best_within` from the columns that `View.best_of` has given ``prefix``."""
+    found = per_trial.select(
+        *TRIAL,
+        pl.col(f"{prefix}best_value").alias("best_value"),
+        pl.col(f"{prefix}best_step").alias("step"),
+        pl.col(f"{prefix}best_examples").alias("examples"),
+    ).filter(pl.col("best_value").is_not_null())
+    found = found.sort(*SEARCH, view.goal.sign * pl.col("best_value"), "step", "trial")
+    rows = []
+    for (batch_size, seed), group in found.partition_by(SEARCH, as_dict=True).items():
+        values = group["best_value"].to_numpy()
+        ends = bootstrap_best(values, view.goal.sign, bootstrap, int(batch_size), int(seed))
+        rows.append((*group.select(_BEST).row(0), *ends))
+    schema = pl.Schema({name: found.schema[name] for name in _BEST})
+    schema |= pl.Schema({"low": pl.Float64(), "high": pl.Float64()})
+    return pl.DataFrame(rows, schema=schema, orient="row").sort(SEARCH)

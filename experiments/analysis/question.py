@@ -7,7 +7,6 @@ Nothing here imports jax, so that a record can be analysed where nothing can be 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,7 +15,6 @@ import polars as pl
 from experiments.spec import space as spaces
 from experiments.spec.fields import StudyFields, read_fields
 from workloads.base import Goal
-from workloads.registry import unknown_name
 
 SEARCH = ("batch_size", "seed")
 TRIAL = (*SEARCH, "trial")
@@ -80,51 +78,3 @@ def read_question(record: Record) -> Question:
         train_size=study["train_size"],
         hyperparameters=tuple(record.study.get("hyperparameters", names)),
     )
-
-
-def choose_goal(record: Record, goal: float | Goal | None = None) -> Goal:
-    """The recorded goal, or another one that the record can answer.
-
-    Args:
-      goal: a value for the recorded metric, a whole `Goal`, or None for the recorded one.
-
-    Raises:
-      ValueError: a value that is not finite, a direction other than the recorded one for the
-        same metric, or a column that the evaluations do not hold.
-    """
-    recorded = Goal(**record.study["study"]["goal"])
-    if goal is None:
-        return recorded
-    if not isinstance(goal, Goal):
-        if isinstance(goal, bool) or not isinstance(goal, (int, float)) or not math.isfinite(goal):
-            raise ValueError(f"goal value must be a finite number, got {goal!r}")
-        return dataclasses.replace(recorded, value=float(goal))
-    if goal.metric == recorded.metric and goal.direction != recorded.direction:
-        raise ValueError(
-            f"goal direction of {goal.metric} must be {recorded.direction!r}, "
-            f"got {goal.direction!r}"
-        )
-    measured = [name for name in columns_of(record) if "/" in name]
-    if goal.column not in measured:
-        raise unknown_name("measurement", goal.column, measured)
-    return goal
-
-
-def columns_of(record: Record) -> list[str]:
-    """The columns of the evaluations."""
-    evaluations = record.scan("evaluations")
-    assert evaluations is not None, "a record always has the table"
-    return evaluations.collect_schema().names()
-
-
-def measurements(record: Record, goal: Goal, *others: str) -> pl.LazyFrame:
-    """Every measurement of the goal's metric: ``batch_size, seed, trial, step, examples, value``.
-
-    With the columns ``others`` of the evaluations beside it. Without rows where nothing was ever
-    measured, as in a record that holds no trial yet.
-    """
-    held = record.scan("evaluations")
-    assert held is not None, "a record always has the table"
-    if goal.column not in held.collect_schema():
-        held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(goal.column))
-    return held.select(*TRIAL, "step", "examples", *others, pl.col(goal.column).alias("value"))

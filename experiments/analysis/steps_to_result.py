@@ -13,47 +13,29 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.analysis.question import (
-    SEARCH,
-    TRIAL,
-    Record,
-    choose_goal,
-    columns_of,
-    measurements,
-    read_question,
-)
+from experiments.analysis.question import SEARCH, TRIAL, Record
+from experiments.analysis.view import COUNTED, View, view_of
 from experiments.spec.trial import Status
 from workloads.base import Goal
 
-COUNTED = "function_evaluations"
-"""Column of the evaluations table: evaluations over the batch a trial had made by that step."""
 COUNTED_TO_RESULT = "function_evaluations_to_result"
 
 
-def counted_trials(record: Record) -> pl.DataFrame:
-    """The first N COMPLETE trials of each search by index; all there are where fewer.
-
-    Returns the trials table's rows, sorted by (batch_size, seed, trial).
-    """
-    n = record.study["study"]["trials"]
-    complete = record.trials.filter(pl.col("status") == Status.COMPLETE.value)
-    return complete.sort(TRIAL).group_by(SEARCH, maintain_order=True).head(n)
-
-
-def trial_counts(record: Record) -> pl.DataFrame:
+def trial_counts(record: Record | View) -> pl.DataFrame:
     """How the trials of each search ended, for every planned search, trials or not.
 
     Columns: ``batch_size, seed, complete, infeasible, incomplete`` and ``missing``, the COMPLETE
     trials short of the planned N.
     """
-    question = read_question(record)
+    view = view_of(record)
+    question = view.question
     planned = pl.DataFrame(
         [(b, s) for b in question.batch_sizes for s in question.seeds],
         schema={"batch_size": pl.Int64, "seed": pl.Int64},
         orient="row",
     )
     status = pl.col("status")
-    counts = record.trials.group_by(SEARCH).agg(
+    counts = view.record.trials.group_by(SEARCH).agg(
         (status == ended.value).sum().cast(pl.Int64).alias(ended.value.lower()) for ended in Status
     )
     names = ["complete", "infeasible", "incomplete"]
@@ -63,7 +45,7 @@ def trial_counts(record: Record) -> pl.DataFrame:
     return table.with_columns(missing).sort(SEARCH)
 
 
-def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+def crossings(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """When each counted trial first passed the goal.
 
     Columns: ``batch_size, seed, trial, train_steps``; ``step``, null where it never did;
@@ -71,31 +53,18 @@ def crossings(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
     (0 where its first measurement is past the goal), and ``examples`` consumed by ``step``, null
     where ``step`` is.
     """
-    goal = choose_goal(record, goal)
-    counted = counted_trials(record).select(*TRIAL, "train_steps")
-    first = pl.col("step").filter(goal.better(pl.col("value"))).min()
-    consumed = pl.col("examples").filter(goal.better(pl.col("value"))).min()
-    before = pl.col("step").filter(pl.col("step") < first).max().fill_null(0)
-    passed = (
-        measurements(record, goal)
-        .join(counted.lazy(), on=TRIAL, how="semi")
-        .group_by(TRIAL)
-        .agg(first.alias("first"), before.alias("evaluated_before"), consumed)
-        .filter(pl.col("first").is_not_null())
-        .rename({"first": "step"})
-        .collect()
+    view = view_of(record, goal)
+    passed = view.outcomes.filter(pl.col("passed_step").is_not_null()).select(
+        *TRIAL,
+        pl.col("passed_step").alias("step"),
+        "evaluated_before",
+        pl.col("passed_examples").alias("examples"),
     )
-    whole = (pl.col(name).cast(pl.Int64) for name in ("step", "evaluated_before", "examples"))
-    return counted.join(passed, on=TRIAL, how="left").with_columns(whole).sort(TRIAL)
-
-
-def has_function_evaluations(record: Record) -> bool:
-    """Whether evaluations over the batch were counted beside steps (second-order rules)."""
-    return COUNTED in columns_of(record)
+    return view.counted.select(*TRIAL, "train_steps").join(passed, on=TRIAL, how="left").sort(TRIAL)
 
 
 def function_evaluations_to_result(
-    record: Record, goal: float | Goal | None = None
+    record: Record | View, goal: float | Goal | None = None
 ) -> pl.DataFrame:
     """The fewest function evaluations at which any counted trial is strictly past the goal.
 
@@ -103,40 +72,27 @@ def function_evaluations_to_result(
     be of different trials. Known to the evaluation grid, like steps. Columns: ``batch_size, seed,
     function_evaluations_to_result``; a search that did not reach the goal has no row.
     """
-    goal = choose_goal(record, goal)
+    made = pl.col(f"passed_{COUNTED}")
     return (
-        measurements(record, goal, COUNTED)
-        .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
-        .filter(goal.better(pl.col("value")))
+        view_of(record, goal)
+        .outcomes.filter(made.is_not_null())
         .group_by(SEARCH)
-        .agg(pl.col(COUNTED).min().cast(pl.Int64).alias(COUNTED_TO_RESULT))
-        .collect()
+        .agg(made.min().alias(COUNTED_TO_RESULT))
         .sort(SEARCH)
     )
 
 
-def best_values(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+def best_values(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """The best measurement of each counted trial (best checkpoint, not the last).
 
     Columns: ``batch_size, seed, trial, best_value, best_step``; ties go to the lowest step. A
     trial without a finite measurement has no row.
     """
-    goal = choose_goal(record, goal)
-    value = pl.col("value")
-    best = goal.best(value)
-    first = pl.col("step").filter(value == best).min()
-    return (
-        measurements(record, goal)
-        .filter(value.is_finite())
-        .join(counted_trials(record).lazy(), on=TRIAL, how="semi")
-        .group_by(TRIAL)
-        .agg(best.alias("best_value"), first.alias("best_step"))
-        .collect()
-        .sort(TRIAL)
-    )
+    found = view_of(record, goal).outcomes.filter(pl.col("best_value").is_not_null())
+    return found.select(*TRIAL, "best_value", "best_step")
 
 
-def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.DataFrame:
+def steps_to_result(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """One row a search (batch size and seed), planned or recorded, sorted by both.
 
     Args:
@@ -151,10 +107,11 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
     as in `trial_counts`; ``function_evaluations_to_result`` where the record counts them.
 
     Raises:
-      ValueError: a goal the record cannot answer (`choose_goal`).
+      ValueError: a goal the record cannot answer (`View`).
     """
-    goal = choose_goal(record, goal)
-    passed = crossings(record, goal)
+    view = view_of(record, goal)
+    goal = view.goal
+    passed = crossings(view)
     first = (
         passed.filter(pl.col("step").is_not_null())
         .sort([*SEARCH, "step", "trial"])
@@ -169,10 +126,10 @@ def steps_to_result(record: Record, goal: float | Goal | None = None) -> pl.Data
         )
     )
     lengths = passed.group_by(SEARCH).agg(pl.col("train_steps").max().alias("length"))
-    best = best_values(record, goal).group_by(SEARCH).agg(goal.best(pl.col("best_value")))
-    table, parts, counted = trial_counts(record), [first, lengths, best], []
-    if has_function_evaluations(record):
-        parts.append(function_evaluations_to_result(record, goal))
+    best = best_values(view).group_by(SEARCH).agg(goal.best(pl.col("best_value")))
+    table, parts, counted = trial_counts(view), [first, lengths, best], []
+    if view.counts_function_evaluations:
+        parts.append(function_evaluations_to_result(view))
         counted = [COUNTED_TO_RESULT]
     for part in parts:
         table = table.join(part, on=SEARCH, how="left")

@@ -14,10 +14,11 @@ from experiments.analysis.critical_batch_size import (
     perfect_scaling_limit,
     scaling,
 )
-from experiments.analysis.question import SEARCH, Question, Record, choose_goal, read_question
+from experiments.analysis.question import SEARCH, Question, Record
 from experiments.analysis.steps_to_result import best_values, crossings, steps_to_result
 from experiments.analysis.uncertainty import STANDARD, Bootstrap, bootstrap_steps, steps_of
 from experiments.analysis.verdict import Verdict, judge
+from experiments.analysis.view import View, view_of
 from workloads.base import Goal
 
 
@@ -26,8 +27,7 @@ class Summary:
     """The numbers of a study.
 
     Attributes:
-      record: what they were computed from.
-      question: the study; ``question.goal`` is the goal analysed here.
+      view: what they were computed from, with its record.
       bootstrap: how the intervals of ``steps`` and ``budgets`` were drawn.
       steps: one row a search: `steps_to_result`, `bootstrap_steps`, `scaling`.
       crossings: one row a counted trial.
@@ -38,8 +38,7 @@ class Summary:
       verdict: findings and the next command.
     """
 
-    record: Record
-    question: Question
+    view: View
     bootstrap: Bootstrap
     steps: pl.DataFrame
     crossings: pl.DataFrame
@@ -48,6 +47,16 @@ class Summary:
     best: pl.DataFrame
     critical: dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]
     verdict: Verdict
+
+    @property
+    def record(self) -> Record:
+        """The study read back."""
+        return self.view.record
+
+    @property
+    def question(self) -> Question:
+        """The study; ``question.goal`` is the goal analysed here."""
+        return self.view.question
 
     @property
     def seed(self) -> int:
@@ -60,32 +69,36 @@ class Summary:
 
 
 def summarise(
-    record: Record, goal: float | Goal | None = None, bootstrap: Bootstrap = STANDARD
+    record: Record | View, goal: float | Goal | None = None, bootstrap: Bootstrap = STANDARD
 ) -> Summary:
     """The summary of a record, for its own goal or another.
 
     Raises:
-      ValueError: a goal the record cannot answer (`choose_goal`).
+      ValueError: a goal the record cannot answer (`View`).
     """
-    question = dataclasses.replace(read_question(record), goal=choose_goal(record, goal))
-    passed = crossings(record, question.goal)
-    steps = scaling(steps_to_result(record, question.goal)).join(
+    view = view_of(record, goal)
+    passed = crossings(view)
+    steps = scaling(steps_to_result(view)).join(
         bootstrap_steps(passed, bootstrap), on=SEARCH, how="left"
     )
-    values = best_values(record, question.goal)
-    best = choose_best(record, question.goal, steps, values)
+    values = best_values(view)
+    best = choose_best(view, steps, values)
     return Summary(
-        record=record,
-        question=question,
+        view=view,
         bootstrap=bootstrap,
         steps=steps.sort(SEARCH),
         crossings=passed,
         values=values,
-        budgets=best_under_budgets(record, question.goal, bootstrap=bootstrap),
+        budgets=best_under_budgets(view, bootstrap=bootstrap),
         best=best,
-        critical=_critical(question, passed),
-        verdict=judge(question, steps, best),
+        critical=_critical(view.question, passed),
+        verdict=judge(view.question, steps, best),
     )
+
+
+def summary_of(source: Record | View | Summary) -> Summary:
+    """``source`` itself where it is a summary, else the summary of it."""
+    return source if isinstance(source, Summary) else summarise(source)
 
 
 def _critical(

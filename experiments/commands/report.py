@@ -39,25 +39,29 @@ def summarise(folder: Path) -> int:
         from experiments.analysis.compare import read_compared
         from experiments.report.comparison import print_comparison, write_comparison_report
 
-        print_comparison(read_compared(folder))
-        print(f"report: {write_comparison_report(folder)}")
+        compared = read_compared(folder)
+        print_comparison(compared)
+        print(f"report: {write_comparison_report(folder, compared)}")
         return 0
+    from experiments.analysis.summary import summary_of
     from experiments.records.store import read
     from experiments.report.terminal import print_summary
     from experiments.report.write import write_report_of
 
-    record = read(folder)
-    print_summary(record)
-    print(f"report: {write_report_of(record, folder)}")
+    summary = summary_of(read(folder))
+    print_summary(summary)
+    print(f"report: {write_report_of(summary, folder)}")
     return 0
 
 
 def steps_command(options: argparse.Namespace) -> int:
     """The table on the terminal, and as CSV."""
-    from experiments.records.store import read
+    from experiments.records.store import RecordError, read
     from experiments.report.terminal import print_steps_to_result, write_steps_to_result_csv
 
     record = read(options.folder)
+    if record.trials.is_empty():
+        raise RecordError(f"no trial is recorded yet in {options.folder}")
     print_steps_to_result(record, options.goal)
     if options.csv:
         write_steps_to_result_csv(record, options.goal, options.csv)

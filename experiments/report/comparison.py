@@ -35,9 +35,12 @@ _SHORT = {
 """Heads of columns on the terminal."""
 
 
-def write_comparison_report(folder: Path | str) -> Path:
-    """Writes ``folder/report/`` from the records alone; returns the path of its index.html."""
-    compared = read_compared(folder)
+def write_comparison_report(folder: Path | str, compared: Compared | None = None) -> Path:
+    """Writes ``folder/report/`` from the records alone; returns the path of its index.html.
+
+    ``compared``: what `read_compared` found in ``folder``, where it is at hand.
+    """
+    compared = compared or read_compared(folder)
     figures = comparison_figures(compared)
 
     def build(target: Path) -> None:

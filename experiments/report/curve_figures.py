@@ -6,10 +6,10 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from experiments.analysis.question import TRIAL, measurements
-from experiments.analysis.steps_to_result import COUNTED, has_function_evaluations
+from experiments.analysis.question import TRIAL
 from experiments.analysis.summary import Summary
 from experiments.analysis.uncertainty import best_of_k
+from experiments.analysis.view import COUNTED
 from experiments.report.figure import (
     Figure,
     batch_colour,
@@ -97,8 +97,8 @@ def _thinned(curve: pl.DataFrame) -> pl.DataFrame:
 
 def _curves(summary: Summary) -> pl.DataFrame:
     best = summary.of_seed(summary.best).select(*TRIAL, *searched_names(summary, summary.best))
-    counted = [COUNTED] if has_function_evaluations(summary.record) else []
-    rows = measurements(summary.record, summary.question.goal, *counted)
+    counted = [COUNTED] if summary.view.counts_function_evaluations else []
+    rows = summary.view.measurements(*counted)
     rows = rows.filter(pl.col("value").is_finite()).join(best.lazy(), on=TRIAL)
     return rows.sort("batch_size", "step").collect()
 

@@ -14,7 +14,8 @@ import polars as pl
 from experiments.analysis.critical_batch_size import DIMINISHING, FLAT, PERFECT
 from experiments.analysis.question import Record
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
-from experiments.analysis.summary import Summary, summarise
+from experiments.analysis.summary import Summary, summarise, summary_of
+from experiments.analysis.view import View
 from experiments.report.answer import answer, estimated
 from experiments.report.facts import micro_batches
 from experiments.report.tables import csv_table, hyperparameter_table
@@ -29,11 +30,11 @@ _COLOURS = {PERFECT: "green", DIMINISHING: "yellow", FLAT: "red"}
 _SHORT = {PERFECT: "perfect", DIMINISHING: "diminishing", FLAT: "maximal"}
 
 
-def print_summary(record: Record, console: Console | None = None) -> None:
+def print_summary(record: Record | Summary, console: Console | None = None) -> None:
     """Answer, steps to result, best value under each budget, best hyperparameters, verdict."""
     from rich.text import Text
 
-    summary = summarise(record)
+    summary = summary_of(record)
     console = console or _console()
     console.print()
     console.print(Text(summary.question.question, style="bold"))
@@ -48,19 +49,21 @@ def print_summary(record: Record, console: Console | None = None) -> None:
     console.print(f"[dim]{'; '.join(limits)}[/]")
     console.print()
     console.print(_hyperparameter_table(summary))
-    if words := micro_batches(record.study):
+    if words := micro_batches(summary.record.study):
         console.print(f"[dim]micro-batches: {words}[/]")
     _print_verdict(summary, console)
 
 
 def print_steps_to_result(
-    record: Record, goal: float | Goal | None = None, console: Console | None = None
+    record: Record | View, goal: float | Goal | None = None, console: Console | None = None
 ) -> None:
-    """Steps to result for the recorded goal or another one (ValueError: see `choose_goal`)."""
+    """Steps to result for the recorded goal or another one (ValueError: see `View`)."""
     _print_steps(summarise(record, goal), console or _console())
 
 
-def write_steps_to_result_csv(record: Record, goal: float | Goal | None, path: Path | str) -> None:
+def write_steps_to_result_csv(
+    record: Record | View, goal: float | Goal | None, path: Path | str
+) -> None:
     """Steps to result as CSV; empty where censored.
 
     Columns: batch_size, steps_to_result, trial, evaluated_before, complete, infeasible,

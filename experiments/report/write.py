@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.analysis.question import Record
-from experiments.analysis.summary import summarise
+from experiments.analysis.summary import Summary, summary_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,8 +39,10 @@ def write_report(folder: Path | str, progress: Progress | None = None) -> Path:
     return write_report_of(read(folder), folder, progress)
 
 
-def write_report_of(record: Record, folder: Path | str, progress: Progress | None = None) -> Path:
-    """`write_report` of a record that is already in memory."""
+def write_report_of(
+    record: Record | Summary, folder: Path | str, progress: Progress | None = None
+) -> Path:
+    """`write_report` of a record that is already read, or already summarised."""
     return replace_report(folder, lambda target: _build(record, target, progress or _silent))
 
 
@@ -58,14 +60,14 @@ def replace_report(folder: Path | str, build: Callable[[Path], None]) -> Path:
     return folder / REPORT_FOLDER / "index.html"
 
 
-def _build(record: Record, target: Path, progress: Progress) -> None:
+def _build(record: Record | Summary, target: Path, progress: Progress) -> None:
     from experiments.report.figures import FIGURES
     from experiments.report.page import page
     from experiments.report.tables import csv_table
 
     total = len(FIGURES) + 2
     progress("numbers", 0, total)
-    summary = summarise(record)
+    summary = summary_of(record)
     figures = [draw(summary) for draw in FIGURES]
     for done, figure in enumerate(figures, start=1):
         progress(figure.name, done, total)

@@ -1,0 +1,162 @@
+"""A record and a goal, resolved once; its measurements are read in one pass.
+
+Every function of the analysis takes a record, or a `View` of one: a caller that asks several
+questions makes the view and hands it on, as `experiments.analysis.summary.summarise` does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+
+import polars as pl
+
+from experiments.analysis.question import SEARCH, TRIAL, Question, Record, read_question
+from experiments.records.files import RecordError
+from experiments.spec.trial import Status
+from workloads.base import Goal
+from workloads.registry import unknown_name
+
+COUNTED = "function_evaluations"
+"""Column of the evaluations table: evaluations over the batch a trial had made by that step."""
+
+
+class View:
+    """What analysis reads of a record for one goal.
+
+    Attributes:
+      record: the study read back.
+      question: the study's fields; ``question.goal`` is the goal of this view.
+      goal: the recorded goal or another that the record can answer.
+    """
+
+    def __init__(self, record: Record, goal: float | Goal | None = None) -> None:
+        """For ``goal``: a value for the recorded metric, a whole `Goal`, None for the recorded one.
+
+        Raises:
+          RecordError: study.json holds a field that cannot be understood.
+          ValueError: a value that is not finite, a direction other than the recorded one for the
+            same metric, or a column that the evaluations do not hold.
+        """
+        self.record = record
+        question = _read_question(record)
+        self.goal = self._chosen(question.goal, goal)
+        self.question: Question = dataclasses.replace(question, goal=self.goal)
+
+    @functools.cached_property
+    def counted(self) -> pl.DataFrame:
+        """The first N COMPLETE trials of each search by index; all there are where fewer.
+
+        Rows of the trials table, sorted by (batch_size, seed, trial).
+        """
+        complete = self.record.trials.filter(pl.col("status") == Status.COMPLETE.value)
+        first = complete.sort(TRIAL).group_by(SEARCH, maintain_order=True)
+        return first.head(self.question.trials)
+
+    @functools.cached_property
+    def columns(self) -> list[str]:
+        """The columns of the evaluations."""
+        return self._evaluations().collect_schema().names()
+
+    @property
+    def counts_function_evaluations(self) -> bool:
+        """Whether evaluations over the batch were counted beside steps (second-order rules)."""
+        return COUNTED in self.columns
+
+    def measurements(self, *others: str) -> pl.LazyFrame:
+        """Every measurement of the goal's metric: ``*TRIAL, step, examples, value``.
+
+        With the columns ``others`` of the evaluations beside it. Without rows where nothing was
+        ever measured, as in a record that holds no trial yet.
+        """
+        held = self._evaluations()
+        if self.goal.column not in self.columns:
+            held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(self.goal.column))
+        value = pl.col(self.goal.column).alias("value")
+        return held.select(*TRIAL, "step", "examples", *others, value)
+
+    def of_counted(self, *others: str) -> pl.LazyFrame:
+        """`measurements` of the counted trials."""
+        counted = self.counted.select(TRIAL).lazy()
+        return self.measurements(*others).join(counted, on=TRIAL, how="semi")
+
+    @functools.cached_property
+    def outcomes(self) -> pl.DataFrame:
+        """One row a counted trial with measurements, sorted by `TRIAL`, from one pass over them.
+
+        Columns: ``passed_step, passed_examples`` where it first passed the goal (null if never) and
+        ``evaluated_before``, the last step at which it was measured before that (0 where none was);
+        ``best_value, best_step, best_examples`` over all finite measurements, then the same with
+        the prefixes ``step_`` and ``epoch_`` over those within the step and the epoch budget, null
+        where there is none, ties to the lowest step; ``passed_function_evaluations`` where counted.
+        """
+        value, step = pl.col("value"), pl.col("step")
+        passed = self.goal.better(value)
+        first = step.filter(passed).min()
+        columns = [
+            first.alias("passed_step"),
+            pl.col("examples").filter(passed).min().alias("passed_examples"),
+            step.filter(step < first).max().fill_null(0).alias("evaluated_before"),
+            *self.best_of(None, ""),
+            *self.best_of(step <= self.question.step_budget, "step_"),
+            *self.best_of(pl.col("examples") <= self.question.example_budget, "epoch_"),
+        ]
+        others = []
+        if self.counts_function_evaluations:
+            others = [COUNTED]
+            columns.append(pl.col(COUNTED).filter(passed).min().alias(f"passed_{COUNTED}"))
+        found = self.of_counted(*others).group_by(TRIAL).agg(columns).collect()
+        whole = pl.col("^.*(_step|_examples|_before|_evaluations)$").cast(pl.Int64)
+        return found.with_columns(whole).sort(TRIAL)
+
+    def best_of(self, inside: pl.Expr | None, prefix: str) -> list[pl.Expr]:
+        """The best finite value of a trial's measurements ``inside``, its step and its examples."""
+        value = pl.col("value")
+        held = value.is_finite() if inside is None else value.is_finite() & inside
+        kept = value.filter(held)
+        best = self.goal.best(kept)
+        at = [
+            pl.col(name).filter(held & (value == best)).min().alias(f"{prefix}best_{name}")
+            for name in ("step", "examples")
+        ]
+        return [best.alias(f"{prefix}best_value"), *at]
+
+    def _evaluations(self) -> pl.LazyFrame:
+        held = self.record.scan("evaluations")
+        assert held is not None, "a record always has the table"
+        return held
+
+    def _chosen(self, recorded: Goal, goal: float | Goal | None) -> Goal:
+        if goal is None:
+            return recorded
+        if not isinstance(goal, Goal):
+            number = isinstance(goal, (int, float)) and not isinstance(goal, bool)
+            if not number or not math.isfinite(goal):
+                raise ValueError(f"goal value must be a finite number, got {goal!r}")
+            return dataclasses.replace(recorded, value=float(goal))
+        if goal.metric == recorded.metric and goal.direction != recorded.direction:
+            raise ValueError(
+                f"goal direction of {goal.metric} must be {recorded.direction!r}, "
+                f"got {goal.direction!r}"
+            )
+        measured = [name for name in self.columns if "/" in name]
+        if goal.column not in measured:
+            raise unknown_name("measurement", goal.column, measured)
+        return goal
+
+
+def view_of(record: Record | View, goal: float | Goal | None = None) -> View:
+    """``record`` itself where it is a view and no other goal is asked for; else a view of it."""
+    if isinstance(record, View):
+        return record if goal in (None, record.goal) else View(record.record, goal)
+    return View(record, goal)
+
+
+def _read_question(record: Record) -> Question:
+    try:
+        return read_question(record)
+    except KeyError as error:
+        raise RecordError(f"study.json lacks the field {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"study.json cannot be understood: {error}") from error
