@@ -32,6 +32,7 @@ from experiments.records.seal import (
     sealed_json,
     sealed_part,
 )
+from experiments.spec.errors import first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -125,7 +126,7 @@ class RecordsFolder:
                 parts = dict.fromkeys(about["tables"], "") if "tables" in about else about["parts"]
                 replaces, others = tuple(about["replaces"]), tuple(about.get("groups", ()))
             except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-                raise damaged(path, _first_line(error)) from error
+                raise damaged(path, first_line(error)) from error
             size = int(about.get("bytes", 0)) + os.fstat(file.fileno()).st_size
         for table in parts:
             self.part(table, number).stat()
@@ -218,7 +219,3 @@ def _old_metadata(file: IO[bytes], path: Path) -> dict[str, Any]:
     check_version(about["schema_version"], path)
     file.seek(0)
     return dict(about)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

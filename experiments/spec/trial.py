@@ -79,7 +79,7 @@ class TrialConfig:
     averaging: str = "none"
     momentum_schedule: str = "constant"
     batch_size_schedule: str = "constant"
-    goal: Goal | None = None  # its metric on validation is what a plateau schedule watches
+    goal: Goal | None = None  # its metric on validation is what a metric-driven schedule reads
     norms_per_layer: bool = False
 
 

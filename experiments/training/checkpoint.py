@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from experiments.spec.errors import first_line
+
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
@@ -87,7 +89,7 @@ def newest(folder: Path, warn: Warn, most: float = math.inf) -> Saved | None:
             try:
                 return _load(manager, step)
             except Exception as error:  # noqa: BLE001 (what Orbax raises depends on the damage)
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+                reason = first_line(error)[:120]
                 warn(f"the checkpoint {folder / str(step)} is damaged ({reason}): passed over")
     return None
 

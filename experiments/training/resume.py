@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments.runtime import hosts
+from experiments.spec.errors import first_line
 from experiments.spec.trial import Status, Trial
 from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError, Saved, Warn, filled, named
@@ -77,8 +78,8 @@ class Checkpoints:
                 folder, about["step"], arrays, {**about, "identity": trial.identity}, rank
             )
         except Exception as error:  # noqa: BLE001 (Orbax raises a disk's errors under many names)
-            reason = (str(error).strip().splitlines() or ["no message"])[0]
-            self.warn(f"no checkpoint in {folder} at step {about['step']} ({reason})")
+            step, reason = about["step"], first_line(error)
+            self.warn(f"no checkpoint in {folder} at step {step} ({reason})")
 
     def newest(self, trial: Trial, how: str, most: float = math.inf) -> Saved | None:
         """Where ``trial`` goes on, or None where it starts: the same in every process.
