@@ -282,6 +282,20 @@ def _searches(study: ResolvedStudy, checksum: str, writer: Writer | Follower) ->
     return list(searches.values())
 
 
+def _fitting(plans: Sequence[Plan], request: str, needed: set[int]) -> int | None:
+    """Index of the newest plan made for this device on the same request, or None.
+
+    Where the request is "auto" and no such plan is there, any made for this device will do.
+    """
+    fits = [
+        i
+        for i, plan in enumerate(plans)
+        if plan.device == device_name() and needed <= plan.executions.keys()
+    ]
+    same = [i for i in fits if plans[i].request == request]
+    return max(same or (fits if request == "auto" else []), default=None)
+
+
 def _plan(
     study: ResolvedStudy,
     writer: Writer | Follower,
@@ -291,18 +305,15 @@ def _plan(
     observe: Observer,
     stop: Stop,
 ) -> tuple[Plan, int]:
-    """The newest recorded plan where it still fits, else a new one; with its index.
+    """The recorded plan that fits, else a new one; with its index.
 
     Process 0 decides for all: a plan orders the work, and depends on the machine it is made on.
     """
     needed = {search.batch_size for search in searches if search.startable}
-    recorded = writer.study["plans"]
-    if recorded:
-        plan = Plan.from_json(recorded[-1])
-        same = str(request) in ("auto", plan.request)
-        fits = same and plan.device == device_name() and needed <= plan.executions.keys()
-        if hosts.from_first(lambda: fits):
-            return plan, len(recorded) - 1
+    recorded = [Plan.from_json(plan) for plan in writer.study["plans"]]
+    index = hosts.from_first(lambda: _fitting(recorded, str(request), needed))
+    if index is not None:
+        return recorded[index], index
     observe(Progress("measuring how to run the trials"))
     steps: dict[int, int] = {}
     for search in searches:

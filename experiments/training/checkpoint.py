@@ -116,10 +116,43 @@ def forget_after(folder: Path, step: int) -> None:
     _discard(folder, folder.glob(_TEMPORARY))
 
 
+def set_aside(folder: Path) -> None:
+    """Move the checkpoints of ``folder`` out of the way, unless some are aside already.
+
+    They stay until `drop_aside`, and `bring_back` undoes it.
+    """
+    if _steps(folder) and not _steps(aside(folder)):
+        shutil.rmtree(aside(folder), ignore_errors=True)
+        folder.rename(aside(folder))
+
+
+def bring_back(folder: Path) -> None:
+    """Put what was set aside in the place of what ``folder`` holds."""
+    if _steps(aside(folder)):
+        shutil.rmtree(folder, ignore_errors=True)
+        aside(folder).rename(folder)
+
+
+def drop_aside(folder: Path) -> None:
+    """Remove what was set aside of ``folder``."""
+    shutil.rmtree(aside(folder), ignore_errors=True)
+
+
+def aside(folder: Path) -> Path:
+    """Where the checkpoints of an older plan wait for the first one of the newer."""
+    return folder.with_name(f"{folder.name}-aside")
+
+
+def _steps(folder: Path) -> list[int]:
+    return [int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()]
+
+
 def keep_best(folder: Path) -> None:
     """Remove all but the best checkpoint; the whole folder where none was at an evaluation."""
     if not folder.is_dir():
+        remove(folder)
         return
+    drop_aside(folder)
     with _manager(folder) as manager:
         best = _best({step: _rank(manager.metrics(step)) for step in manager.all_steps()})
     if best is None:
@@ -130,6 +163,7 @@ def keep_best(folder: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Remove the folder of a trial, and those above it that it leaves empty."""
+    drop_aside(folder)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()

@@ -77,42 +77,57 @@ class Checkpoints:
             checkpoint.save(
                 folder, about["step"], arrays, {**about, "identity": trial.identity}, rank
             )
+            checkpoint.drop_aside(folder)
         except Exception as error:  # noqa: BLE001 (Orbax raises a disk's errors under many names)
-            step, reason = about["step"], first_line(error)
-            self.warn(f"no checkpoint in {folder} at step {step} ({reason})")
+            self.warn(f"no checkpoint in {folder} at step {about['step']} ({first_line(error)})")
 
     def newest(self, trial: Trial, how: str, most: float = math.inf) -> Saved | None:
         """Where ``trial`` goes on, or None where it starts: the same in every process.
 
-        Executed otherwise than ``how`` it was, its bits would be others, so it starts again.
+        Executed otherwise than ``how`` it was, its bits would be others, so it starts again; what
+        an older plan that was executed so has left aside is taken up again.
         """
         return hosts.from_first(lambda: self._newest(trial, how, most))
 
     def _newest(self, trial: Trial, how: str, most: float) -> Saved | None:
-        saved = checkpoint.newest(self.of(trial), self.warn, most)
-        if saved is None:
-            return None
-        self._check_identity(trial, saved.about["identity"])
-        if saved.about["how"] != how and saved.step < most:  # none is trained from ``most`` on
+        other = ""
+        for folder in (self.of(trial), checkpoint.aside(self.of(trial))):
+            saved = checkpoint.newest(folder, self.warn, most)
+            if saved is None:
+                continue
+            self._check_identity(trial, saved.about["identity"])
+            if saved.about["how"] == how or saved.step >= most:  # none is trained from ``most`` on
+                return saved
+            other = other or saved.about["how"]
+        if other:
             self.warn(
-                f"{self.of(trial)} was saved under another plan ({saved.about['how']}, now {how}): "
-                "the trial starts again"
+                f"{self.of(trial)} was saved under another plan ({other}, now {how}): the trial "
+                "starts again, and what was saved stays until the new plan's first checkpoint"
             )
-            return None
-        return saved
+        return None
 
     def go_on(self, trial: Trial, step: int) -> None:
-        """Training goes on from ``step``: what was saved after it will be saved again."""
-        if hosts.first() and self.of(trial).is_dir():
-            checkpoint.forget_after(self.of(trial), step)
+        """Training goes on from ``step``: what was saved after it will be saved again.
+
+        What is not gone on with is set aside, and goes once the first new checkpoint is on disk.
+        """
+        folder = self.of(trial)
+        if not hosts.first():
+            return
+        if step == 0:
+            checkpoint.set_aside(folder)
+        elif not (folder / str(step)).is_dir():
+            checkpoint.bring_back(folder)
+        if folder.is_dir():
+            checkpoint.forget_after(folder, step)
 
     def check(self, trial: Trial) -> None:
         """CheckpointError where the folder of ``trial`` holds another configuration's.
 
         Process 0 alone may call this.
         """
-        if self.of(trial).is_dir():
-            about = checkpoint.newest_about(self.of(trial))
+        for folder in (self.of(trial), checkpoint.aside(self.of(trial))):
+            about = checkpoint.newest_about(folder) if folder.is_dir() else None
             if about is not None:
                 self._check_identity(trial, about["identity"])
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import random
 import shutil
+import signal
 import time
 
 import jax
@@ -23,6 +25,7 @@ from support.engine_factory import Watched, same_bits, tiny_program, tiny_study,
 from support.run_child import PRELOADED
 
 from experiments.runner.study import run_study
+from experiments.spec.trial import Status
 from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError, named
 from experiments.training.layout import SCAN, Execution, Layout
@@ -127,9 +130,9 @@ def all_of(population, results):
     return emit
 
 
-def trained(trials, folder=None, stop_after=NEVER, execution=SCAN, lookahead=True):
-    """index -> (result, last state); after ``stop_after`` chunks all is saved and dropped."""
-    kept = checkpoints_in(folder, NEVER) if folder else None
+def trained(trials, folder=None, stop_after=NEVER, execution=SCAN, lookahead=True, save=True):
+    """index -> (result, last state); after ``stop_after`` chunks all is (saved and) dropped."""
+    kept = checkpoints_in(folder, NEVER, lambda line: None) if folder else None
     program, pending, results, chunks = tiny_program("every"), list(trials), {}, [0]
     population = Watched(program, 8, execution, checkpoints=kept, lookahead=lookahead)
 
@@ -140,7 +143,8 @@ def trained(trials, folder=None, stop_after=NEVER, execution=SCAN, lookahead=Tru
     population.run(
         lambda: pending.pop(0) if pending else None, all_of(population, results), advanced
     )
-    population.save()
+    if save:
+        population.save()
     return results
 
 
@@ -247,6 +251,70 @@ def test_another_configuration_another_plan_and_a_full_disk(tmp_path):
     broken.run(lambda: pending.pop() if pending else None, all_of(broken, results))
     assert "no checkpoint in" in said[2]
     assert same_bits(results[1][0].evaluations, train([tiny_trial(1)])[1].evaluations)
+
+
+@pytest.mark.parametrize("at", ["before its first chunk", "before its first checkpoint"])
+def test_another_plan_that_saves_nothing_costs_the_first_one_nothing(tmp_path, at):
+    """The original command goes on at its old step, bit for bit."""
+    trials = [tiny_trial(0, train_steps=400)]
+    undisturbed = trained(trials)
+    trained(trials, tmp_path, 2)
+    place = checkpoints_in(tmp_path).of(trials[0])
+    saved = steps_in(place)
+    chunks = {"before its first chunk": 1, "before its first checkpoint": 2}[at]
+    assert trained(trials, tmp_path, chunks, execution=Execution("loop"), save=False) == {}
+    assert steps_in(checkpoint.aside(place)) == saved
+    resumed, begun = {}, []
+    population = Watched(tiny_program("every"), 8, checkpoints=checkpoints_in(tmp_path))
+    pending = list(trials)
+    population.run(
+        lambda: pending.pop(0) if pending else None,
+        all_of(population, resumed),
+        lambda steps: begun.append(population.steps_under_way) or True,
+    )
+    assert begun[0] > saved[-1] > 0
+    assert_same_trials(resumed, undisturbed)
+
+
+def test_what_was_set_aside_goes_once_the_new_plan_has_saved_or_ended_the_trial(tmp_path):
+    trial = tiny_trial(0, train_steps=400)
+    kept = checkpoints_in(tmp_path, warn=lambda line: None)
+    trained([trial], tmp_path, 2)
+    old = steps_in(kept.of(trial))
+    trained([trial], tmp_path, 1, execution=Execution("loop"))
+    assert not checkpoint.aside(kept.of(trial)).exists()
+    assert steps_in(kept.of(trial))[-1] < old[-1]
+    trained([trial], tmp_path, 1, save=False)  # the loop's is aside now
+    kept.end(trial, Status.INFEASIBLE)
+    assert list(tmp_path.iterdir()) == []
+    trained([trial], tmp_path, 2)
+    trained([trial], tmp_path, 1, execution=Execution("loop"), save=False)
+    kept.end(trial, Status.COMPLETE)  # a short one, that saved nothing
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_resumed_otherwise_and_interrupted_goes_on_by_the_original_command(tmp_path):
+    """SIGTERM saves; --execution loop, stopped by Ctrl-C, saves nothing; then the first command."""
+    study = tiny_study(
+        batch_sizes=(8,), step_budget=30_000, example_budget=240_000, trials=1, record_norms="off"
+    )
+    folder = tmp_path / "study"
+
+    def ended_by(number, execution):
+        def observe(progress):
+            if progress.share > 0:
+                os.kill(os.getpid(), number)
+
+        with pytest.raises(KeyboardInterrupt):
+            run_study(study, folder, execution=execution, observe=observe, warn=lambda line: None)
+
+    ended_by(signal.SIGTERM, "auto")
+    (place,) = (folder / CHECKPOINTS_FOLDER / "8").iterdir()
+    saved = steps_in(place)
+    ended_by(signal.SIGINT, "loop")
+    assert steps_in(checkpoint.aside(place)) == saved
+    ended_by(signal.SIGTERM, "auto")
+    assert min(steps_in(place)) == saved[-1] < max(steps_in(place))
 
 
 @pytest.fixture(scope="module")
