@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from experiments.commands import COMMANDS
+from experiments.commands.output import Steady, steady
 
 INTERRUPTED = 130
 RESUME_ME = 75
@@ -49,26 +50,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = build_parser().parse_args(arguments)
     options.arguments = arguments
+    with steady() as (output, _):
+        code = _done(options)
+        output.flush()
+        return _told(code, output)
+
+
+def _done(options: argparse.Namespace) -> int:
+    """Do what was asked for; a failure is one line and an exit code."""
     from experiments.runtime.stopping import EndedAtOnce, Preempted, listening
 
     try:
         with listening():
-            return options.function(options)
+            code: int = options.function(options)
+            return code
     except KeyboardInterrupt as stop:
         told = isinstance(stop, Preempted)
-        command = shlex.join(["batchscale", *(a for a in arguments if a != "--no-resume")])
+        words = (word for word in options.arguments if word != "--no-resume")
+        command = shlex.join(["batchscale", *words])
         what = "told to end; running trials are saved" if told else "interrupted"
         print(f"\n{what}; what finished is recorded. Go on with: {command}", file=sys.stderr)
         if isinstance(stop, EndedAtOnce):  # its workers are still at a chunk: wait for none
             sys.stderr.flush()
             os._exit(INTERRUPTED)
         return RESUME_ME if told else INTERRUPTED
-    except BrokenPipeError:
-        return 0
     except Exception as error:
         if options.traceback:
             raise
         return _said(error)
+
+
+def _told(code: int, output: Steady) -> int:
+    """The exit code, and a line where standard output was lost.
+
+    A reader that has read enough (``| head``) is no failure; a disk that is full is.
+    """
+    if output.error is None or isinstance(output.error, BrokenPipeError):
+        return code
+    reason = os.strerror(output.error.errno or 0)
+    print(f"batchscale: error: standard output was not written ({reason})", file=sys.stderr)
+    return code or 1
 
 
 def _said(error: Exception) -> int:

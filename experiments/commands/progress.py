@@ -18,19 +18,26 @@ PLAIN_SECONDS = 15.0
 
 @contextlib.contextmanager
 def shown_progress(study: StudyFields) -> Iterator[Callable[[Any], None]]:
-    """An observer for `run_study`: a live bar on a terminal, a line now and then elsewhere."""
+    """An observer for `run_study`: a live bar on a terminal, a line now and then elsewhere.
+
+    The study's name and question come first, once its input has been checked.
+    """
+    header = _header(study)
+    if sys.stdout.isatty():
+        yield from _bar(header)
+    else:
+        yield _plain(header)
+
+
+def _header(study: StudyFields) -> str:
     sizes = resolve(study).batch_sizes
     width = shutil.get_terminal_size().columns
-    print(textwrap.fill(f"{study.name}: {study.question}", width))
     what = (
         f"{len(sizes)} batch sizes from {sizes[0]} to {sizes[-1]}, {study.trials} trials each, "
         f"{study.optimizer} on {study.workload.name}"
     )
-    print(textwrap.fill(what, width), flush=True)
-    if sys.stdout.isatty():
-        yield from _bar()
-    else:
-        yield _plain()
+    lines = (f"{study.name}: {study.question}", what)
+    return "\n".join(textwrap.fill(line, width) for line in lines)
 
 
 def _text(progress: Any) -> str:
@@ -53,7 +60,7 @@ def _duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s left" if minutes else f"{rest} s left"
 
 
-def _bar() -> Iterator[Callable[[Any], None]]:
+def _bar(header: str) -> Iterator[Callable[[Any], None]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     columns = (
@@ -64,8 +71,11 @@ def _bar() -> Iterator[Callable[[Any], None]]:
     )
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("starting", total=1.0, left="")
+        headers = [header]
 
         def observe(progress: Any) -> None:
+            if progress.checked and headers:
+                bar.console.print(headers.pop(), markup=False, highlight=False)
             bar.update(
                 task,
                 description=_text(progress),
@@ -76,10 +86,15 @@ def _bar() -> Iterator[Callable[[Any], None]]:
         yield observe
 
 
-def _plain() -> Callable[[Any], None]:
+def _plain(header: str) -> Callable[[Any], None]:
     last = [float("-inf"), ""]
+    headers = [header]
 
     def observe(progress: Any) -> None:
+        if not progress.checked:
+            return
+        if headers:
+            print(headers.pop(), flush=True)
         now = time.monotonic()
         if progress.phase != last[1] or now - last[0] > PLAIN_SECONDS:  # type: ignore[operator]
             last[:] = [now, progress.phase]

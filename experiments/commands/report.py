@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,21 @@ def report_command(options: argparse.Namespace) -> int:
 
 
 def summarise(folder: Path) -> int:
-    """Print what a record says and write its report."""
+    """Print what a record says and write its report, whether or not anybody reads the former."""
     from experiments.records.comparisons import is_comparison
     from experiments.records.paths import is_paths
 
     if is_paths(folder):
         from experiments.report.paths import write_paths_report
 
-        print(f"report: {write_paths_report(folder)}")
-        return 0
+        return _reported(write_paths_report(folder))
     if is_comparison(folder):
         from experiments.analysis.compare import read_compared
         from experiments.report.comparison import print_comparison, write_comparison_report
 
         compared = read_compared(folder)
         print_comparison(compared)
-        print(f"report: {write_comparison_report(folder, compared)}")
-        return 0
+        return _reported(write_comparison_report(folder, compared))
     from experiments.analysis.summary import summary_of
     from experiments.records.store import read
     from experiments.report.terminal import print_summary
@@ -50,7 +49,14 @@ def summarise(folder: Path) -> int:
 
     summary = summary_of(read(folder))
     print_summary(summary)
-    print(f"report: {write_report_of(summary, folder)}")
+    return _reported(write_report_of(summary, folder))
+
+
+def _reported(page: Path) -> int:
+    """Say where the report is, on standard error where standard output is closed."""
+    print(f"report: {page}", flush=True)
+    if getattr(sys.stdout, "error", None):
+        print(f"batchscale: standard output is closed; report: {page}", file=sys.stderr)
     return 0
 
 

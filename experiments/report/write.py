@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.analysis.question import Record
 from experiments.analysis.summary import Summary, summary_of
+from experiments.records.files import FULL, DiskError
+from experiments.runtime.platform import process_exists
+from experiments.spec.errors import first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,18 +25,21 @@ Progress = Callable[[str, int, int], None]
 """Called as progress(what is being done, parts done, parts in all)."""
 
 REPORT_FOLDER = "report"
+PAGE = "index.html"
+_BUILDING = f".{REPORT_FOLDER}-"
 
 
 def write_report(folder: Path | str, progress: Progress | None = None) -> Path:
     """Writes ``folder/report/`` and returns the path of its ``index.html``.
 
     ``index.html`` is self-contained; beside it lie ``figures/*.png|pdf`` and ``data/*.csv``. All
-    is built in a new folder, which then takes the place of the old report: a reader finds the
-    old one or the new one, and one that was interrupted leaves the old one as it was.
+    is built in a new folder and then takes the place of the old files one by one, each whole,
+    the page last: a reader finds the old page or the new one at any moment, and a report that
+    was interrupted while it was built leaves the old one as it was.
 
     Raises:
       RecordError: there is no readable record in ``folder``.
-      OSError: the folder cannot be written.
+      DiskError: the folder cannot be written.
     """
     from experiments.records.store import read
 
@@ -47,17 +55,59 @@ def write_report_of(
 
 
 def replace_report(folder: Path | str, build: Callable[[Path], None]) -> Path:
-    """``folder/report/`` as ``build(empty folder)`` fills it; returns its ``index.html``."""
+    """``folder/report/`` as ``build(empty folder)`` fills it; returns its ``index.html``.
+
+    What a report that was killed has left behind is removed.
+    """
     folder = Path(folder)
-    building = folder / f".{REPORT_FOLDER}-{os.getpid()}"
-    shutil.rmtree(building, ignore_errors=True)
+    building = folder / f"{_BUILDING}{os.getpid()}"
+    with _disk_errors(folder):
+        _remove_leftovers(folder)
+        try:
+            building.mkdir(parents=True)
+            build(building)
+            _publish(building, folder / REPORT_FOLDER)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return folder / REPORT_FOLDER / PAGE
+
+
+@contextlib.contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
     try:
-        building.mkdir(parents=True)
-        build(building)
-        _swap(building, folder / REPORT_FOLDER)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return folder / REPORT_FOLDER / "index.html"
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else first_line(error)
+        advice = "free some space; then " if error.errno in FULL else ""
+        raise DiskError(
+            f"the report in {folder} cannot be written ({reason}); the record is whole: {advice}"
+            f"{shlex.join(['batchscale', 'report', str(folder)])} writes it"
+        ) from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """The folders in which processes that are gone were building."""
+    for path in folder.glob(f"{_BUILDING}*"):
+        pid = path.name.removeprefix(_BUILDING).partition("-")[0]
+        if not pid.isdigit() or int(pid) == os.getpid() or not process_exists(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _publish(new: Path, place: Path) -> None:
+    """Every file of ``new`` into its place, the page last; then what is not of the new report
+    goes."""
+    place.mkdir(exist_ok=True)
+    names = sorted(path.relative_to(new) for path in new.rglob("*") if path.is_file())
+    names.sort(key=lambda name: name == Path(PAGE))
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(new / name, place / name)
+    for path in sorted(place.rglob("*"), reverse=True):  # a folder after what lies in it
+        if path.is_dir() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.rmdir()  # where it is empty
+        elif path.relative_to(place) not in names:
+            path.unlink()
 
 
 def _build(record: Record | Summary, target: Path, progress: Progress) -> None:
@@ -74,7 +124,7 @@ def _build(record: Record | Summary, target: Path, progress: Progress) -> None:
         steps = figure.name == "steps_to_result"
         write_figure(figure, target, csv_table(summary) if steps else figure.table)
     progress("page", total - 1, total)
-    (target / "index.html").write_text(page(summary, figures), encoding="utf-8")
+    (target / PAGE).write_text(page(summary, figures), encoding="utf-8")
     progress("done", total, total)
 
 
@@ -87,16 +137,6 @@ def write_figure(figure: Figure, target: Path, table: pl.DataFrame | None = None
     for ending, content in render(figure).items():
         (target / "figures" / f"{figure.name}.{ending}").write_bytes(content)
     (figure.table if table is None else table).write_csv(target / "data" / f"{figure.name}.csv")
-
-
-def _swap(new: Path, place: Path) -> None:
-    """Two renames: the old report out of the way, the new one in."""
-    old = new.with_name(f"{new.name}-old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -35,6 +35,8 @@ class Progress:
       running: batch sizes being trained.
       share: done part of the work in [0, 1], by time.
       remaining_seconds: estimate, None before there is one.
+      checked: whether the input has been found good: an error may still be all there is to say
+        before that.
     """
 
     phase: str
@@ -44,6 +46,7 @@ class Progress:
     running: Sequence[int] = ()
     share: float = 0.0
     remaining_seconds: float | None = None
+    checked: bool = True
 
 
 Observer = Callable[[Progress], None]

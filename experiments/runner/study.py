@@ -109,7 +109,7 @@ def run_study(
     request.candidates(divisible=True)  # refuses what does not go together
     hosts.from_first(lambda: check_writable(folder))
     with switched(study.precision.float64):
-        observe(Progress("loading data"))
+        observe(Progress("loading data", checked=False))
         dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
         header = _header(study, dataset)
         if (code := resolve(definition).code) != study.code:

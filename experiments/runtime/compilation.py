@@ -11,6 +11,8 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from experiments.runtime.platform import process_exists
+
 _MARKER = "running-"
 _ENTRY = "*-cache"  # jax's own suffix
 _FOLDER = "jax_compilation_cache_dir"
@@ -56,23 +58,13 @@ def discard_torn(folder: Path) -> None:
     """
     for marker in folder.glob(f"{_MARKER}*"):
         pid = marker.name.removeprefix(_MARKER)
-        if pid.isdigit() and _alive(int(pid)):
+        if pid.isdigit() and process_exists(int(pid)):
             continue
         began = marker.stat().st_mtime
         for entry in folder.glob(_ENTRY):
             if entry.stat().st_mtime >= began:
                 entry.unlink(missing_ok=True)
         marker.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextlib.contextmanager

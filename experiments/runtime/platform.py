@@ -36,6 +36,17 @@ def processor_name() -> str:
     return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.processor()
 
 
+def process_exists(pid: int) -> bool:
+    """Whether a process of this host has that number."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def available_bytes() -> tuple[int, str]:
     """(bytes of memory that programs may still take, what says so).
 
