@@ -296,7 +296,11 @@ def test_what_was_set_aside_goes_once_the_new_plan_has_saved_or_ended_the_trial(
 def test_a_study_resumed_otherwise_and_interrupted_goes_on_by_the_original_command(tmp_path):
     """SIGTERM saves; --execution loop, stopped by Ctrl-C, saves nothing; then the first command."""
     study = tiny_study(
-        batch_sizes=(8,), step_budget=30_000, example_budget=240_000, trials=1, record_norms="off"
+        batch_sizes=(8,),
+        step_budget=2_000_000,
+        example_budget=16_000_000,
+        trials=1,
+        record_norms="off",
     )
     folder = tmp_path / "study"
 
