@@ -7,9 +7,12 @@ Each check is a function of this module that raises AssertionError where its fac
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -65,9 +68,50 @@ def _seconds(f: Callable[[], object]) -> float:
     return float(best)
 
 
+KILLS = 100
+
+
+def kills_while_recording() -> str:
+    """kill -9 at random moments of a study that commits at every turn: nothing is lost."""
+    _with_tests()
+    from support.kill_storms import assert_equals_its_twin, killed_while_recording
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        killed_while_recording(folder / "killed", KILLS, seed=20260)
+        assert_equals_its_twin(folder / "killed", folder / "twin")
+    return f"{KILLS} kills, the record is the undisturbed one's"
+
+
+def kills_while_training() -> str:
+    """kill -9 at random moments of long trials: parameters are equal to the last bit."""
+    _with_tests()
+    from support.checkpoint_child import run_long_study
+    from support.kill_storms import killed_while_training
+
+    with tempfile.TemporaryDirectory() as name:
+        undisturbed, folder = Path(name) / "undisturbed", Path(name) / "killed"
+        undisturbed.mkdir()
+        folder.mkdir()
+        run_long_study(undisturbed, checkpoint_minutes=float("inf"))
+        resumed = killed_while_training(folder, undisturbed, KILLS, seed=15)
+    assert resumed > KILLS / 2, f"{KILLS} kills, but only {resumed} trials went on"
+    return f"{KILLS} kills, {resumed} trials went on, every bit is the undisturbed one's"
+
+
+def _with_tests() -> None:
+    """The studies that are killed lie with the tests; children must find them too."""
+    tests = str(Path(__file__).parents[1] / "tests")
+    if tests not in sys.path:
+        sys.path.insert(0, tests)
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "example_order": example_order,
     "example_order_rate": example_order_rate,
+    "kills_while_recording": kills_while_recording,
+    "kills_while_training": kills_while_training,
 }
 
 

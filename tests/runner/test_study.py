@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import multiprocessing
 import os
-import random
-import shutil
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.comparing import WALL_CLOCK, assert_same_record
 from support.engine_factory import TINY, tiny_study
 from support.engine_twin import iterates, validation_curve
-from support.run_child import PRELOADED, killed_study, run_killed_study
+from support.kill_storms import assert_equals_its_twin, killed_while_recording
+from support.run_child import killed_study
 
 from experiments.planning.execution import Plan
 from experiments.records.store import RecordError, read
@@ -185,49 +181,10 @@ def test_an_exception_in_a_users_code_is_recorded_and_tried_again(tmp_path):
     assert read(folder).trials["status"].to_list() == ["INCOMPLETE"] * 3
 
 
-def test_twenty_kills_lose_nothing_finished_and_repeat_nothing(tmp_path):
-    """kill -9 at random moments, the same command after each; then an undisturbed twin."""
-    folder, twin = tmp_path / "killed", tmp_path / "undisturbed"
-    chance = random.Random(20260)
-    # Children are forked from a server that has imported jax and not yet used it.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    recorded: dict[tuple, tuple] = {}
-    moments: list[float] = []
-    while len(moments) < 20:
-        finished = context.Event()
-        child = context.Process(target=run_killed_study, args=(str(folder), finished))
-        child.start()
-        _wait_for_a_write(child, folder)
-        delay = chance.uniform(0.0, 0.2)
-        time.sleep(delay)
-        child.kill()
-        child.join()
-        if (folder / "study.json").exists():
-            now = {row[:3]: row for row in read(folder).trials.drop(*WALL_CLOCK).iter_rows()}
-            assert recorded.items() <= now.items(), moments  # nothing lost, nothing changed
-            recorded = now
-        if finished.is_set():  # start over: more kills are wanted
-            shutil.rmtree(folder)
-            recorded = {}
-        else:
-            moments.append(round(delay, 3))
-    print("killed, seconds after a write:", moments)
-    for where in (folder, twin):
-        run_study(killed_study(), where, execution="scan")
-    assert_same_record(folder, twin)
-    assert read(twin).norms is not None
-    assert "INFEASIBLE" in set(read(twin).trials["status"])
-
-
-def _wait_for_a_write(child, folder):
-    """Until this process has changed the records, or ended: before that a kill tests nothing."""
-    records = folder / "records"
-    names = set(records.iterdir()) if records.exists() else set()
-    while child.is_alive():
-        if records.exists() and set(records.iterdir()) != names:
-            return
-        time.sleep(0.002)
+def test_kills_lose_nothing_finished_and_repeat_nothing(tmp_path):
+    """Three; ``make soak`` makes a hundred, test_interruptions.py stops at every write."""
+    killed_while_recording(tmp_path / "killed", kills=3, seed=20260)
+    assert_equals_its_twin(tmp_path / "killed", tmp_path / "undisturbed")
 
 
 def test_in_float64_the_engine_equals_numpy_to_twelve_digits(tmp_path):

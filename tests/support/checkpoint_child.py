@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from experiments import cli
 from experiments.runner import coordinator
 from experiments.runner import study as run
 from experiments.spec.trial import TrialResult
@@ -64,7 +62,10 @@ def watched(ends: Path) -> Iterator[None]:
 
 
 def run_long_study(
-    folder: Path, finished: Event | None = None, checkpoint_minutes: float = SECONDS / 60
+    folder: Path,
+    finished: Event | None = None,
+    checkpoint_minutes: float = SECONDS / 60,
+    **options: Any,
 ) -> None:
     """Run it, or finish it, into ``study`` and ``ends`` of ``folder``."""
     coordinator.COMMIT_SECONDS = 0.0
@@ -74,17 +75,10 @@ def run_long_study(
             folder / "study",
             execution="scan",
             checkpoint_minutes=checkpoint_minutes,
+            **options,
         )
     if finished is not None:
         finished.set()
-
-
-def run_command(folder: Path, arguments: list[str]) -> None:
-    """The command ``batchscale``; its exit code is the process's, its errors go to a file."""
-    with watched(folder / "ends"), open(folder / "stderr", "w") as errors:
-        os.dup2(errors.fileno(), sys.stderr.fileno())
-        code = cli.main(arguments)
-    sys.exit(code)
 
 
 def steps_in(folder):

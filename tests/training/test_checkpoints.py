@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import random
 import shutil
 import signal
-import time
 
 import jax
 import numpy as np
 import pytest
 from support.checkpoint_child import (
     begun_in,
-    run_command,
     run_long_study,
     steps_in,
-    wait_for_a_chunk,
 )
-from support.comparing import assert_same_record
 from support.engine_factory import Watched, same_bits, tiny_program, tiny_study, tiny_trial, train
-from support.run_child import PRELOADED
+from support.kill_storms import assert_same_study, killed_while_training
 
 from experiments.runner.study import run_study
+from experiments.runtime.stopping import Preempted
 from experiments.spec.trial import Status
 from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError, named
@@ -329,73 +325,21 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def server():
-    """Forks children from a process that has imported jax and not yet used it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
+def test_kills_leave_every_bit(tmp_path, undisturbed):
+    """Two; ``make soak`` makes a hundred."""
+    assert killed_while_training(tmp_path, undisturbed, kills=2, seed=15) > 0
 
 
-def assert_same_study(folder, undisturbed):
-    """Measurements, last parameters and last optimizer states, to the bit."""
-    assert_same_record(folder / "study", undisturbed / "study")
-    for name in ("0.npz", "1.npz"):
-        with (
-            np.load(folder / "ends" / name) as mine,
-            np.load(undisturbed / "ends" / name) as theirs,
-        ):
-            assert same_bits(dict(mine), dict(theirs)), name
-
-
-def test_twenty_kills_leave_every_bit(tmp_path, undisturbed, server):
-    """kill -9 at moments drawn from seed 15, the same command after each.
-
-    Trials are saved every 0.05 s.
-    """
-    chance, moments, resumed = random.Random(15), [], 0
-    folder = tmp_path / "0"
-    while len(moments) < 20:
-        folder.mkdir(exist_ok=True)
-        finished = server.Event()
-        child = server.Process(target=run_long_study, args=(folder, finished))
-        child.start()
-        wait_for_a_chunk(child, folder)
-        delay = chance.uniform(0.0, 0.5)
-        time.sleep(delay)
-        child.kill()
-        child.join()
-        resumed += sum(step > 0 for step in begun_in(folder))
-        if finished.is_set():
-            assert_same_study(folder, undisturbed)
-            folder = tmp_path / str(len(moments))
-        else:
-            moments.append(round(delay, 3))
-    folder.mkdir(exist_ok=True)
-    run_long_study(folder)
-    assert_same_study(folder, undisturbed)
-    print("killed, seconds after the first chunk:", moments, "went on with a trial:", resumed)
-    assert resumed >= 10
-
-
-def test_told_to_end_it_saves_what_runs_and_asks_to_be_run_again(tmp_path, undisturbed, server):
+def test_told_to_end_it_saves_what_runs_and_goes_on_there(tmp_path, undisturbed):
     """SIGTERM, with no checkpoint due for an hour."""
-    study = tmp_path / "long.py"
-    study.write_text("from support.checkpoint_child import long_study\n\nSTUDY = long_study()\n")
-    command = ["run", str(study), "--out", str(tmp_path / "study"), "--execution", "scan"]
-    arguments = (tmp_path, [*command, "--no-resume", "--checkpoint-minutes", "60"])
-    child = server.Process(target=run_command, args=arguments)
-    child.start()
-    wait_for_a_chunk(child, tmp_path)
-    child.terminate()
-    child.join()
-    assert child.exitcode == 75
-    said = (tmp_path / "stderr").read_text().split("\n")
-    assert said[-2] == (
-        "told to end; running trials are saved; what finished is recorded. Go on with: "
-        f"batchscale {' '.join(command)} --checkpoint-minutes 60"
-    )
-    begun_in(tmp_path)
+
+    def told(progress):
+        if (tmp_path / "ends" / "begun").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted):
+        run_long_study(tmp_path, checkpoint_minutes=60, observe=told)
+    assert begun_in(tmp_path)
     run_long_study(tmp_path, checkpoint_minutes=NEVER)
     assert max(begun_in(tmp_path)) > 0
     assert_same_study(tmp_path, undisturbed)
