@@ -24,9 +24,7 @@ from experiments.analysis.findings import (
 from experiments.analysis.next_step import NextStep, next_step, widened
 from experiments.analysis.question import Question
 from experiments.spec import space as spaces
-
-MOST_STARTED = 4
-"""A search starts at most this many times the planned number of trials."""
+from experiments.spec.trial import MOST_STARTED
 
 
 @dataclasses.dataclass(frozen=True)

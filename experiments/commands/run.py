@@ -6,14 +6,18 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.commands import several
 from experiments.commands.arguments import positive
 from experiments.commands.chosen import add_study_arguments, chosen_study
 from experiments.commands.report import summarise
 
+if TYPE_CHECKING:
+    from experiments.spec.paths import Paths
+
 EXECUTIONS = ("auto", "loop", "scan", "packed")
+CHECKPOINT_MINUTES = 5.0
 
 
 def add(commands: Any) -> None:
@@ -32,7 +36,7 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--checkpoint-minutes",
         type=positive,
-        default=5.0,
+        default=CHECKPOINT_MINUTES,
         metavar="M",
         help="save a trial that has run so long, then every M minutes and at its best (5; inf)",
     )
@@ -63,6 +67,9 @@ def run_command(options: argparse.Namespace) -> int:
     from experiments.runtime import hosts
     from experiments.training.layout import chosen_layout
 
+    if isinstance(study, Paths):
+        _walk(study, folder, options)
+        return summarise(folder)
     if together:
         several.join(options)
     given = {
@@ -76,11 +83,7 @@ def run_command(options: argparse.Namespace) -> int:
         "checkpoint_minutes": options.checkpoint_minutes,
         "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
     }
-    if isinstance(study, Paths):
-        from experiments.runner.paths import run_paths
-
-        run_paths(study, folder)
-    elif isinstance(study, Comparison):
+    if isinstance(study, Comparison):
         run_comparison(study, folder, shown=shown_progress, **given)
     else:
         with shown_progress(study) if hosts.first() else contextlib.nullcontext() as observe:
@@ -89,3 +92,24 @@ def run_command(options: argparse.Namespace) -> int:
     if together:
         hosts.leave()
     return summarise(folder) if writes else 0
+
+
+TRAINING = {
+    "execution": "auto",
+    "checkpoint_minutes": CHECKPOINT_MINUTES,
+    "keep_going": False,
+    "allow_changed_code": False,
+    "data_dir": None,
+    "stream": None,
+}
+"""Options that say how trials are trained, and their defaults."""
+
+
+def _walk(paths: Paths, folder: Path, options: argparse.Namespace) -> None:
+    """Walk paths, which train no trial: ValueError for an option that says how to."""
+    from experiments.runner.paths import run_paths
+
+    for name, default in TRAINING.items():
+        if getattr(options, name) != default:
+            raise ValueError(f"--{name.replace('_', '-')} has no place in {paths.name}")
+    run_paths(paths, folder, resume=not options.no_resume)

@@ -15,6 +15,7 @@ from typing import Any
 from experiments.records.comparisons import open_comparison
 from experiments.runner.coordinator import Observer
 from experiments.runner.study import run_study
+from experiments.runtime.stopping import deferred
 from experiments.spec.comparison import Comparison
 from experiments.spec.fields import StudyFields
 
@@ -45,7 +46,9 @@ def run_comparison(
       As `run_study`; studies that are finished keep their records.
     """
     folder = Path(folder)
-    open_comparison(folder, comparison.describe(), resume)
+    with deferred() as stop:
+        open_comparison(folder, comparison.describe(), resume)
+        stop.check()
     for label, study in comparison.studies.items():
         context = shown(study) if shown else contextlib.nullcontext(lambda progress: None)
         with context as observe:

@@ -15,6 +15,7 @@ import polars as pl
 
 from experiments.records.paths import open_paths
 from experiments.runtime.compilation import switched
+from experiments.runtime.stopping import deferred
 from experiments.spec.paths import Paths, Surface
 from optimizers import OPTIMIZERS
 from workloads.registry import resolve
@@ -29,14 +30,19 @@ def run_paths(paths: Paths, folder: Path | str, *, resume: bool = True) -> Path:
     Raises:
       RecordError: the folder cannot be written, another process writes there, or it holds another
         record, or any and ``resume`` is false.
+      KeyboardInterrupt: on Ctrl-C or SIGTERM; what was recorded before stays.
     """
     folder = Path(folder)
-    with open_paths(folder, paths.describe(), resume) as writer, switched():
-        tables = [
-            walked(paths, surface, optimizer)
-            for surface in paths.surfaces
-            for optimizer in paths.optimizers
-        ]
+    with (
+        deferred() as stop,
+        open_paths(folder, paths.describe(), resume) as writer,
+        switched(),
+    ):
+        tables = []
+        for surface in paths.surfaces:
+            for optimizer in paths.optimizers:
+                stop.check()
+                tables.append(walked(paths, surface, optimizer))
         pictures = [picture(surface) for surface in paths.surfaces]
         writer.write({"paths": pl.concat(tables), "surfaces": pl.concat(pictures)})
     return folder

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from experiments.search.samplers.halton import point
 from experiments.spec.resolved import ResolvedStudy
-from experiments.spec.trial import Status, Trial, TrialResult
+from experiments.spec.trial import MOST_STARTED, Status, Trial, TrialResult
 
 
 class Search:
@@ -34,7 +34,7 @@ class Search:
     def limit(self) -> int:
         """Trials that may have been started by now."""
         wanted = self.study.trials
-        return min(wanted + self.count(Status.INFEASIBLE), 4 * wanted)
+        return min(wanted + self.count(Status.INFEASIBLE), MOST_STARTED * wanted)
 
     @property
     def startable(self) -> list[int]:

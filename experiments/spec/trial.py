@@ -24,6 +24,10 @@ LAYER_NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 RecordNorms = Literal["every", "evaluations", "off"]
 
 
+MOST_STARTED = 4
+"""A search starts at most this many times the wanted number of trials."""
+
+
 class Status(enum.StrEnum):
     """How a trial ended (Shallue et al. 2019)."""
 

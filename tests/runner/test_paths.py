@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 
 import numpy as np
 import polars as pl
@@ -111,6 +113,40 @@ def test_the_command_runs_and_rebuilds_the_page(tmp_path, monkeypatch, capsys):
     assert set(rates) <= {0.1, 0.3}
     assert main(["run", "optimizer_paths", "--batch-sizes", "4"]) == 2
     assert "--batch-sizes has no place in small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--execution loop", "--checkpoint-minutes 1", "--keep-going", "--stream", "--data-dir here",
+     "--allow-changed-code"],
+)  # fmt: skip
+def test_an_option_of_training_has_no_place(tmp_path, monkeypatch, capsys, option):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "optimizer_paths", "--smoke", *option.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{option.split()[0]} has no place in optimizer_paths-smoke" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_resume_refuses_a_folder_that_holds_paths(walked_folder, monkeypatch, capsys):
+    monkeypatch.setattr(optimizer_paths, "STUDY", SMALL)
+    before = {path: path.read_bytes() for path in walked_folder.rglob("*") if path.is_file()}
+    assert main(["run", "optimizer_paths", "--no-resume", "--out", str(walked_folder)]) == 2
+    assert "already holds the paths 'small'" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_paths_interrupted_leave_the_old_record(walked_folder, monkeypatch, number):
+    before = read_paths(walked_folder)
+    monkeypatch.setattr(
+        "experiments.runner.paths.walked",
+        lambda *arguments: os.kill(os.getpid(), number) or walked(*arguments),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_paths(SMALL, walked_folder)
+    for one, other in zip(before, read_paths(walked_folder), strict=True):
+        assert one.equals(other) if isinstance(one, pl.DataFrame) else one == other
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
