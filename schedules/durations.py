@@ -11,6 +11,8 @@ import math
 import re
 from typing import Literal
 
+from workloads.registry import finite_number
+
 Unit = Literal["steps", "examples", "epochs", "fraction"]
 UNITS: tuple[str, ...] = ("steps", "examples", "epochs", "fraction")
 _SLACK = 1e-12
@@ -32,7 +34,7 @@ class Duration:
         if self.unit not in UNITS:
             raise ValueError(f"duration unit must be one of {', '.join(UNITS)}, got {self.unit!r}")
         highest = 1.0 if self.unit == "fraction" else math.inf
-        if not (math.isfinite(self.amount) and 0 <= self.amount <= highest):
+        if not (finite_number(self.amount) and 0 <= self.amount <= highest):
             allowed = "[0, 1]" if self.unit == "fraction" else "[0, inf)"
             raise ValueError(f"duration in {self.unit} must lie in {allowed}, got {self.amount!r}")
 
@@ -77,12 +79,12 @@ def parse(text: str) -> Duration:
     >>> parse("5%"), parse("90 epochs").steps(batch_size=256, train_size=50_000)
     (Duration(amount=0.05, unit='fraction'), 17579)
     """
-    match = re.fullmatch(r"\s*([0-9.eE+_-]+?)\s*(%|[a-z]*)\s*", text)
+    match = isinstance(text, str) and re.fullmatch(r"\s*([0-9.eE+_-]+?)\s*(%|[a-z]*)\s*", text)
     try:
         amount = float(match[1]) if match else None
     except ValueError:
         amount = None
-    if match is None or amount is None:
+    if not match or amount is None:
         raise ValueError(
             f"duration must be a number and a unit ({', '.join(UNITS)} or %), got {text!r}"
         )

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
-from workloads.registry import Reference, describe_reference
+from workloads.registry import Reference, describe_reference, finite_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,9 @@ class Goal:
       value: the goal; reaching it exactly does not count.
       direction: ``"min"`` where smaller is better, ``"max"`` where larger is.
       split: where the metric is measured, ``"validation"`` unless stated.
+
+    Raises:
+      ValueError: another direction or split, no metric, or a value that is not finite.
     """
 
     metric: str
@@ -38,7 +41,9 @@ class Goal:
             raise ValueError(f"goal direction must be 'min' or 'max', got {self.direction!r}")
         if self.split not in ("validation", "train"):
             raise ValueError(f"goal split must be 'validation' or 'train', got {self.split!r}")
-        if not isinstance(self.value, (int, float)) or not math.isfinite(self.value):
+        if not isinstance(self.metric, str) or not self.metric:
+            raise ValueError(f"goal metric must be a metric's name, got {self.metric!r}")
+        if not finite_number(self.value):
             raise ValueError(f"goal value must be a finite number, got {self.value!r}")
 
     @property

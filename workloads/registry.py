@@ -56,6 +56,16 @@ def describe_reference(reference: Reference) -> str:
     return f"{reference.__module__}:{reference.__qualname__}"
 
 
+def finite_number(value: object) -> bool:
+    """Whether ``value`` is a number that a float can hold: no boolean, NaN, infinity or 10^400."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond the largest float
+        return False
+
+
 @dataclasses.dataclass(frozen=True)
 class Hyperparameter:
     """One number that an optimizer's rule, a schedule's shape or another row of a table reads.

@@ -11,10 +11,12 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from workloads.registry import unknown_name
+from workloads.registry import finite_number, unknown_name
 
 Value = float | int | str | bool
 Scale = Literal["linear", "log", "reverse_log"]
+LARGEST = 2**53
+"""Above it float64 does not hold every whole number."""
 SCALES: tuple[str, ...] = ("linear", "log", "reverse_log")
 
 
@@ -75,10 +77,8 @@ class Integer:
     def __post_init__(self) -> None:
         for field in ("low", "high"):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise ValueError(  # noqa: TRY004 (bad input is always a ValueError)
-                    f"range {field} must be a whole number, got {value!r}"
-                )
+            if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST:
+                raise ValueError(f"range {field} must be a whole number up to 2^53, got {value!r}")
         if self.scale not in ("linear", "log"):
             raise ValueError(f"an integer's scale must be linear or log, got {self.scale!r}")
         _check_ends(self.low, self.high)
@@ -143,10 +143,10 @@ class Choice:
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, (tuple, list)) or not all(
-            isinstance(value, (float, int, str)) for value in self.values
+            finite_number(value) or isinstance(value, (str, bool)) for value in self.values
         ):
             raise ValueError(
-                f"choice values must be numbers, strings or booleans, got {self.values!r}"
+                f"choice values must be finite numbers, strings or booleans, got {self.values!r}"
             )
         object.__setattr__(self, "values", tuple(self.values))
         if not self.values or len(set(self.values)) != len(self.values):
@@ -173,8 +173,7 @@ _TYPES: dict[str, type[Distribution]] = {
 
 
 def _check_finite(field: str, value: object) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value):  # type: ignore[arg-type]
+    if not finite_number(value):
         raise ValueError(f"range {field} must be a finite number, got {value!r}")
 
 

@@ -37,6 +37,21 @@ def test_best_is_the_best_finite_value_and_sign_ranks_as_it_does(direction, want
     assert min(filter(math.isfinite, VALUES), key=lambda value: goal.sign * value) == wanted
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "message"),
+    [
+        (5, 0.1, "goal metric must be a metric's name, got 5"),
+        ("", 0.1, "goal metric must be a metric's name, got ''"),
+        ("error", True, "goal value must be a finite number, got True"),
+        ("error", 10**400, "goal value must be a finite number, got 1000"),
+        ("error", math.nan, "goal value must be a finite number, got nan"),
+    ],
+)
+def test_what_is_no_goal_is_refused(metric, value, message):
+    with pytest.raises(ValueError, match=message):
+        Goal(metric, value)
+
+
 def test_best_of_no_finite_value_in_an_array_is_an_error():
     with pytest.raises(ValueError, match="zero-size"):
         Goal("error", 0.2).best(np.array([math.nan, math.inf]))

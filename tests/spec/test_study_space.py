@@ -82,7 +82,13 @@ def test_plain_data_round_trip(space):
         ({"low": 0.0, "hihg": 1.0}, "'hihg' is unknown; did you mean 'high'"),
         ({"type": "reel", "low": 0.0, "high": 1.0}, "'reel' is unknown; did you mean 'real'"),
         ({"type": "choice", "values": []}, "choice values must be distinct, at least one"),
-        ({"type": "integer", "low": 0.5, "high": 3}, "low must be a whole number, got 0.5"),
+        (
+            {"type": "integer", "low": 0.5, "high": 3},
+            "low must be a whole number up to 2^53, got",
+        ),
+        ({"type": "integer", "low": 1, "high": 2**80}, "high must be a whole number up to 2^53"),
+        ({"low": 0, "high": 10**400}, "range high must be a finite number, got 1000"),
+        ({"type": "choice", "values": [math.nan]}, "choice values must be finite numbers, strings"),
         ({"low": 0.0}, "a real range needs high, low, scale"),
         ({"low": True, "high": 2.0}, "low must be a finite number, got True"),
         ({"type": "integer", "low": 3, "high": 3}, "low must be below high, got low=3 high=3"),
@@ -90,7 +96,7 @@ def test_plain_data_round_trip(space):
         ({"type": "zero_or_log", "low": 0.1, "high": 0.1}, "low must be below high"),
         ({"type": "zero_or_log", "low": 0.0, "high": 1.0}, "low must be above 0 on a log scale"),
         ({"type": "zero_or_log", "low": 0.1, "high": 1.0, "zero_share": 1.0}, "in (0, 1), got 1.0"),
-        ({"type": "choice", "values": 5}, "choice values must be numbers, strings or booleans"),
+        ({"type": "choice", "values": 5}, "choice values must be finite numbers, strings"),
         (5, "a range must be a mapping or a range type, got 5"),
     ],
 )
