@@ -7,19 +7,16 @@ from a stream that NumPy does not promise to keep; these come from raw Philox wo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
 import numpy as np
 
+from experiments.search.samplers.base import Ask, Proposal
+from experiments.search.samplers.distinct import Picker, proposal
+from experiments.search.samplers.streams import uniforms, words
+from experiments.spec.space import Real
+
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
-
-
-def _raw(role: str, seed: int, dimension: int, count: int) -> np.ndarray:
-    """``count`` 64-bit words that belong to this role, seed and dimension alone."""
-    digest = hashlib.sha256(f"search/{role}/{seed}/{dimension}".encode()).digest()
-    key = [int.from_bytes(digest[i : i + 8], "big") for i in (0, 8)]
-    return np.random.Philox(key=key).random_raw(count)
 
 
 def scramble(seed: int, dimension: int) -> np.ndarray:
@@ -30,8 +27,8 @@ def scramble(seed: int, dimension: int) -> np.ndarray:
     """
     base = _PRIMES[dimension]
     places = int(np.ceil(53 / np.log2(base)))
-    words = _raw("scramble", seed, dimension, places * base).reshape(places, base)
-    return np.argsort(words, axis=1, kind="stable")
+    drawn = words("scramble", seed, dimension, count=places * base).reshape(places, base)
+    return np.argsort(drawn, axis=1, kind="stable")
 
 
 def halton(seed: int, indices: np.ndarray, dimensions: int) -> np.ndarray:
@@ -56,7 +53,7 @@ def halton(seed: int, indices: np.ndarray, dimensions: int) -> np.ndarray:
             rest, digit = np.divmod(rest, base)
             weight /= base
             value += permutation[digit] * weight
-        shift = int(_raw("shift", seed, dimension, 1)[0] >> np.uint64(11)) * 2.0**-53
+        shift = uniforms("shift", seed, dimension, shape=(1,))[0]
         points[:, dimension] = (value + shift) % 1.0
     return points
 
@@ -66,3 +63,20 @@ def point(seed: int, index: int, names: Iterable[str]) -> dict[str, float]:
     ordered = sorted(names)
     row = halton(seed, np.array([index]), len(ordered))[0]
     return dict(zip(ordered, row.tolist(), strict=True))
+
+
+def propose(ask: Ask) -> Proposal:
+    """The next points of the sequence at every batch size, points of known values left out.
+
+    In a space with a real range that is point i for trial i, the same at every batch size.
+    """
+    pickers = []
+    for batch_size in ask.counts:
+        picker = Picker(ask, batch_size)
+        # A finite space repeats itself: go from the start, past what was proposed.
+        finite = any(not isinstance(distribution, Real) for distribution in ask.space.values())
+        begin = 0 if finite else len(ask.of(batch_size))
+        for row in halton(ask.seed, begin + np.arange(8 * ask.total), len(ask.space)):
+            picker.offer(row, "quasi-random")
+        pickers.append(picker)
+    return proposal(ask, pickers)
