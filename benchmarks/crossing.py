@@ -1,6 +1,6 @@
 """First step below a goal of the noisy quadratic model with momentum: exact and fast.
 
-The model is that of workloads/oracles/noisy_quadratic.py (Zhang et al. 2019). In a dimension of
+The model is that of workloads.oracles.recursions.py (Zhang et al. 2019). In a dimension of
 eigenvalue h, with x = rate h, momentum b and n = rate^2 h / B, the parameter's impulse response is
 U_0 = 1, U_{-1} = 0, U_{t+1} = p U_t - b U_{t-1}, p = 1 - x + b, and
 
@@ -18,7 +18,7 @@ import dataclasses
 
 import numpy as np
 
-from workloads.oracles.noisy_quadratic import Spectrum, binned_spectrum
+from workloads.oracles.recursions import Spectrum, binned_spectrum
 
 CHUNK = 128
 """Trials evaluated at once: their arrays stay in a core's cache."""

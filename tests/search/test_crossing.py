@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.crossing import EXACT, first_crossing
-from workloads.oracles.noisy_quadratic import binned_spectrum, expected_losses
+from workloads.oracles.recursions import binned_spectrum, expected_losses
 
 
 def test_first_crossing_equals_iteration_also_where_the_loss_oscillates():
