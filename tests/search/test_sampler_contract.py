@@ -13,7 +13,8 @@ from experiments.search.samplers.base import Ask
 from experiments.search.samplers.distinct import key
 from experiments.search.samplers.halton import halton
 from experiments.search.samplers.table import SAMPLERS, sampler
-from workloads.base import UnknownNameError
+from experiments.spec.space import ZeroOrLog
+from workloads.registry import UnknownNameError
 
 NAMES = tuple(SAMPLERS)
 
@@ -100,6 +101,14 @@ def valley_excess():
 @pytest.mark.parametrize(("name", "share"), [("rounds", 0.25), ("gp", 0.5), ("tpe", 1), ("cma", 1)])
 def test_adaptive_samplers_beat_quasi_random_points_in_a_planted_valley(name, share, valley_excess):
     assert valley_excess(name) < share * valley_excess("halton")
+
+
+def test_two_points_at_the_zero_of_a_range_are_one():
+    space = {"weight_decay": ZeroOrLog(1e-6, 1e-2)}
+    ask = Ask(0, 0, 6, space, {4: 6})
+    assert key(ask, (0.1,)) == key(ask, (0.4,)) != key(ask, (0.6,))
+    positions = [point[0] for point in sampler("halton")(ask).points[4]]
+    assert sum(position < 0.5 for position in positions) == 1
 
 
 def test_halton_trial_i_is_point_i_at_every_batch_size():

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.search.samplers.base import Ask, Box, Point, Proposal
 from experiments.search.samplers.streams import uniforms
-from experiments.spec.space import Choice, Distribution, Integer
+from experiments.spec.space import Choice, Distribution, Integer, ZeroOrLog
 
 DIGITS = 9
 """Decimals of a real number's position that count."""
@@ -25,12 +25,19 @@ def size(distribution: Distribution) -> float:
     return math.inf
 
 
+def _identity(distribution: Distribution, position: float) -> Hashable:
+    """Equal for positions of equal values."""
+    zero = isinstance(distribution, ZeroOrLog) and distribution.value(position) == 0
+    if zero or size(distribution) < math.inf:
+        return distribution.value(position)
+    return round(position, DIGITS)
+
+
 def key(ask: Ask, point: Point) -> Hashable:
     """Equal for points of equal values."""
-    ranges = (ask.space[name] for name in ask.names)
     return tuple(
-        distribution.value(position) if size(distribution) < math.inf else round(position, DIGITS)
-        for distribution, position in zip(ranges, point, strict=True)
+        _identity(ask.space[name], position)
+        for name, position in zip(ask.names, point, strict=True)
     )
 
 

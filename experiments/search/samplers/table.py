@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 
 from experiments.search.samplers.base import Sampler
-from workloads.base import unknown_name
+from workloads.registry import unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
