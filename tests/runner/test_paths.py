@@ -111,6 +111,9 @@ def test_the_command_runs_and_rebuilds_the_page(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/small/report/index.html").stat().st_size > 100_000
     rates = pl.read_csv(tmp_path / "runs/small/report/data/paths.csv")["learning_rate"]
     assert set(rates) <= {0.1, 0.3}
+    capsys.readouterr()
+    assert main(["run", "optimizer_paths", "--no-resume"]) == 2
+    assert "already holds the paths 'small'" in capsys.readouterr().err
     assert main(["run", "optimizer_paths", "--batch-sizes", "4"]) == 2
     assert "--batch-sizes has no place in small" in capsys.readouterr().err
 
