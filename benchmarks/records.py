@@ -194,14 +194,15 @@ def measured(scale: float, folder: Path) -> dict[str, Any]:
     """All results at ``scale``."""
     trials = max(len(BATCH_SIZES), round(scale * TRIALS / WORKLOADS))
     folders = [folder / f"workload-{i:02d}" for i in range(WORKLOADS)]
+    rows = -(-EVALUATIONS // TRIALS)
     began = time.perf_counter()
     for seed, study in enumerate(folders):
-        write_study(study, trials, EVALUATIONS // TRIALS, seed)
+        write_study(study, trials, rows, seed)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.name != COMMITTED_FILE)
     results: dict[str, Any] = {
         "scale": scale,
         "trials": trials * WORKLOADS,
-        "evaluations": trials * WORKLOADS * (EVALUATIONS // TRIALS),
+        "evaluations": trials * WORKLOADS * rows,
         "GB_on_disk": round(size / 1e9, 2),
         "seconds_to_generate": round(time.perf_counter() - began, 1),
         "one_workload": measured_in_a_process("analyse", folders[0]),
