@@ -42,11 +42,13 @@ class Predicted:
       program_bytes: arguments + outputs + temporaries - aliased of the larger of the two programs
         (start a trial; train and evaluate), without the dataset; on a CPU with `CPU_SCRATCH`.
       flops: floating-point operations of one step of all slots.
+      evaluation_batch: examples that are evaluated at a time.
     """
 
     resident_bytes: int
     program_bytes: int
     flops: float
+    evaluation_batch: int
 
 
 def smallest(layout: Layout) -> Execution:
@@ -61,12 +63,13 @@ def _pack(program: Program, batch_size: int, execution: Execution | None) -> Pop
 def predict(program: Program, trial: Trial, execution: Execution | None = None) -> Predicted:
     """What a pack of trials like ``trial`` needs, by default the smallest; of one device where it
     uses several."""
-    resident = resident_bytes(program)
-    needs = []
+    execution = execution or smallest(program.layout)
+    execution = program.planned(execution, trial.batch_size, trial.hyperparameters)
+    resident, needs = resident_bytes(program, execution), []
     names: tuple[Literal["start", "chunk"], ...] = ("start", "chunk")
     for name in names:
-        lowered = _pack(program, trial.batch_size, execution).lowered(trial, name)
-        found: Any = lowered.compile().memory_analysis()
+        population = _pack(program, trial.batch_size, execution)
+        found: Any = population.lowered(trial, name).compile().memory_analysis()
         needs.append(
             found.argument_size_in_bytes
             + found.output_size_in_bytes
@@ -74,11 +77,14 @@ def predict(program: Program, trial: Trial, execution: Execution | None = None) 
             - found.alias_size_in_bytes
         )
     # The program that starts a trial takes no evaluation data.
-    needs[0] -= resident - _bytes(program.evaluation)
-    needs[1] -= resident
+    needs[0] -= resident - _evaluation_bytes(program, execution)
+    # The window of the chunk that is dispatched ahead lies beside that of the chunk under way.
+    needs[1] += population.window_bytes - resident
     scratch = CPU_SCRATCH if jax.default_backend() == "cpu" else 0.0
     flops = step_flops(program, trial, execution)
-    return Predicted(resident, round(max(needs) * (1 + scratch)), flops)
+    batch = execution.evaluation_batch
+    assert batch is not None
+    return Predicted(resident, round(max(needs) * (1 + scratch)), flops, batch)
 
 
 def step_flops(program: Program, trial: Trial, execution: Execution | None = None) -> float:
@@ -87,10 +93,16 @@ def step_flops(program: Program, trial: Trial, execution: Execution | None = Non
     return max(0.0, float((lowered.cost_analysis() or {}).get("flops", 0.0)))
 
 
-def resident_bytes(program: Program) -> int:
-    """Of the dataset on the device, without what is streamed."""
+def resident_bytes(program: Program, execution: Execution) -> int:
+    """Of the dataset on the device, without what is streamed; ``execution`` as
+    `Program.planned` returns it."""
     train = program.train if program.stored is None else ()
-    return _bytes((train, program.evaluation))
+    return _bytes(train) + _evaluation_bytes(program, execution)
+
+
+def _evaluation_bytes(program: Program, execution: Execution) -> int:
+    assert execution.evaluation_batch is not None
+    return _bytes(program.evaluation(execution.evaluation_batch))
 
 
 def step_traffic(program: Program, trial: Trial) -> float:
@@ -114,7 +126,9 @@ def peak_bytes(program: Program, make_trial: MakeTrial, batch_size: int, workers
     reset_peak()
     before = process_bytes("resident")
     few_steps(program, make_trial, batch_size, workers)
-    return process_bytes("peak") - before + resident_bytes(program)
+    trial, execution = make_trial(batch_size, 0), smallest(program.layout)
+    execution = program.planned(execution, batch_size, trial.hyperparameters)
+    return process_bytes("peak") - before + resident_bytes(program, execution)
 
 
 def few_steps(program: Program, make_trial: MakeTrial, batch_size: int, workers: int) -> None:

@@ -86,8 +86,34 @@ def make_plan(
       record_norms: "auto" records every step's norms where that costs at most 5 %, else the norms
         at evaluations where these are rare enough to cost that little, else none.
     """
-    workers = request.workers or default_workers()
-    probe = _Probe(work, workers)
+    probe = _Probe(work, request.workers or default_workers())
+    chosen, norms, reason = _choose(work, probe, request, record_norms)
+    program = work.make_program(norms)
+    plan = probe.plan(chosen, norms, request, reason)
+    program.keep({execution.layout for execution in chosen.values()})
+    return dataclasses.replace(
+        plan, executions={b: _planned(work, program, b, e) for b, e in chosen.items()}
+    )
+
+
+def _planned(work: Workplan, program: Program, batch_size: int, execution: Execution) -> Execution:
+    try:
+        trial = work.make_trial(batch_size, 0)
+        return program.planned(execution, batch_size, trial.hyperparameters)
+    except Exception:  # noqa: BLE001 (a user's model may raise; training will meet it and say so)
+        return execution
+
+
+Choice = tuple[Mapping[int, Execution], RecordNorms, str]
+"""(batch size -> execution, the norms to record, why)."""
+
+
+def _choose(
+    work: Workplan,
+    probe: _Probe,
+    request: ExecutionRequest,
+    record_norms: RecordNorms | Literal["auto"],
+) -> Choice:
     rare = max(work.evaluations.values()) <= NORMS_MAY_COST - 1
     cheap: RecordNorms = "evaluations" if rare else "off"
     norms = cheap if record_norms == "auto" else record_norms
@@ -95,7 +121,7 @@ def make_plan(
     allowed = request.candidates(program.divisible)
     first = dict.fromkeys(work.steps, allowed[0])
     if len(allowed) == 1:
-        return probe.plan(first, norms, request, "as asked")
+        return first, norms, "as asked"
     batch_sizes = sorted(work.steps)
     spots = list(
         dict.fromkeys([batch_sizes[0], batch_sizes[-1], batch_sizes[len(batch_sizes) // 2]])
@@ -107,10 +133,10 @@ def make_plan(
                 if probe.affordable and probe.may_fit(batch_size, candidate):
                     probe.measure(program, batch_size, candidate)
     except ProbeError as error:  # training will meet it again, and say which trial
-        return probe.plan(first, norms, request, f"default: the probe failed ({error})")
+        return first, norms, f"default: the probe failed ({error})"
     if not probe.found:
         short = "nothing fits in memory" if probe.full else "the study is too short for a probe"
-        return probe.plan(first, norms, request, f"default: {short}")
+        return first, norms, f"default: {short}"
     chosen = {
         b: min(
             [e for e in probe.candidates if probe.may_fit(b, e)] or allowed[:1],
@@ -121,11 +147,11 @@ def make_plan(
     if record_norms == "auto" and probe.affordable:
         middle = spots[-1]
         seconds = _seconds_per_step(
-            work, work.make_program("every"), middle, chosen[middle], workers
+            work, work.make_program("every"), middle, chosen[middle], probe.workers
         )
         if seconds <= NORMS_MAY_COST * probe.estimate(middle, chosen[middle]):
             norms = "every"
-    return probe.plan(chosen, norms, request, "measured")
+    return chosen, norms, "measured"
 
 
 @dataclasses.dataclass

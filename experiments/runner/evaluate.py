@@ -136,12 +136,15 @@ def _evaluated(
             f"{record.study['environment']['commit']}; this is {device_name()})"
         )
     numbers = program.numbers(again.hyperparameters)
+    planned = program.planned(execution, batch_size, numbers)
+    assert planned.evaluation_batch is not None
+    batch = -(-planned.evaluation_batch // planned.layout.data)  # on one device here
     return Evaluated(
         *again.key,
         best["step"],
         split,
         dataset.size(split),
-        _means(config, jax.device_get(state), numbers, dataset.splits[split]),
+        _means(config, jax.device_get(state), numbers, dataset.splits[split], batch),
         {name: value for name, value in best.items() if "/" in name},
     )
 
@@ -189,16 +192,20 @@ def _trial(row: Mapping[str, Any], hyperparameters: list[str]) -> Trial:
 
 
 def _means(
-    config: TrialConfig, state: Any, hyperparameters: Mapping[str, Any], split: Split
+    config: TrialConfig,
+    state: Any,
+    hyperparameters: Mapping[str, Any],
+    split: Split,
+    batch: int,
 ) -> dict[str, float]:
-    """The mean of every metric over a whole split."""
+    """The mean of every metric over a whole split, ``batch`` examples at a time."""
     evaluate = jax.jit(make_evaluation(config))
     totals: dict[str, np.ndarray] = {}
     for first in range(0, size_of(split), BLOCK):
         numbers = np.arange(first, min(first + BLOCK, size_of(split)))
         block = read_examples(split, numbers)
         # `evaluation_data` calls what it is given validation, and here no training example is.
-        data = evaluation_data({"validation": block, "train": block}, 0)
+        data = evaluation_data({"validation": block, "train": block}, 0, batch)
         for name, pair in evaluate(state, hyperparameters, data).items():
             if name.startswith("validation/"):
                 metric = name.removeprefix("validation/")

@@ -16,13 +16,17 @@ from optimizers import OPTIMIZERS
 from optimizers.second_order import function_evaluations
 
 EVALUATION_BATCH = 1024
+"""The most examples of one evaluation batch."""
 SPLITS = ("validation", "train")
 
 
 def evaluation_data(
-    splits: Mapping[str, Mapping[str, np.ndarray]], train_examples: int
+    splits: Mapping[str, Mapping[str, np.ndarray]],
+    train_examples: int,
+    batch: int = EVALUATION_BATCH,
 ) -> dict[str, np.ndarray]:
-    """Validation and the first ``train_examples`` training examples, cut into equal batches.
+    """Validation and the first ``train_examples`` training examples, cut into equal batches of at
+    most ``batch``.
 
     Returns ``inputs, targets`` [batches, E, ...], ``weights`` [batches, E] and ``split`` [batches,
     E, 2] (one-hot of `SPLITS`); padded examples have weight zero.
@@ -32,7 +36,7 @@ def evaluation_data(
     sizes = [len(part["inputs"]) for part in parts]
     roles["split"] = np.repeat(np.eye(2, dtype=np.float32), sizes, axis=0)
     roles["weights"] = np.ones(sum(sizes), np.float32)
-    batches = math.ceil(sum(sizes) / EVALUATION_BATCH)
+    batches = math.ceil(sum(sizes) / batch)
     size = math.ceil(sum(sizes) / batches)
 
     def cut(array: np.ndarray) -> np.ndarray:

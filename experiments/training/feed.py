@@ -86,7 +86,7 @@ class ResidentData:
         self.evaluation_examples = sum(len(split["inputs"]) for split in measured.values())
         self._lock = threading.Lock()
         self._train: dict[Hashable, Mapping[str, jax.Array]] = {(): self.train}
-        self._evaluation: dict[Hashable, Mapping[str, jax.Array]] = {}
+        self._evaluation: dict[tuple[Hashable, ...], Mapping[str, jax.Array]] = {}
 
     @classmethod
     def put(
@@ -116,13 +116,21 @@ class ResidentData:
                 self._train[devices] = sharding.put(self.train, P())
             return self._train[devices]
 
-    def evaluation_on(self, sharding: Sharding) -> Mapping[str, jax.Array]:
-        """The evaluation batches [batches, E, ...], cut over the devices of ``sharding``."""
-        key = _cut_of(sharding)
+    @property
+    def evaluation_shapes(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """One evaluation batch of two examples, [1, 2, ...]."""
+        few = {role: array[:2] for role, array in self._measured["validation"].items()}
+        batches = evaluation_data({"validation": few, "train": few}, 0)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), batches)
+
+    def evaluation_on(self, sharding: Sharding, batch: int) -> Mapping[str, jax.Array]:
+        """The evaluation batches [batches, E, ...] of at most ``batch`` examples, cut over the
+        devices of ``sharding``."""
+        key = *_cut_of(sharding), batch
         with self._lock:
             if key not in self._evaluation:
-                sizes = {"train_examples": len(self._measured["train"]["inputs"])}
-                batches = evaluation_data(self._measured, **sizes)
+                train_examples = len(self._measured["train"]["inputs"])
+                batches = evaluation_data(self._measured, train_examples, batch)
                 padded = _padded(batches, sharding.layout.data)
                 self._evaluation[key] = jax.device_put(sharding.put(padded, EVALUATION_DATA_SPEC))
             return self._evaluation[key]
@@ -133,7 +141,7 @@ class ResidentData:
         devices, cuts = {(), *(s.device_ids for s in kept)}, {_cut_of(s) for s in kept}
         with self._lock:
             self._train = {k: v for k, v in self._train.items() if k in devices}
-            self._evaluation = {k: v for k, v in self._evaluation.items() if k in cuts}
+            self._evaluation = {k: v for k, v in self._evaluation.items() if k[:-1] in cuts}
 
 
 def _cut_of(sharding: Sharding) -> tuple[Hashable, ...]:
@@ -172,6 +180,7 @@ class Feed:
 
     Attributes:
       most_steps: the most steps of one chunk.
+      window_bytes: what the window of one chunk takes on a device; 0 where nothing is streamed.
     """
 
     def __init__(
@@ -186,11 +195,13 @@ class Feed:
         self.most_steps = chunk_steps(batch_size)
         self._pool: futures.ThreadPoolExecutor | None = None
         self._slots: list[Prefetcher] = []
+        self.window_bytes = 0
         if stored is None:
             return
         bytes_of_one = max(1, bytes_of(stored) // size_of(stored))
         fitting = WINDOW_BYTES // (slots * batch_size * bytes_of_one) - 1
         self.most_steps = max(1, min(self.most_steps, fitting))
+        self.window_bytes = (self.most_steps + 1) * slots * batch_size * bytes_of_one
         block = max(1, min(batch_size * self.most_steps, BLOCK_BYTES // bytes_of_one))
         # Of small batches of large examples more than a window, so that every thread has work.
         ahead = max(batch_size * self.most_steps, 2 * readers() * block // slots)

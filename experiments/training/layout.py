@@ -78,18 +78,23 @@ class Execution:
       mode: "loop", a dispatch a step; "scan", many steps a call; "packed", of several trials too.
       slots: trials in one pack, a power of two; 1 unless ``mode`` is "packed" (or "loop").
       layout: devices and micro-batches.
+      evaluation_batch: examples evaluated at a time, over all devices that share a step; None: as
+        `memory_use.evaluation_batch` says. It changes the last bits of an evaluation.
 
     Raises:
-      ValueError: ``slots`` is not a power of two.
+      ValueError: ``slots`` is not a power of two, ``evaluation_batch`` is below 1.
     """
 
     mode: Mode
     slots: int = 1
     layout: Layout = ONE_DEVICE
+    evaluation_batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.slots < 1 or self.slots & (self.slots - 1):
             raise ValueError(f"slots must be a power of two, got {self.slots}")
+        if self.evaluation_batch is not None and self.evaluation_batch < 1:
+            raise ValueError(f"evaluation_batch must be at least 1, got {self.evaluation_batch}")
 
     def __str__(self) -> str:
         words = f"{self.mode} x {self.slots}" if self.slots > 1 else self.mode
@@ -101,13 +106,18 @@ class Execution:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; of a layout the fields that are not as on one device."""
-        plain = {"mode": self.mode, "slots": self.slots}
-        return plain if self.layout == ONE_DEVICE else {**plain, "layout": self.layout.to_json()}
+        plain: dict[str, Any] = {"mode": self.mode, "slots": self.slots}
+        if self.layout != ONE_DEVICE:
+            plain["layout"] = self.layout.to_json()
+        if self.evaluation_batch is not None:
+            plain["evaluation_batch"] = self.evaluation_batch
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Execution:
         """The execution that `to_json` wrote."""
-        return cls(data["mode"], data["slots"], Layout(**data.get("layout", {})))
+        layout = Layout(**data.get("layout", {}))
+        return cls(data["mode"], data["slots"], layout, data.get("evaluation_batch"))
 
 
 SCAN = Execution("scan")

@@ -17,9 +17,9 @@ from experiments.training.slots import Chunk, LoopResults
 
 
 def dispatch_loop(
-    program: Program, shapes: tuple[int, int], pack: Pack, chunk: Chunk
+    program: Program, shapes: tuple[int, int, int], pack: Pack, chunk: Chunk
 ) -> tuple[Pack, LoopResults]:
-    """Begin a chunk of a pack of ``shapes`` (batch size, slots); nothing is waited for."""
+    """Begin a chunk of a pack of ``shapes`` (batch size, slots, evaluation batch); nothing is waited for."""
     inputs, evaluations, steps = chunk.inputs, [], []
     first = 0
     for j, end in enumerate(inputs.ends[: inputs.segments]):

@@ -187,6 +187,7 @@ class Population:
         following = order.take(self._part.batch_size)
         slot = self._slots[i] = Slot(trial, order, grid, following, self._parts)
         slots, values = len(self._slots), self._values(trial)
+        self._execution = program.planned(self._execution, self._parts[0].batch_size, values)
         if self._pack is None:
             self._pack = program.empty_pack(slots, values)
         state = self._saving.restore(slot, trial, program.state_shapes(values), most)
@@ -195,8 +196,11 @@ class Population:
             self._pack = program.put(slots, self._pack, put)
         else:
             keys = trial_keys(trial.seed, trial.index)
-            inputs = program.start_inputs(values, keys, trial.train_steps, i)
-            self._pack = program.start(slots, self._pack, inputs)
+            inputs = program.start_inputs(
+                values, keys, trial.train_steps, slot=i, batch=self._evaluated_on_one_device
+            )
+            shapes = slots, self._execution.evaluation_batch
+            self._pack = program.start(shapes, self._pack, inputs)
         return slot
 
     def _values(self, trial: Trial) -> Numbers:
@@ -204,6 +208,16 @@ class Population:
         grows = self._program.config.batch_size_schedule != "constant"
         phase = {PHASE_RATE: self._part.rate_multiplier} if grows else {}
         return self._program.numbers({**trial.hyperparameters, **phase})
+
+    @property
+    def _evaluation_batch(self) -> int:
+        batch = self._execution.evaluation_batch
+        assert batch is not None, "it is known once a trial is"
+        return batch
+
+    @property
+    def _evaluated_on_one_device(self) -> int:
+        return max(1, self._evaluation_batch // self._execution.layout.data)
 
     def _retire(self, i: int) -> None:
         """Free slot ``i``: all steps of its trial are under way, or it has diverged."""
@@ -237,6 +251,11 @@ class Population:
         values = self._pack.hyperparameters
         rate = jnp.full_like(values[PHASE_RATE], part.rate_multiplier)
         self._pack = self._pack._replace(hyperparameters={**values, PHASE_RATE: rate})
+
+    @property
+    def window_bytes(self) -> int:
+        """What one chunk's window of streamed examples takes; 0 where nothing is streamed."""
+        return self._feed.window_bytes
 
     # Checkpoints.
 
@@ -284,7 +303,8 @@ class Population:
         if self._assignment is not None:
             stream = stream[..., self._assignment.position.ravel()]
         marks = ends, mask, np.any(mask, axis=1), np.int32(len(stops))
-        inputs = ChunkInputs(train, stream, self._assignment, *marks, self._program.evaluation)
+        evaluation = self._program.evaluation(self._evaluation_batch)
+        inputs = ChunkInputs(train, stream, self._assignment, *marks, evaluation)
         return Chunk(inputs, count)
 
     def _dispatch(self, most: int = MAX_CHUNK_STEPS) -> Flight:
@@ -293,7 +313,7 @@ class Population:
         self._follow()
         chunk = self._inputs(min(most, self._length()))
         running = [(i, slot, slot.step) for i, slot in self._running]
-        shapes = self._part.batch_size, len(self._slots)
+        shapes = self._part.batch_size, len(self._slots), self._evaluation_batch
         assert self._pack is not None
         if self._execution.mode == "loop":
             self._pack, results = dispatch_loop(self._program, shapes, self._pack, chunk)
@@ -338,11 +358,11 @@ class Population:
         """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no
         array of the pack is made: what `experiments.planning.feasibility` predicts from."""
         program, values, slots = self._program, self._values(trial), len(self._slots)
+        self._execution = program.planned(self._execution, trial.batch_size, values)
         pack = program.pack_shapes(slots, values)
         if name == "start":
-            return program.start.lower(
-                pack, program.start_inputs(values, np.zeros((2, 2), np.uint32), 1)
-            )
+            keys, batch = np.zeros((2, 2), np.uint32), self._evaluated_on_one_device
+            return program.start.lower(pack, program.start_inputs(values, keys, 1, batch=batch))
         if name == "step":
             indices = np.zeros((slots, self._part.batch_size), np.int32)
             inputs = StepInputs(program.train, indices, None)

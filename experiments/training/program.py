@@ -4,6 +4,7 @@ data that they read. What they compute is in pack.py."""
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -17,8 +18,10 @@ from experiments.spec.trial import TrialConfig
 from experiments.training import pack as packs
 from experiments.training.computation import INITIAL_LOSS_EXAMPLES, Computation, Measurement
 from experiments.training.cuts import check_rule, ghost_batch_size
+from experiments.training.evaluation import make_evaluation
 from experiments.training.feed import ResidentData
-from experiments.training.layout import ONE_DEVICE, Layout
+from experiments.training.layout import ONE_DEVICE, Execution, Layout
+from experiments.training.memory_use import bytes_of_example, evaluation_batch
 from experiments.training.pack import (
     CHUNK_SPECS,
     PACK_SPECS,
@@ -96,6 +99,7 @@ class Program:
         )
         self.traces: collections.Counter[tuple[str, int, int]] = collections.Counter()
         self._lock = threading.Lock()
+        self._example_bytes: int | None = None
         self._programs: dict[Layout, Program] = {layout: self}
         # Drawing parameters is cheap to run and, optimised, slow to compile (measured on CPUs).
         on_cpu = jax.default_backend() == "cpu"
@@ -166,10 +170,34 @@ class Program:
         """The training examples on every device, role -> [n, ...]; the first few if streamed."""
         return self._data.train_on(self._sharding)
 
-    @property
-    def evaluation(self) -> Mapping[str, jax.Array]:
-        """The evaluation batches, role -> [batches, E, ...], cut over the devices."""
-        return self._data.evaluation_on(self._sharding)
+    def evaluation(self, batch: int) -> Mapping[str, jax.Array]:
+        """The evaluation batches, role -> [batches, E, ...], of at most ``batch`` examples, cut
+        over the devices."""
+        return self._data.evaluation_on(self._sharding, batch)
+
+    def planned(self, execution: Execution, batch_size: int, hyperparameters: Numbers) -> Execution:
+        """The execution with its evaluation batch: its own, else what memory allows trials with
+        such ``hyperparameters`` (see memory_use.py)."""
+        if execution.evaluation_batch is not None:
+            return execution
+        with self._lock:
+            if self._example_bytes is None:
+                evaluate, shapes = make_evaluation(self.config), self._data.evaluation_shapes
+                given = self.state_shapes(hyperparameters), self.numbers(hyperparameters)
+                self._example_bytes = bytes_of_example(evaluate, *given, shapes)
+        batch = evaluation_batch(execution, batch_size, self._example_bytes)
+        return dataclasses.replace(execution, evaluation_batch=batch)
+
+    def _initial_assignment(self, batch: int) -> ShardAssignment | None:
+        """How the examples of the initial loss are cut into micro-batches of at most ``batch``;
+        None where they fit, or must stay together."""
+        if batch >= self.computation.initial_examples:
+            return None
+        try:
+            pieces = Layout(micro_batch=batch)
+            return cut(self.computation.initial_examples, pieces, self._group)
+        except ValueError:  # a ghost batch is larger, and so a training step's memory
+            return None
 
     def place(self, examples: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
         """Training examples of a window, on every device."""
@@ -195,11 +223,21 @@ class Program:
         hyperparameters: Numbers,
         keys: np.ndarray,
         train_steps: int,
+        *,
         slot: int = 0,
+        batch: int = INITIAL_LOSS_EXAMPLES,
     ) -> StartInputs:
-        """What starts a trial; ``hyperparameters`` as `numbers` gives them."""
+        """What starts a trial.
+
+        Args:
+          hyperparameters: as `numbers` gives them.
+          keys: uint32 [2, 2], see `order.trial_keys`.
+          train_steps: the trial's length.
+          slot: to start in.
+          batch: the most examples of the initial loss that are taken at a time.
+        """
         counts = np.int32(slot), keys, hyperparameters, np.int32(train_steps)
-        return StartInputs(self.train, None, *counts)
+        return StartInputs(self.train, self._initial_assignment(batch), *counts)
 
     def state_shapes(self, hyperparameters: Numbers) -> TrainState:
         """A trial's state as shapes and dtypes, without the axis of slots."""

@@ -68,13 +68,13 @@ def train(
     slots: int = 1,
     program: Program | None = None,
     grid: Any = evaluation_steps,
+    **options: Any,
 ) -> dict[int, TrialResult]:
     """The results of these trials of one batch size, by index."""
     pending = list(trials)
     results: dict[int, TrialResult] = {}
-    population = Population(
-        program or tiny_program(), trials[0].batch_size, Execution(mode, slots), grid=grid
-    )
+    options = {"execution": Execution(mode, slots), **options}
+    population = Population(program or tiny_program(), trials[0].batch_size, grid=grid, **options)
     population.run(
         lambda: pending.pop(0) if pending else None,
         lambda result: results.__setitem__(result.trial.index, result),

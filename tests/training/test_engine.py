@@ -21,12 +21,15 @@ from support.engine_twin import iterates, validation_curve
 from experiments.spec.trial import Status, evaluation_steps
 from experiments.training import pace
 from experiments.training.evaluation import evaluation_data
+from experiments.training.layout import Execution
 from experiments.training.program import Program
 from experiments.training.step import all_finite
 from optimizers import OPTIMIZERS
 
 # Float32 sums in another order differ by some 1e-7 a step; 60 steps of training amplify that.
 MODES_AGREE = 2e-4
+ROUNDING = 1e-6
+"""Of float32 sums over some hundred examples in another order."""
 
 
 def test_engine_equals_a_hand_written_float64_loop():
@@ -178,20 +181,14 @@ def test_evaluation_batches_hold_every_example_once_and_padding_weighs_nothing(
     assert not data["inputs"][~real].any()
 
 
-def test_means_are_exact_with_padding_and_several_batches(monkeypatch):
+def test_means_are_exact_with_padding_and_several_batches():
     """The same trial, evaluated in one batch and in several uneven ones."""
-    from experiments.training import evaluation
-
-    trial = tiny_trial(0, train_steps=10)
+    trial, program = tiny_trial(0, train_steps=10), tiny_program()
     one = train([trial])[0].evaluations
-    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 100)
-    resident_digits.cache_clear()
-    program = Program(tiny_study().config("off"), resident_digits(), 1e4)
-    assert program.evaluation["weights"].shape == (7, 92)
-    several = train([trial], program=program)[0].evaluations
-    resident_digits.cache_clear()
+    assert program.evaluation(100)["weights"].shape == (7, 92)
+    several = train([trial], execution=Execution("scan", evaluation_batch=100))[0].evaluations
     for name, values in one.items():
-        np.testing.assert_allclose(values, several[name], rtol=1e-5)
+        np.testing.assert_allclose(values, several[name], rtol=ROUNDING)
 
 
 def test_every_slot_keeps_its_own_length_and_grid():

@@ -78,7 +78,9 @@ def test_the_plan_chooses_among_the_devices_there_are(child):
 def test_a_mesh_is_recorded_and_a_resume_uses_it(child):
     found = child["plans"]
     layout = {"how": "shard_map", "trials": 4, "data": 2}
-    assert found["recorded"] == [{"27": {"mode": "packed", "slots": 4, "layout": layout}}]
+    assert found["recorded"] == [
+        {"27": {"mode": "packed", "slots": 4, "layout": layout, "evaluation_batch": 1024}}
+    ]
     assert found["device"] == "cpu (cpu) x 8"
     assert found["workers"] == 1  # two packs that exchange sums would wait for each other
     assert found["trials"] == 2

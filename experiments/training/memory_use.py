@@ -1,0 +1,81 @@
+"""How many examples are evaluated at a time, from what one of them takes in memory.
+
+An evaluation keeps no activations for a gradient, so a batch as large as a training step's fits
+wherever the step does. More are taken together where they fit into `EVALUATION_BYTES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import jaxprs_in_params
+
+from experiments.training.evaluation import EVALUATION_BATCH
+from experiments.training.layout import Execution
+from experiments.training.sharding import PyTree
+
+EVALUATION_BYTES = 256 << 20
+"""What all slots of one device may hold of the examples that are evaluated together, where a
+training step's batch does not hold more."""
+LIVE_ARRAYS = 3
+"""Arrays of the largest one's size that a forward pass holds at a time: of a classifier or a
+language model the scores, their logarithms and what they are compared with."""
+
+
+def bytes_of_example(evaluate: Callable[..., PyTree], *arguments: PyTree) -> int:
+    """What one example more takes in a forward pass: `LIVE_ARRAYS` times the array of it that
+    grows most with the number of examples, by the shapes in its trace; nothing is compiled.
+
+    Args:
+      evaluate: a function of ``arguments``, then of evaluation data.
+      arguments: of which the last are evaluation data as shapes [1, ...]: the axis of examples is
+        the second, its length does not matter.
+    """
+    *others, data = arguments
+
+    def sizes(examples: int) -> list[int]:
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((1, examples, *x.shape[2:]), x.dtype), data
+        )
+        return list(_sizes(jax.make_jaxpr(evaluate)(*others, shapes).jaxpr))
+
+    two, three = sizes(2), sizes(3)  # one example might be traced otherwise
+    if len(two) != len(three):
+        return LIVE_ARRAYS * max(two) // 2
+    return LIVE_ARRAYS * max(1, *(b - a for a, b in zip(two, three, strict=True)))
+
+
+def _sizes(jaxpr: Any) -> Iterator[int]:
+    """Bytes of every array that a program and the programs in it make."""
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            yield math.prod(getattr(variable.aval, "shape", ())) * _itemsize(variable.aval)
+        for inner in jaxprs_in_params(equation.params):
+            yield from _sizes(inner)
+
+
+def _itemsize(aval: Any) -> int:
+    return getattr(getattr(aval, "dtype", None), "itemsize", 0)
+
+
+def evaluation_batch(execution: Execution, batch_size: int, example_bytes: int) -> int:
+    """E, the examples of one evaluation batch, over all devices that share a step.
+
+        E = min(1024, devices * max(rows, EVALUATION_BYTES / (slots * example_bytes)))
+
+    Args:
+      execution: ``devices`` share the examples of a step; a device has ``slots`` slots, and takes
+        ``rows`` examples of a step at a time, its share of the batch or a micro-batch of it.
+      batch_size: B.
+      example_bytes: see `bytes_of_example`.
+    """
+    layout = execution.layout
+    rows = -(-batch_size // layout.data)
+    if layout.micro_batch is not None:
+        rows = min(rows, layout.micro_batch)
+    slots = max(1, execution.slots // layout.trials)
+    fitting = EVALUATION_BYTES // (slots * example_bytes)
+    return min(EVALUATION_BATCH, layout.data * max(rows, fitting))
