@@ -19,7 +19,7 @@ from experiments.training.slots import Chunk, LoopResults
 def dispatch_loop(
     program: Program, shapes: tuple[int, int, int], pack: Pack, chunk: Chunk
 ) -> tuple[Pack, LoopResults]:
-    """Begin a chunk of a pack of ``shapes`` (batch size, slots, evaluation batch); nothing is waited for."""
+    """Begin a chunk of a pack of ``shapes`` (batch size, slots, evaluation batch)."""
     inputs, evaluations, steps = chunk.inputs, [], []
     first = 0
     for j, end in enumerate(inputs.ends[: inputs.segments]):

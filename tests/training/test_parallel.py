@@ -123,7 +123,9 @@ def test_micro_batches_are_recorded_and_the_report_says_what_they_do_not_buy(tmp
         check_cuts(study.config("off"), resident_digits().train, Layout(micro_batch=size), (64,))
     run_study(study, tmp_path / "s", execution="loop", layout=Layout(micro_batch=16))
     record = read(tmp_path / "s")
-    execution = {"mode": "loop", "slots": 1, "layout": {"micro_batch": 16}}
+    execution = {
+        "mode": "loop", "slots": 1, "layout": {"micro_batch": 16}, "evaluation_batch": 1024
+    }  # fmt: skip
     assert record.study["plans"][0]["executions"] == {"64": execution}
     assert "at most 16 examples" in micro_batches(record.study)
     assert "no throughput" in micro_batches(record.study)
