@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -142,7 +143,8 @@ def flat_problem(family: Family, examples: int, **hyperparameters: float) -> Fla
     params, state = initialise(model, batch)
     start, unravel = ravel_pytree(params)
 
-    @jax.jit
+    # Hundreds of steps of convolutions in float64: here LLVM's work pays.
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
     @jax.value_and_grad
     def run(vector: jax.Array) -> jax.Array:
         outputs, _ = model.apply(
