@@ -132,7 +132,7 @@ class ResidentData:
                 train_examples = len(self._measured["train"]["inputs"])
                 batches = evaluation_data(self._measured, train_examples, batch)
                 padded = _padded(batches, sharding.layout.data)
-                self._evaluation[key] = jax.device_put(sharding.put(padded, EVALUATION_DATA_SPEC))
+                self._evaluation[key] = sharding.put(padded, EVALUATION_DATA_SPEC)
             return self._evaluation[key]
 
     def keep(self, shardings: Iterable[Sharding]) -> None:

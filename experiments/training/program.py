@@ -201,7 +201,7 @@ class Program:
 
     def place(self, examples: Mapping[str, np.ndarray]) -> Mapping[str, jax.Array]:
         """Training examples of a window, on every device."""
-        return jax.device_put(self._sharding.put(examples, P()))
+        return self._sharding.put(examples, P())
 
     def assignment(self, batch_size: int) -> ShardAssignment | None:
         """Where the examples of a step go: `sharding.cut`; None where they stay together."""

@@ -273,8 +273,10 @@ def test_optimizers_digits_is_what_it_says():
         assert "learning_rate" in study.resolved.space
     smoke = studies.get("optimizers_digits", smoke=True)
     assert sum(
-        s.trials * sum(s.length(b) for b in s.batch_sizes) for s in smoke.studies.values()
+        s.trials * sum(s.resolved.length(b) for b in s.resolved.batch_sizes)
+        for s in smoke.studies.values()
     ) < 0.02 * sum(
-        s.trials * sum(s.length(b) for b in s.batch_sizes) for s in comparison.studies.values()
+        s.trials * sum(s.resolved.length(b) for b in s.resolved.batch_sizes)
+        for s in comparison.studies.values()
     )
     assert all(math.isfinite(s.goal.value) for s in smoke.studies.values())
