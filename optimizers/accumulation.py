@@ -17,6 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optimizers.leafwise import cast
+
 WeightedSum = Callable[[Any, Any], tuple[jax.Array, tuple[jax.Array, Any]]]
 
 
@@ -39,9 +41,14 @@ def accumulated_gradient(
 
     Returns:
       The loss, shape (), a tree like ``params``, both NaN where W is zero (no examples), and
-      the sum of ``others``.
+      the sum of ``others``. All sums run in float32 or wider, and so are the loss and
+      ``others``: in bfloat16 the 257th of equal terms is lost. The gradient is rounded to the
+      parameters' dtype once, after the division.
     """
-    differentiate = jax.value_and_grad(weighted_sum, has_aux=True)
+    of_one = jax.value_and_grad(weighted_sum, has_aux=True)
+
+    def differentiate(params: Any, micro_batch: Any) -> Any:
+        return cast(of_one(params, micro_batch), _wide)
 
     def add(carry: Any, micro_batch: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, carry, differentiate(params, micro_batch)), None
@@ -56,4 +63,12 @@ def accumulated_gradient(
     if axis_name is not None:
         sums = jax.lax.psum(sums, axis_name)
     (loss, (weight, others)), gradient = sums
-    return loss / weight, jax.tree.map(lambda g: g / weight.astype(g.dtype), gradient), others
+    gradient = jax.tree.map(lambda g: g / weight.astype(g.dtype), gradient)
+    gradient = jax.tree.map(lambda g, p: g.astype(jnp.asarray(p).dtype), gradient, params)
+    return loss / weight, gradient, others
+
+
+def _wide(array: jax.Array) -> Any:
+    """float32 or wider for what is added up; whole numbers stay what they are."""
+    inexact = jnp.issubdtype(array.dtype, jnp.inexact)
+    return jnp.promote_types(array.dtype, jnp.float32) if inexact else array.dtype

@@ -7,7 +7,8 @@ Each follows averaging over micro-batches and devices, and precedes the update r
 
 The norm |g| is Euclidean over all parameters. A clipped gradient keeps its direction. A gradient
 whose norm is not finite passes unchanged and is not remembered: divergence is the engine's to
-see (a scale of zero would turn infinity into a NaN of unknown origin).
+see (a scale of zero would turn infinity into a NaN of unknown origin). Nor is a norm of zero
+remembered: a percentile of zero would stop training for ever.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from optimizers.leafwise import Scalar
+from optimizers.norms import divided, norm_of, norms_along
 from optimizers.quantiles import (
     empty_histogram,
     empty_window,
@@ -93,7 +95,7 @@ def autoclip(clip_percentile: Scalar) -> optax.GradientTransformation:
     """Clip to the p-th percentile of *all* norms so far, this step's included (AutoClip).
 
     p = ``clip_percentile``: 100 never clips, 0 clips to the least norm so far; the paper
-    recommends 10. The history is a histogram of fixed size, its percentile within 0.7 % of the
+    recommends 10. Gradients of zero do not count. The history is a histogram of fixed size, its percentile within 0.7 % of the
     exact one (`optimizers.quantiles`).
 
     Compared: the authors keep the whole history; some ports keep a buffer of 10,000 norms and
@@ -114,7 +116,7 @@ def autoclip(clip_percentile: Scalar) -> optax.GradientTransformation:
 
 
 def window_autoclip(clip_percentile: Scalar, clip_window: Scalar) -> optax.GradientTransformation:
-    """Clip to the exact p-th percentile of the last W norms, this step's included.
+    """Clip to the exact p-th percentile of the last W norms above zero, this step's included.
 
     p = ``clip_percentile``, W = ``clip_window``, from 1 to 1024.
 
@@ -173,12 +175,10 @@ def agc(clip_ratio: Scalar) -> optax.GradientTransformation:
 def clip_units(g: jax.Array, w: jax.Array, ratio: Scalar) -> tuple[jax.Array, jax.Array]:
     """(gradient with every unit's norm at most ratio max(|W_i|, 1e-3), whether any was over)."""
     axes = tuple(range(g.ndim - 1))
-    size = jnp.sqrt(jnp.sum(g * g, axis=axes, keepdims=True))
-    weight = jnp.sqrt(jnp.sum(w * w, axis=axes, keepdims=True))
-    limit = ratio * jnp.maximum(weight, AGC_FLOOR)
+    size = norms_along(g, axes)
+    limit = ratio * jnp.maximum(norms_along(w, axes), AGC_FLOOR)
     over = (size > limit) & jnp.isfinite(size)
-    scale = jnp.where(over, limit / jnp.where(over, size, 1.0), 1.0)
-    return g * scale.astype(g.dtype), jnp.any(over)
+    return jnp.where(over, _at_norm(g, size, limit), g), jnp.any(over)
 
 
 def final_linear(params: optax.Params) -> tuple[Any, ...] | None:
@@ -199,28 +199,18 @@ def final_linear(params: optax.Params) -> tuple[Any, ...] | None:
     return best[1] if best else None
 
 
-def norm_of(gradients: optax.Updates) -> jax.Array:
-    """|g| over all arrays, computed in float32 or wider.
-
-    Scaled by the largest entry first, so that gradients above 1e19 or below 1e-19 neither
-    overflow nor vanish when squared.
-    """
-    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(gradients)]
-    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in leaves]))
-    usable = (largest > 0) & jnp.isfinite(largest)
-    scale = jnp.where(usable, largest, 1.0)
-    squares = sum(jnp.sum((leaf / scale) ** 2) for leaf in leaves)
-    return scale * jnp.sqrt(squares)
-
-
 def clip_to(
     gradients: optax.Updates, norm: jax.Array, threshold: Scalar
 ) -> tuple[optax.Updates, jax.Array]:
     """(gradients scaled to ``threshold`` where their ``norm`` exceeds it, whether it did)."""
     over = (norm > threshold) & jnp.isfinite(norm)
-    scale = jnp.where(over, threshold / jnp.where(over, norm, 1.0), 1.0)
-    return jax.tree.map(lambda g: g * scale.astype(g.dtype), gradients), over
+    scaled = jax.tree.map(lambda g: jnp.where(over, _at_norm(g, norm, threshold), g), gradients)
+    return scaled, over
+
+
+def _at_norm(g: jax.Array, norm: jax.Array, wanted: Scalar) -> jax.Array:
+    """g wanted / |g|; g / |g| comes first: wanted / |g| alone may be too small for the dtype."""
+    return divided(g, norm) * jnp.asarray(wanted).astype(g.dtype)
 
 
 def _adaptive(
@@ -233,7 +223,8 @@ def _adaptive(
     ) -> tuple[optax.Updates, ClipState]:
         del params
         norm = norm_of(gradients)
-        memory = add(state.memory, norm)
+        # A remembered zero could become the threshold, and no later gradient would pass it.
+        memory = add(state.memory, jnp.where(norm > 0, norm, jnp.inf))
         gradients, clipped = clip_to(gradients, norm, percentile(memory))
         return gradients, ClipState(clipped, memory)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optimizers.leafwise import Scalar, Slots, leafwise, zeros
+from optimizers.norms import norm_of
 
 
 def lars(
@@ -35,7 +36,7 @@ def lars(
 
     def step(t: jax.Array, g: jax.Array, w: jax.Array, slots: Slots) -> tuple[jax.Array, Slots]:
         del t
-        w_norm, g_norm = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(g.ravel())
+        w_norm, g_norm = norm_of(w), norm_of(g)
         degenerate = (w_norm == 0) | (g_norm == 0)
         denominator = jnp.where(degenerate, 1.0, g_norm + weight_decay * w_norm)
         ratio = jnp.where(degenerate, 1.0, trust_coefficient * w_norm / denominator)

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import optax
 
 from optimizers.leafwise import Scalar, Slots, bias_factor, leafwise, zeros
+from optimizers.norms import divided, norm_of
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """a, b, c of one iteration X <- a X + b (X X^T) X + c (X X^T)^2 X."""
 ITERATIONS = 5
-NORM_FLOOR = 1e-7
-"""Added to the Frobenius norm that X is first divided by."""
 ADAM_BETA1, ADAM_BETA2, ADAM_EPSILON = 0.9, 0.95, 1e-10
 """AdamW's constants, for arrays that are not matrices."""
 
@@ -23,7 +22,7 @@ def muon(
     """Muon: Nesterov momentum replaced by (nearly) the closest matrix with equal singular values.
 
         B <- mu B + (1 - mu) g,  B_0 = 0
-        X = mu B + (1 - mu) g;  X <- X / (|X|_F + 1e-7)
+        X = mu B + (1 - mu) g;  X <- X / |X|_F  (0 where |X|_F is 0)
         five times:  X <- a X + b (X X^T) X + c (X X^T)^2 X
         w <- w - eta (sqrt(max(1, m / n)) X + lambda w)
         arrays of rank 0 and 1:  AdamW (0.9, 0.95, 1e-10) at the rate eta * factor
@@ -77,7 +76,7 @@ def orthogonalize(x: jax.Array) -> jax.Array:
     if x.shape[0] > x.shape[1]:
         return orthogonalize(x.T).T
     a, b, c = NEWTON_SCHULZ
-    x = x / (jnp.linalg.norm(x) + NORM_FLOOR)
+    x = divided(x, norm_of(x))
     for _ in range(ITERATIONS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x

@@ -15,6 +15,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from optimizers.leafwise import Scalar
+from optimizers.norms import largest_of, norm_of, usable_scale
 
 MEMORY = 10
 """Pairs of displacement and gradient change that L-BFGS keeps."""
@@ -224,14 +225,18 @@ def _conjugate_gradients(
     product: Callable[[jax.Array], jax.Array], gradient: jax.Array, tolerance: Scalar
 ) -> tuple[jax.Array, jax.Array]:
     """(p, products): A p = -gradient to |A p + gradient| <= tolerance |gradient|."""
-    limit = tolerance * jnp.linalg.norm(gradient)
+    # Squares of residuals enter below; of a gradient whose largest entry is 1 they are harmless.
+    unit = usable_scale(largest_of(gradient))
+    scaled = gradient / unit
+    limit = tolerance * norm_of(scaled)
 
     def unfinished(s: _Solve) -> jax.Array:
-        more = (jnp.linalg.norm(s.residual) > limit) & (s.products < CG_ITERATIONS)
+        # Written so that a NaN goes on: the solution must then be NaN, not the start.
+        more = ~(norm_of(s.residual) <= limit) & (s.products < CG_ITERATIONS)
         return more & ~s.stop
 
     def iterate(s: _Solve) -> _Solve:
-        image = product(s.search)
+        image = product(s.search) / unit
         curvature, square = s.search @ image, s.residual @ s.residual
         bad = curvature <= 0
         step = jnp.where(bad, 0.0, square / jnp.where(bad, 1.0, curvature))
@@ -241,7 +246,7 @@ def _conjugate_gradients(
         p = jnp.where(bad & (s.products == 0), -gradient, s.p + step * s.search)
         return _Solve(p, residual, search, s.products + 1, bad)
 
-    start = _Solve(jnp.zeros_like(gradient), gradient, -gradient,
+    start = _Solve(jnp.zeros_like(scaled), scaled, -scaled,
                    jnp.zeros([], jnp.int32), jnp.zeros([], bool))  # fmt: skip
     solved = jax.lax.while_loop(unfinished, iterate, start)
     return solved.p, solved.products

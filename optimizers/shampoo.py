@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from optimizers.leafwise import Scalar, Slots, leafwise, zeros
+from optimizers.norms import norm_of
 
 LARGEST_AXIS = 512
 """An axis longer than this gets no preconditioner (its matrix would have over 2^18 entries)."""
@@ -75,16 +76,20 @@ def _precondition(g: jax.Array, slots: Slots, epsilon: Scalar) -> tuple[jax.Arra
 def inverse_root(statistics: jax.Array, root: int, epsilon: Scalar) -> jax.Array:
     """(S + epsilon |S|_F I)^(-1/root) of a positive semi-definite S [n, n]; root 2 or 4.
 
-    Coupled Newton iteration: X_0 = z^(1/p) I and M_0 = z A with z = (1 + p) / (2 |A|_F), then
-    T = ((p + 1) I - M) / p, X <- X T, M <- T^p M, until M is I to rounding. Where S is 0 the
-    result is the identity (there is nothing to precondition).
+    S is divided by a power of two near |S|_F first, which is exact and keeps squares of its
+    entries in range. Coupled Newton iteration on the ridged quotient A: X_0 = z^(1/p) I and
+    M_0 = z A with z = (1 + p) / (2 |A|_F), then T = ((p + 1) I - M) / p, X <- X T, M <- T^p M,
+    until M is I to rounding. Where S is 0 the result is the identity (there is nothing to
+    precondition).
     """
     size = statistics.shape[0]
     identity = jnp.eye(size, dtype=statistics.dtype)
-    norm = jnp.linalg.norm(statistics)
+    norm = norm_of(statistics)
     empty = norm == 0
-    ridged = jnp.where(empty, identity, statistics + epsilon * norm * identity)
-    scale = (1 + root) / (2 * jnp.linalg.norm(ridged))
+    unit = jnp.where(empty, 1.0, norm / jnp.frexp(norm)[0])
+    ridged = statistics / unit + epsilon * (norm / unit) * identity
+    ridged = jnp.where(empty, identity, ridged)
+    scale = (1 + root) / (2 * norm_of(ridged))
     tolerance = size * jnp.finfo(statistics.dtype).eps
 
     def unfinished(carry: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -101,7 +106,7 @@ def inverse_root(statistics: jax.Array, root: int, epsilon: Scalar) -> jax.Array
         return number + 1, x @ factor, power @ m
 
     first = (jnp.zeros([], jnp.int32), identity * scale ** (1 / root), ridged * scale)
-    return jax.lax.while_loop(unfinished, iterate, first)[1]
+    return jax.lax.while_loop(unfinished, iterate, first)[1] * unit ** (-1 / root)
 
 
 def _matrix(array: jax.Array) -> jax.Array:

@@ -46,7 +46,9 @@ def _positive(
 
 
 def _epsilon(default: float, low: float = 1e-10, high: float = 1e-3) -> Hyperparameter:
-    return _positive("epsilon", default, low, high, "added to the root of the squares", MANY)
+    """Not 0: where a coordinate's gradients have all been 0, 0 / 0 would be its step."""
+    row = _positive("epsilon", default, low, high, "added to the root of the squares", MANY)
+    return dataclasses.replace(row, low=1e-30)
 
 
 def _weight_decay(low: float, high: float, default: float = 0.0) -> Hyperparameter:

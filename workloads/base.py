@@ -108,6 +108,11 @@ class Workload:
         and schedule's own, with defaults, e.g. ``{"dropout_rate": 0.0, "label_smoothing": 0.0}``.
       search_spaces: optimizer name -> hyperparameter -> a range as plain data,
         ``{"type": "real", "low": 1e-3, "high": 1.0, "scale": "log"}`` (experiments/spec/space.py).
+      loss_scale: a size of the objective, in its units, that is not yet a divergence. A trial
+        diverges at a loss above L_0 + (divergence_factor - 1) max(|L_0|, loss_scale), where L_0 is
+        its loss before the first step, so that objectives of any sign can be judged: L_0 may be
+        zero or negative (the log-likelihood of a density). At a positive L_0 of at least
+        ``loss_scale`` that is divergence_factor times L_0.
       note: where sizes, goal and spaces come from (published, or ours).
     """
 
@@ -123,11 +128,19 @@ class Workload:
     search_spaces: Mapping[str, Mapping[str, Mapping[str, Any]]] = dataclasses.field(
         default_factory=dict
     )
+    loss_scale: float = 1.0
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.loss_scale > 0 and math.isfinite(self.loss_scale)):
+            raise ValueError(
+                f"workload {self.name}: loss_scale must be positive and finite, "
+                f"got {self.loss_scale!r}"
+            )
 
     def describe(self) -> dict[str, Any]:
         """All that determines the workload, as JSON values."""
-        described = {
+        described: dict[str, Any] = {
             "name": self.name,
             "dataset": self.dataset,
             "dataset_options": dict(self.dataset_options),
@@ -138,6 +151,8 @@ class Workload:
             "hyperparameters": dict(self.hyperparameters),
             "goal": dataclasses.asdict(self.goal),
         }
+        if self.loss_scale != 1.0:  # recorded identities know no default of it
+            described["loss_scale"] = self.loss_scale
         return json.loads(json.dumps(described))
 
     @classmethod

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.spec.trial import TrialConfig
-from experiments.training.step import TrainState, all_finite, make_task, to_evaluate
+from experiments.training.step import TrainState, key_of, make_task, to_evaluate
 from optimizers import OPTIMIZERS
+from optimizers.norms import all_finite
 from optimizers.second_order import function_evaluations
 
 EVALUATION_BATCH = 1024
@@ -72,7 +73,7 @@ def make_evaluation(
         params, model_state = to_evaluate(config, state, hyperparameters)
 
         def one(batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-            key = jax.random.wrap_key_data(state.key)
+            key = key_of(state.key)
             prepared = task.preprocess(batch, key, False)
             outputs, _ = task.model.apply(
                 params,

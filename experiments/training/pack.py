@@ -37,6 +37,7 @@ from experiments.training.step import (
     Hyperparameters,
     Measurements,
     TrainState,
+    divergence_limit,
     first_divergence,
     gather,
     init_state,
@@ -193,7 +194,9 @@ def initial_state(computation: Computation, inputs: StartInputs) -> TrainState:
         rows = inputs.assignment.position
     first = gather(inputs.train, rows, inputs.assignment)
     loss = initial_loss(computation.config, state, inputs.hyperparameters, first)
-    return state._replace(loss_limit=computation.divergence_factor * loss)
+    scale = computation.config.workload.loss_scale
+    limit = divergence_limit(computation.divergence_factor, loss, scale)
+    return state._replace(loss_limit=limit)
 
 
 def start(computation: Computation, pack: Pack, inputs: StartInputs) -> Pack:
@@ -264,8 +267,6 @@ def _evaluated(
             return {name: found[name] for name in (*recorded, *layers)}
 
         found = over_slots(norms, (0, 0, 0, None))(*given)
-        if recorded:
-            results["finite"] &= jnp.isfinite(found["gradient_norm"])
         results |= found
     if computation.measurements:
 

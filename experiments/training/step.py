@@ -16,7 +16,7 @@ from experiments.spec.trial import LAYER_NORMS, LAYERS, TrialConfig
 from experiments.training.sharding import ShardAssignment
 from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from optimizers.accumulation import accumulated_gradient
-from optimizers.clipping import norm_of
+from optimizers.norms import all_finite, norm_of
 from schedules import MOMENTUM_SCHEDULES, SCHEDULES
 from schedules.plateau import PlateauState
 from schedules.plateau import start as start_plateau
@@ -74,6 +74,11 @@ def make_task(config: TrialConfig) -> Task:
     return Task(model, resolve(workload.losses), preprocess)
 
 
+def key_of(data: jax.Array) -> jax.Array:
+    """The key of recorded key data, uint32 [2]; whatever jax's default generator is."""
+    return jax.random.wrap_key_data(data, impl="threefry2x32")
+
+
 def _unchanged(batch: Any, key: Any, train: bool) -> Any:
     del key, train
     return batch
@@ -116,11 +121,9 @@ def make_step(
     ``norms`` True and ``norms_per_layer`` also these three of every array of the parameters, as
     ``layers/PATH/NORM``.
 
-    Divergence is data: a loss that is not finite or above ``state.loss_limit``, or a gradient
-    norm that is not finite, sets ``diverged_at``; nothing is raised and nothing else changes.
-    Where norms are not measured at every step and nothing is clipped, a gradient that is not
-    finite is found at the next evaluation at the latest: it leaves parameters or optimizer state
-    that are not finite for ever (see `all_finite`).
+    Divergence is data: a loss that is not finite or above ``state.loss_limit``, or an entry of
+    the gradient that is not finite, sets ``diverged_at``, whatever norms are measured; nothing is
+    raised and nothing else changes.
     """
     task = make_task(config)
     optimizer, averaging = OPTIMIZERS[config.optimizer], AVERAGINGS[config.averaging]
@@ -135,11 +138,12 @@ def make_step(
         axis_name: str | None = None,
     ) -> tuple[TrainState, Measurements]:
         with jax.default_matmul_precision(config.precision.matmul):
-            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+            key = jax.random.fold_in(key_of(state.key), state.step)
             sums = _sums(task, state.model_state, hyperparameters, key)
             whole = axis_name is None and batch["weights"].ndim == 1
             gradient = _gradient if whole else functools.partial(_divided_gradient, axis_name)
             loss, grads, model_state = gradient(sums, state.params, batch)
+            model_state = optax.tree.cast_like(model_state, state.model_state)
             now = _scheduled(config, state, hyperparameters)
             rule = optimizer.transformation(now)
             used, clips, clipped = _clip(config, state, hyperparameters, grads)
@@ -151,14 +155,12 @@ def make_step(
             iterate = optimizer.parameters_to_evaluate(opt_state, params), model_state
             average = averaging.functions(hyperparameters).update(state.average, iterate)
         measurements = {"loss": loss, "learning_rate": now["learning_rate"], **clipped}
-        bad = ~jnp.isfinite(loss) | (loss > state.loss_limit)
-        if measure_norms or clipped:
-            measurements["gradient_norm"] = norm_of(grads) if clipped else optax.tree.norm(grads)
-            bad |= ~jnp.isfinite(measurements["gradient_norm"])
+        bad = ~jnp.isfinite(loss) | (loss > state.loss_limit) | ~all_finite(grads)
         if measure_norms:
             measurements |= {
-                "update_norm": optax.tree.norm(updates),
-                "parameter_norm": optax.tree.norm(params),
+                "gradient_norm": norm_of(grads),
+                "update_norm": norm_of(updates),
+                "parameter_norm": norm_of(params),
             }
         if per_layer:
             trees = zip(LAYER_NORMS, (grads, updates, params), strict=True)
@@ -181,7 +183,7 @@ def _layer_norms(name: str, tree: Any) -> Iterator[tuple[str, jax.Array]]:
     """(column, norm) of every leaf."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         layer = jax.tree_util.keystr(path, simple=True, separator="/")
-        yield f"{LAYERS}{layer}/{name}", optax.tree.norm(leaf)
+        yield f"{LAYERS}{layer}/{name}", norm_of(leaf)
 
 
 def _scheduled(
@@ -226,7 +228,7 @@ def initial_loss(
 ) -> jax.Array:
     """The mean objective on ``batch`` before the first step, one micro-batch after the other where
     its arrays have a leading axis [micro-batches, rows, ...]."""
-    key = jax.random.wrap_key_data(state.key)
+    key = key_of(state.key)
     sums = _sums(make_task(config), state.model_state, hyperparameters, key)
     with jax.default_matmul_precision(config.precision.matmul):
         if batch["weights"].ndim == 1:
@@ -301,11 +303,16 @@ def first_divergence(before: jax.Array, bad: jax.Array, step: jax.Array) -> jax.
     return jnp.where((before == 0) & bad, step, before)
 
 
-def all_finite(tree: Any) -> jax.Array:
-    """Whether no number of a tree is infinite or NaN: bool []."""
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    # 0 * x is 0 for a finite x and NaN for every other.
-    return jnp.isfinite(sum((jnp.sum(x * 0) for x in floats), jnp.float32(0)))
+def divergence_limit(factor: float, initial: jax.Array, scale: float) -> jax.Array:
+    """The loss above which a trial has diverged, float32 []:
+
+        L_0 + (factor - 1) max(|L_0|, scale)
+
+    L_0 = ``initial``, the trial's loss before its first step; ``scale`` is the workload's
+    ``loss_scale``. ``factor`` times L_0 where L_0 is positive and at least the scale.
+    """
+    initial = jnp.asarray(initial, jnp.float32)
+    return initial + (factor - 1.0) * jnp.maximum(jnp.abs(initial), scale)
 
 
 def to_evaluate(
@@ -333,7 +340,7 @@ def init_state(
 ) -> TrainState:
     """The state before the first step; ``keys`` as `randomness.trial_keys`, one example's batch."""
     task = make_task(config)
-    key = jax.random.wrap_key_data(keys[0])
+    key = key_of(keys[0])
     prepared = task.preprocess(example, key, False)
     params, model_state = task.model.init(key, prepared)
     optimizer = OPTIMIZERS[config.optimizer]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from support.tolerances import FLOAT32
 
 from optimizers import CLIPPINGS
-from optimizers.clipping import AGC_FLOOR, final_linear, norm_of
+from optimizers.clipping import AGC_FLOOR, final_linear
+from optimizers.norms import norm_of
 from optimizers.quantiles import (
     RELATIVE_ERROR,
     empty_histogram,

@@ -10,7 +10,7 @@ from optimizers import AVERAGINGS, CLIPPINGS, OPTIMIZERS
 from schedules import MOMENTUM_SCHEDULES, SCHEDULES
 
 PARAMS = {"bias": jnp.ones(5), "conv": jnp.ones((1, 2, 3, 4)), "kernel": jnp.ones((3, 2))}
-OPTAX_MIXES = {"optax_adam", "optax_nadam", "adamw", "nadamw", "lamb", "schedule_free_adamw"}
+OPTAX_MIXES = {"optax_adam", "optax_nadam", "adamw", "nadamw", "lamb"}
 """Optax 0.2.8 raises its float32 decays to the power of an int32 count."""
 
 

@@ -181,6 +181,29 @@ def two_loop(q: np.ndarray, pairs: list[tuple[np.ndarray, np.ndarray]]) -> np.nd
     return r
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e-10, 1.0, 1e10, 1e16])
+def test_newton_cg_goes_as_at_scale_one_in_float32(scale):
+    """Rosenbrock's function times a scale, undamped: gradients whose squares overflow or vanish."""
+
+    def loss(w):
+        return scale * (100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2)
+
+    values = {"learning_rate": 1.0, "damping": 0.0, "tolerance": 1e-2}
+    rule = OPTIMIZERS["hessian_free"].transformation(values)
+
+    @jax.jit
+    def step(w, state):
+        value, gradient = jax.value_and_grad(loss)(w)
+        updates, state = rule.update(gradient, state, w, value=value, value_fn=loss)
+        return w + updates, state
+
+    w = jnp.asarray([-1.2, 1.0], jnp.float32)
+    state = rule.init(w)
+    for _ in range(40):
+        w, state = step(w, state)
+    np.testing.assert_allclose(w, [1.0, 1.0], atol=0.02)
+
+
 def test_negative_curvature_still_descends():
     """At a saddle's shoulder Newton climbs towards the saddle, Newton-CG goes down."""
 

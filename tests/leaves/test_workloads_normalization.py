@@ -130,6 +130,14 @@ def test_before_the_first_step_evaluation_changes_nothing_but_the_scale():
     np.testing.assert_allclose(y, x / np.sqrt(1 + EPSILON), rtol=FLOAT32_SUMS)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1450.0, 1e4])
+def test_layer_norm_far_from_zero_has_deviation_one(mean):
+    """float32 holds 1e4 to 6e-4: the input's own rounding is what is left."""
+    x = jnp.asarray(np.random.default_rng(0).normal(mean, 1.0, size=(16, 512)), jnp.float32)
+    y, _ = Normalization("layer").init_with_output(jax.random.key(0), x, context(np.ones(16)))
+    np.testing.assert_allclose(np.std(y, axis=1), 1.0, atol=2e-3)
+
+
 def test_layer_and_none():
     x = images(4)
     layer = Normalization("layer")

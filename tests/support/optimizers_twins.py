@@ -235,7 +235,7 @@ def muon(
         buffer = momentum * buffer + (1 - momentum) * g
         x = (momentum * buffer + (1 - momentum) * g).reshape(inputs, outputs)
         left, singular, right = np.linalg.svd(x, full_matrices=False)
-        singular = singular / (np.linalg.norm(x) + 1e-7)
+        singular = singular / (np.linalg.norm(x) or 1.0)
         for _ in range(5):
             singular = 3.4445 * singular - 4.7750 * singular**3 + 2.0315 * singular**5
         direction = ((left * singular) @ right).reshape(w.shape)

@@ -23,8 +23,8 @@ from experiments.training import pace
 from experiments.training.evaluation import evaluation_data
 from experiments.training.layout import Execution
 from experiments.training.program import Program
-from experiments.training.step import all_finite
 from optimizers import OPTIMIZERS
+from optimizers.norms import all_finite
 
 # Float32 sums in another order differ by some 1e-7 a step; 60 steps of training amplify that.
 MODES_AGREE = 2e-4

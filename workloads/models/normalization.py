@@ -174,6 +174,7 @@ class Normalization(nn.Module):
             )(x, context)
         return nn.LayerNorm(
             epsilon=EPSILON,
+            use_fast_variance=False,  # mean(x^2) - mean(x)^2 cancels where |mean| >> deviation
             dtype=jnp.dtype(self.dtype),
             param_dtype=jnp.dtype(self.param_dtype),
             scale_init=nn.initializers.constant(self.scale_init),
