@@ -95,8 +95,8 @@ def autoclip(clip_percentile: Scalar) -> optax.GradientTransformation:
     """Clip to the p-th percentile of *all* norms so far, this step's included (AutoClip).
 
     p = ``clip_percentile``: 100 never clips, 0 clips to the least norm so far; the paper
-    recommends 10. Gradients of zero do not count. The history is a histogram of fixed size, its percentile within 0.7 % of the
-    exact one (`optimizers.quantiles`).
+    recommends 10. Gradients of zero do not count. The history is a histogram of fixed size, its
+    percentile within 0.7 % of the exact one (`optimizers.quantiles`).
 
     Compared: the authors keep the whole history; some ports keep a buffer of 10,000 norms and
     clip every array by the global threshold on its own.

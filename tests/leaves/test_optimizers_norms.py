@@ -23,7 +23,7 @@ FREE_OF_SCALE = {
     },
     "shampoo": {"learning_rate": 0.1, "momentum": 0.9, "epsilon": 1e-2},
 }  # fmt: skip
-"""Rules whose step promises not to depend on the gradient's scale, at settings where it does not."""
+"""Rules that promise a step free of the gradient's scale, at settings where it is."""
 MATRICES_ONLY = ("muon",)
 """AdamW, which moves the other arrays, has an epsilon."""
 SCALES = [1e-15, 1e-12, 1e-9, 1e-5, 1e5, 1e9, 1e12, 1e15]

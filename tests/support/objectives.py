@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import Study
 from experiments.training.program import Program
 from support.engine_factory import resident_digits
@@ -51,7 +52,9 @@ def model(
     return ObjectiveModel(objective, start, size, param_dtype)
 
 
-def objective_study(objective: str, size: int = 1, start: float = 1.0, **changes: Any) -> Study:
+def objective_study(
+    objective: str, size: int = 1, start: float = 1.0, **changes: Any
+) -> ResolvedStudy:
     """A study that minimises one of `OBJECTIVES`."""
     options = {"objective": objective, "start": start, "size": size}
     workload = Workload(
@@ -63,7 +66,7 @@ def objective_study(objective: str, size: int = 1, start: float = 1.0, **changes
         "optimizer": "sgd", "batch_sizes": (8,), "step_budget": 200,
         "example_budget": 1600, "trials": 1, **changes,
     }  # fmt: skip
-    return Study(**settings)
+    return Study(**settings).resolved
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Divergence is judged at every step, from the loss and the gradient alone, whatever is recorded."""
+"""Divergence is judged at every step from the loss and the gradient, whatever is recorded."""
 
 from __future__ import annotations
 
