@@ -53,7 +53,9 @@ def program(name: str, streamed: bool) -> tuple[Program, dict[str, float]]:
         arrays = {role: np.asarray(x) for role, x in splits["train"].items()}
         size = len(arrays["inputs"])
         splits["train"] = Stored(size, lambda rows: {k: x[rows] for k, x in arrays.items()}, name)
-    study = Study(name, "What does looking ahead save?", workload, (1,), 1, 1, optimizer="momentum")
+    study = Study(
+        name, "What does looking ahead save?", workload, (1,), 1, 1, optimizer="momentum"
+    ).resolved
     values = {key: float(value or RATE) for key, value in study.hyperparameters.items()}
     values |= {"learning_rate": RATE, "momentum": 0.9}
     data = ResidentData.put(splits, 256, stream=streamed)

@@ -190,7 +190,7 @@ class Population:
         self._execution = program.planned(self._execution, self._parts[0].batch_size, values)
         if self._pack is None:
             self._pack = program.empty_pack(slots, values)
-        state = self._saving.restore(slot, trial, program.state_shapes(values), most)
+        state = self._saving.restore(slot, trial, lambda: program.state_shapes(values), most)
         if state is not None:
             put = PutInputs(np.int32(i), state, values)
             self._pack = program.put(slots, self._pack, put)

@@ -34,11 +34,12 @@ class Saving:
         self._trained += seconds
 
     def restore(
-        self, slot: Slot, trial: Trial, shapes: TrainState, most: float = math.inf
+        self, slot: Slot, trial: Trial, shapes: Callable[[], TrainState], most: float = math.inf
     ) -> TrainState | None:
         """Put into ``slot`` where ``trial`` was saved, at most ``most`` steps in; its state.
 
-        None, and the slot as it was, where there is no checkpoint that can be used.
+        None, and the slot as it was, where there is no checkpoint that can be used. ``shapes``
+        is traced, and so called only where there is one.
         """
         if self._checkpoints is None:
             return None
@@ -46,7 +47,7 @@ class Saving:
         if saved is None:
             return None
         try:
-            return restored(slot, saved, shapes)
+            return restored(slot, saved, shapes())
         except CheckpointError as error:
             self._checkpoints.warn(f"{self._checkpoints.of(trial)} is not used: {error}")
             return None
