@@ -26,9 +26,7 @@ def add_study_arguments(command: argparse.ArgumentParser, without: Sequence[str]
         "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
     )
     command.add_argument("--smoke", action="store_true", help="the same question, in miniature")
-    for flag, row in _options().items():
-        if flag not in without:
-            _add_option(command, flag, row)
+    add_field_options(command, without=without)
     command.add_argument(
         "--parallel",
         choices=("pmap", "shard_map"),
@@ -50,6 +48,17 @@ def add_study_arguments(command: argparse.ArgumentParser, without: Sequence[str]
         default=None,
         help="read training data from disk while training (beyond 2 GiB always)",
     )
+
+
+def add_field_options(
+    command: argparse.ArgumentParser,
+    rows: Mapping[str, Row] | None = None,
+    without: Sequence[str] = (),
+) -> None:
+    """One option for every flag of the rows, those of a study unless given."""
+    for flag, row in _options(rows).items():
+        if flag not in without:
+            _add_option(command, flag, row)
 
 
 def _options(rows: Mapping[str, Row] | None = None) -> dict[str, Row]:

@@ -78,7 +78,7 @@ def _check_hyperparameters(study: ResolvedStudy) -> None:
             if isinstance(distribution, spaces.ZeroOrLog):
                 values = (0.0, *values)
             for value in values:
-                row.check(real(f"a value of {name}", value))
+                row.check(real(f"hyperparameter {name}", value))
         elif name in study.fixed:
             for batch_size in study.batch_sizes:
                 row.check(study.number(name, study.fixed[name], batch_size))

@@ -30,6 +30,8 @@ LARGEST_SEED = 2**63 - 1
 """Tables hold seeds in Int64."""
 LONGEST_NAME = 100
 LONGEST_TEXT = 10_000
+MOST_MEMBERS = 1_000_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=,%-]*")
 SHOWN = 80  # characters of a refused value
 
@@ -90,15 +92,27 @@ def real(field: str, value: object) -> float | int:
     """``value``, a finite number."""
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise refuse(field, "a finite number", value)
-    if not isinstance(value, (int, float)):  # such as numpy's
-        value = float(value)
     try:
-        finite = math.isfinite(value)
-    except OverflowError:
+        number = value if isinstance(value, (int, float)) else float(value)  # such as numpy's
+        finite = math.isfinite(number)
+    except (TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
         raise refuse(field, "a finite number", value)
-    return value
+    return number
+
+
+def members(field: str, allowed: str, value: object) -> tuple[Any, ...]:
+    """What a tuple, list, set or range holds; no text, mapping or iterator."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection):
+        raise refuse(field, allowed, value)
+    try:
+        many = len(value) > MOST_MEMBERS
+    except (TypeError, OverflowError) as error:
+        raise refuse(field, allowed, value) from error
+    if many:
+        raise ValueError(f"{field} may hold at most {MOST_MEMBERS:,}, got {len(value):,}")
+    return tuple(value)
 
 
 class _Plain:
@@ -123,9 +137,10 @@ class Text(_Plain):
     """A sentence, or the path of a file."""
 
     def check(self, field: str, value: Any) -> str:
-        if not isinstance(value, str) or len(value) > LONGEST_TEXT:
-            raise refuse(field, f"text of at most {LONGEST_TEXT:,} characters", value)
-        return value
+        plain = isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value
+        if not plain or _SURROGATE.search(value):
+            raise refuse(field, f"Unicode text of at most {LONGEST_TEXT:,} characters", value)
+        return str(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +148,8 @@ class Words:
     """Words of a command line, in order."""
 
     def check(self, field: str, value: Any) -> tuple[str, ...]:
-        if isinstance(value, str) or not isinstance(value, Collection):
-            raise refuse(field, "a tuple of words", value)
-        if not all(isinstance(word, str) for word in value):
-            raise refuse(field, "a tuple of words", value)
-        return tuple(value)
+        words = members(field, "a tuple of words", value)
+        return tuple(Text().check(field, word) for word in words)
 
     def record(self, value: Any) -> list[str]:
         return list(value)
@@ -195,15 +207,14 @@ class Wholes:
     distinct: bool = False
 
     def check(self, field: str, value: Any) -> tuple[int, ...]:
-        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Collection):
-            raise refuse(field, "a tuple of whole numbers", value)
-        if not 1 <= len(value) <= self.most:
+        given = members(field, "a tuple of whole numbers", value)
+        if not 1 <= len(given) <= self.most:
             what = "batch size" if field == "batch_sizes" else "number"
             raise ValueError(
                 f"{field} must hold at least one {what} and at most {self.most:,}, "
-                f"got {len(value):,}"
+                f"got {len(given):,}"
             )
-        numbers = [whole(field, item, self.low, self.high) for item in value]
+        numbers = [whole(field, item, self.low, self.high) for item in given]
         if self.ascending:
             return tuple(sorted(set(numbers)))
         if self.distinct and len(set(numbers)) < len(numbers):
@@ -295,6 +306,13 @@ class WorkloadKind:
             if not isinstance(described[part], str):
                 raise refuse(f"{field} {part}", "a name", described[part])
         Typed(Goal).check(f"{field} goal", value.goal)
+        if "train_examples" in (options := described["dataset_options"]):
+            whole(f"{field} dataset_options train_examples", options["train_examples"], 1)
+        Held().check(f"{field} hyperparameters", value.hyperparameters)
+        if not isinstance(value.search_spaces, Mapping):
+            raise refuse(f"{field} search_spaces", "a mapping", value.search_spaces)
+        for optimizer, space in value.search_spaces.items():
+            Space().check(f"{field} search_spaces of {optimizer}", space)
         return value
 
     def record(self, value: Any) -> dict[str, Any]:

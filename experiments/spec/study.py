@@ -37,8 +37,8 @@ class Study(StudyFields):
 
     @functools.cached_property
     def resolved(self) -> ResolvedStudy:
-        """The complete study."""
-        return resolve(self)
+        """The complete study, with the user's code as it was when this one was made."""
+        return _resolved(self)
 
 
 Study.__doc__ = f"{Study.__doc__}\n    {documented()}\n    "
@@ -55,6 +55,10 @@ def resolve(study: StudyFields) -> ResolvedStudy:
     Raises:
       ValueError: one line that names the field, the value and what is allowed.
     """
+    return study.resolved if isinstance(study, Study) else _resolved(study)
+
+
+def _resolved(study: StudyFields) -> ResolvedStudy:
     values = {name: row.kind.check(name, getattr(study, name)) for name, row in ROWS.items()}
     workload = values["workload"]
     if workload.dataset not in DATASETS:
