@@ -12,6 +12,7 @@ from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
 from experiments.report.words import budget_words, goal_words, label
 from experiments.spec.fields import rows_of
+from experiments.spec.parts import PARTS
 from experiments.spec.space import Choice, Distribution, ZeroOrLog
 
 _HASH = 12
@@ -25,6 +26,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         value = getattr(question, name)
         if row.shown and value != row.neutral:
             text = SHOWN[name](summary) if name in SHOWN else _words(value)
+            text = label(text) if name in PARTS else text
             shown.append((row.shown, text))
         if name == "workload":
             shown.append(("Dataset", _dataset(study.get("dataset", {}), question)))

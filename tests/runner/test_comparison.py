@@ -279,4 +279,4 @@ def test_optimizers_digits_is_what_it_says():
         s.trials * sum(s.resolved.length(b) for b in s.resolved.batch_sizes)
         for s in comparison.studies.values()
     )
-    assert all(math.isfinite(s.goal.value) for s in smoke.studies.values())
+    assert all(math.isfinite(s.resolved.goal.value) for s in smoke.studies.values())
