@@ -277,8 +277,6 @@ class Typed:
     def check(self, field: str, value: Any) -> Any:
         if not isinstance(value, self.kind):
             raise refuse(field, f"a {self.kind.__name__}(...)", value)
-        if isinstance(value, Goal) and not (isinstance(value.metric, str) and value.metric):
-            raise refuse(f"{field} metric", "the name of a metric", value.metric)
         return value
 
     def record(self, value: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -194,15 +193,12 @@ def test_a_study_searches_the_threshold_and_records_the_clipped_share(tmp_path):
     np.testing.assert_allclose(means["share"], record.trials["clipped_share"], rtol=1e-12)
 
 
-def test_a_record_from_before_there_was_clipping_is_read_and_resumed(tmp_path):
-    folder = run_study(tiny_study(batch_sizes=(64,), trials=1), tmp_path / "old")
-    path = folder / "study.json"
-    stored = json.loads(path.read_text())
-    del stored["study"]["clipping"]
-    path.write_text(json.dumps(stored))
-    run_study(tiny_study(batch_sizes=(64,), trials=2), folder)
-    record = read(folder)
-    assert record.trials.height == 2 and "clipped_share" not in record.trials.columns
+def test_a_record_from_before_there_was_clipping_is_read_as_one_without():
+    record = make_record(make_study((4, 64), trials=3))
+    described = {k: v for k, v in record.study["study"].items() if k != "clipping"}
+    summary = summarise(dataclasses.replace(record, study={**record.study, "study": described}))
+    assert summary.question.clipping == "none"
+    assert "Clipping" not in dict(facts(summary))
 
 
 @pytest.mark.parametrize(
