@@ -216,6 +216,10 @@ def _old_metadata(file: IO[bytes], path: Path) -> dict[str, Any]:
     import polars as pl
 
     about = json.loads(pl.read_parquet_metadata(file)[METADATA_KEY])
-    check_version(about["schema_version"], path)
+    version = check_version(about["schema_version"], path)
+    if version != OLD_VERSION:
+        raise RecordError(
+            f"{path} has schema version {version}, the study.json beside it {OLD_VERSION}"
+        )
     file.seek(0)
     return dict(about)

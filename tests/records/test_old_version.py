@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -16,6 +17,7 @@ from experiments.analysis.steps_to_result import steps_to_result
 from experiments.cli import main
 from experiments.records.schema import OLD_VERSION
 from experiments.records.store import RecordError, Writer, read
+from experiments.spec.trial import Status, Trial, TrialResult
 
 OLD = Path(__file__).parents[1] / "support/data/record_version_1"
 REFUSED = "schema version 1, from before the order of examples changed"
@@ -74,3 +76,17 @@ def test_a_complete_trial_without_measurements_is_refused(old):
     )
     with pytest.raises(RecordError, match="COMPLETE and has no measurement"):
         read(old)
+
+
+def test_a_study_file_of_version_1_beside_parts_of_version_2_is_refused(old, tmp_path):
+    written(tmp_path / "new", read(OLD).study)
+    shutil.copy(old / "study.json", tmp_path / "new/study.json")
+    with pytest.raises(RecordError, match=r"trials-000001.parquet has schema version 2"):
+        read(tmp_path / "new")
+
+
+def written(folder: Path, study: dict) -> None:
+    """A record of this version with one trial."""
+    trial = Trial(4, 0, 0, 1, {}, "")
+    with Writer.open(folder, study) as writer:
+        writer.commit([TrialResult(trial, Status.COMPLETE, 1, {"step": np.array([1])})])
