@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOG := $(VENV)/install.log
 STAMP := $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
-PYTEST_OPTIONS ?= -n 2
+PYTEST_OPTIONS ?= -n 2 --dist worksteal
 
 .PHONY: help install quickstart test soak data bench clean
 

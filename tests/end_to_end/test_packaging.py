@@ -187,3 +187,11 @@ def test_third_party_imports_are_declared():
         if not {normal(d) for d in distributions.get(name, [])} & declared
     }
     assert undeclared == set()
+
+
+def test_no_test_module_imports_another():
+    """What tests share lies in tests/support."""
+    files = [*(ROOT / "tests").rglob("test_*.py"), ROOT / "tests" / "conftest.py"]
+    modules = {path.stem for path in files}
+    found = {path.name: imported_packages(path) & (modules | {"tests"}) for path in files}
+    assert {name: others for name, others in found.items() if others} == {}
