@@ -105,7 +105,7 @@ def _moved(searched: spaces.Range, end: str, share: float) -> float:
 def _legal(question: Question, name: str) -> tuple[tuple[float, bool], tuple[float, bool]]:
     """((low, excluded), (high, excluded)) of a hyperparameter; unbounded where unknown."""
     chosen = {field: getattr(question, field) for field in PARTS}
-    known = (rows(field, value) for field, value in chosen.items() if value in PARTS[field].table)
+    known = (rows(field, value) for field, value in chosen.items() if value in PARTS[field])
     for row in itertools.chain.from_iterable(known):
         if row.name == name:
             return (row.low, row.low_open), (row.high, row.high_open)

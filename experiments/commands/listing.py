@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from experiments.spec.parts import PARTS
+
 LISTED = (
     "workloads",
-    "optimizers",
-    "schedules",
-    "momentum-schedules",
-    "batch-size-schedules",
-    "clippings",
-    "averagings",
+    *(f"{field.replace('_', '-')}s" for field in PARTS),
     "rescalings",
     "studies",
 )
@@ -42,9 +39,7 @@ def _rows(kind: str) -> list[tuple[str, str]]:
 
         return [(name, f"{row.formula}; keeps {row.invariant}") for name, row in RULES.items()]
     if kind not in ("workloads", "studies"):
-        from experiments.spec.parts import PARTS
-
-        table = PARTS[kind.removesuffix("s").replace("-", "_")].table
+        table = PARTS[kind.removesuffix("s").replace("-", "_")]
         return [(name, row.summary) for name, row in table.items()]
     if kind == "workloads":
         import workloads

@@ -58,7 +58,7 @@ def _check(name: str, value: float) -> None:
     from experiments.spec.parts import PARTS
     from workloads.registry import unknown_name
 
-    choices = [choice for part in PARTS.values() for choice in part.table.values()]
+    choices = [choice for table in PARTS.values() for choice in table.values()]
     rows = [row for choice in choices for row in choice.hyperparameters]
     refusals = []
     for row in rows:

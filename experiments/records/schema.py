@@ -32,10 +32,10 @@ layers: ``batch_size, seed, trial, step, layer, gradient_norm, update_norm, para
 row an evaluation and an array of the parameters (``layer``, its path), where the study asks for
 ``norms_per_layer``: of the step that follows, the update and the parameters after it.
 
-study.json: ``schema_version``; ``study`` (Study.describe(): name, question, workload, goal,
-optimizer, schedule, clipping, averaging, ..., batch_sizes, train_steps, trials, seeds, budgets,
-space, fixed, precision, evaluation, ...); ``dataset`` (name, sizes, source, checksum);
-``identity``;
+study.json: ``schema_version``; ``study`` (`ResolvedStudy.describe`: one entry a row of
+experiments/spec/fields.py, and ``train_size``); ``changed_code`` (list; the user's code that the
+record went on with where --allow-changed-code was given, file -> sha256 of its text); ``dataset``
+(name, sizes, source, checksum); ``identity``;
 ``hyperparameters`` (column names); ``environment`` (versions, device, commit) in which the
 record began, ``environments`` all it was continued in;
 ``plans`` (list; a trial's ``plan`` is its index here).

@@ -263,7 +263,7 @@ class Part(_Plain):
 
     def check(self, field: str, value: Any) -> str:
         if not isinstance(value, str):
-            raise unknown_name(field.replace("_", " "), value, parts.PARTS[field].table)
+            raise unknown_name(field.replace("_", " "), value, parts.PARTS[field])
         parts.check(field, value)
         return value
 

@@ -196,7 +196,7 @@ def test_every_decay_and_duration_in_steps_of_the_tables_is_known():
     names = {
         row.name
         for part in PARTS.values()
-        for choice in part.table.values()
+        for choice in part.values()
         for row in choice.hyperparameters
     }
     assert {name for name in names if name.endswith("_steps")} <= set(STEP_COUNTS)
