@@ -85,13 +85,15 @@ def continued(
       ValueError: as `resolve`; or the user's code is not what the record was begun with.
     """
     complete = resolve(study)
-    described = recorded.get("study", {})
+    described, dataset = recorded.get("study"), recorded.get("dataset")
+    if not (isinstance(described, Mapping) and isinstance(dataset, Mapping)):
+        return complete  # nothing was begun, or it is no study's record, which says so itself
     code = ROWS["code"].kind.read("code", described.get("code", {}))
     begun = [complete]
     if study.space is None and "space" in described:
         space = ROWS["space"].kind.read("space", described["space"])
         begun.append(dataclasses.replace(complete, space=space))
-    checksum = recorded.get("dataset", {}).get("checksum", "")
+    checksum = dataset.get("checksum", "")
     for changed in (False, True):
         for candidate in begun:
             found = dataclasses.replace(candidate, code=code) if changed else candidate
