@@ -8,6 +8,7 @@ Each check is a function of this module that raises AssertionError where its fac
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -107,7 +108,20 @@ def _with_tests() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 
 
+def engine_as_compiled_by_default() -> str:
+    """Tests of the engine, with the programs a user's machine compiles (see tests/conftest.py)."""
+    flags = "--xla_backend_optimization_level=3 --xla_llvm_disable_expensive_passes=false"
+    environ = {**os.environ, "XLA_FLAGS": f"{flags} --xla_cpu_use_fusion_emitters=true"}
+    tests = Path(__file__).parents[1] / "tests" / "training"
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(tests)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    last = done.stdout.strip().splitlines()[-1]
+    assert done.returncode == 0, last
+    return last
+
+
 CHECKS: dict[str, Callable[[], str]] = {
+    "engine_as_compiled_by_default": engine_as_compiled_by_default,
     "example_order": example_order,
     "example_order_rate": example_order_rate,
     "kills_while_recording": kills_while_recording,
