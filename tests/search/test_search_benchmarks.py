@@ -1,0 +1,63 @@
+"""The search benchmarks measure what they say."""
+
+from __future__ import annotations
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+
+from benchmarks.search import LENGTH, Searches, optimum
+from benchmarks.search_tables import PlainUnpickler
+from experiments.search.rounds import Progress
+from experiments.search.samplers.table import sampler
+
+SIZES = (4**7, 4**8)
+
+
+def test_the_optimum_of_a_large_batch_is_the_one_known():
+    """Close to the limit of ever larger batches, 178 steps at 4^10."""
+    steps, rate, momentum = optimum(4**8)
+    assert 185 <= steps <= 189
+    assert 2.5 < rate < 3
+    assert 0.95 < momentum < 0.98
+
+
+@pytest.fixture(scope="module")
+def halton():
+    """Quasi-random searches of one seed, in full and raced."""
+    return {
+        stop: Searches(
+            sampler("halton"), (3,), 18, adaptive=False, stopping=stop, batch_sizes=SIZES
+        ).run()
+        for stop in ("never", "goal", "race")
+    }
+
+
+def test_stopping_at_the_goal_and_racing_find_the_same_steps_with_fewer_made(halton):
+    """Points of a quasi-random search do not depend on results, so the curve is the same."""
+    full = halton["never"].excess()
+    np.testing.assert_array_equal(halton["goal"].excess(), full)
+    np.testing.assert_array_equal(halton["race"].excess(), full)
+    steps = [halton[stop].summary()["optima_of_steps"] for stop in ("never", "goal", "race")]
+    assert steps[0] > steps[1] > steps[2]
+    assert steps[0] <= 18 * LENGTH
+
+
+def test_a_raced_search_is_told_only_what_its_trials_showed(halton):
+    raced = {(t.batch_size, t.index): t for t in halton["race"].seen[3]}
+    for trial in halton["never"].seen[3]:
+        seen = raced[trial.batch_size, trial.index]
+        assert seen.point == trial.point
+        if seen.outcome == "reached":
+            assert trial == seen
+        elif seen.outcome == "censored" and trial.outcome == "reached":
+            assert seen.value < trial.value
+
+
+def test_a_table_with_a_class_in_it_is_refused():
+    plain = {"0": {"val_acc": [0.5, 0.25]}}
+    assert PlainUnpickler(io.BytesIO(pickle.dumps(plain))).load() == plain
+    with pytest.raises(pickle.UnpicklingError, match=r"rounds\.Progress"):
+        PlainUnpickler(io.BytesIO(pickle.dumps(Progress()))).load()
