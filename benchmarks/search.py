@@ -132,7 +132,7 @@ class Searches:
         if fewest is not None:
             return race_bound(fewest, length, RACE_FACTOR)
         made, best = 0, None
-        while (lap := next_lap(made, length, best, RACE_FACTOR)) is not None:
+        while (lap := next_lap(made, length, best)) is not None:
             made = lap
             best = float(crossing.min()) if crossing.min() <= made else None
         return made
@@ -258,7 +258,7 @@ def main() -> None:
     count = 2 if options.quick else options.seeds
     seeds = tuple(range(options.first, options.first + count))
     slow = seeds[: 1 if options.quick else options.slow_seeds]
-    results = measure(seeds, slow, (24,) if options.quick else (24, 48, 12))
+    results = measure(seeds, slow, (24,) if options.quick else (24, 48))
     write_results("search_nqm_quick" if options.quick else "search_nqm", results)
 
 

@@ -97,20 +97,19 @@ def laps(length: int) -> list[int]:
     return sorted({max(1, -(-length // 2**k)) for k in range(PACES + 1)})
 
 
-def next_lap(reached: int, length: int, fewest: float | None, factor: float) -> int | None:
+def next_lap(reached: int, length: int, fewest: float | None) -> int | None:
     """Steps that a paced round's unfinished trials may make next, or None where it is over.
 
-    All trials of the batch size pause at each lap, those that passed the goal or diverged end.
-    Once one has passed the goal the others go on to the race's bound and no further. Which steps
+    All trials of the batch size pause at each lap; those that passed the goal or diverged have
+    ended. The round is over at the first lap at which one has passed the goal: the others have
+    then made up to twice the fewest steps, and the fewest of all are known exactly. Which steps
     are made so depends on the results alone, not on timing.
 
     Args:
       reached: steps made so far (the last lap; 0 before the first).
       length: full length.
       fewest: fewest steps to the goal so far in this round, if any trial has passed it.
-      factor: the race factor.
     """
     if fewest is not None:
-        bound = race_bound(fewest, length, factor)
-        return bound if bound > reached else None
+        return None
     return next((lap for lap in laps(length) if lap > reached), None)

@@ -62,16 +62,15 @@ def test_the_race_ends_a_trial_at_a_multiple_of_the_fewest_steps_known():
         race_bound(101, 200, 0.5)
 
 
-def test_a_paced_round_doubles_until_one_passes_the_goal_then_goes_to_its_bound():
+def test_a_paced_round_doubles_until_one_passes_the_goal():
     assert laps(1000) == [4, 8, 16, 32, 63, 125, 250, 500, 1000]
     assert laps(3) == [1, 2, 3]
     made, fewest, lengths = 0, None, []
-    while (lap := next_lap(made, 1000, fewest, 3.0)) is not None:
+    while (lap := next_lap(made, 1000, fewest)) is not None:
         made, fewest = lap, 20 if lap >= 20 else None
         lengths.append(lap)
-    assert lengths == [4, 8, 16, 32, 60]
-    # One that passed just after a lap: nothing more to make where the bound is behind.
-    assert next_lap(63, 1000, 20, 3.0) is None
+    assert lengths == [4, 8, 16, 32]
+    assert next_lap(1000, 1000, None) is None
 
 
 def test_coordinates_of_a_momentum_rule_are_the_effective_rate_and_the_momentum():
