@@ -100,6 +100,20 @@ def kills_while_training() -> str:
     return f"{KILLS} kills, {resumed} trials went on, every bit is the undisturbed one's"
 
 
+def kills_while_writing() -> str:
+    """kill -9 at random moments of commits and compactions: every committed row, once."""
+    _with_tests()
+    from support.records_kills import STORMS, kill_storm
+
+    said = []
+    for storm, options in STORMS.items():
+        with tempfile.TemporaryDirectory() as name:
+            in_a_write = kill_storm(Path(name), options, KILLS)
+        assert in_a_write > 0, f"{storm}: none of {KILLS} kills hit a write"
+        said.append(f"{storm}: {KILLS} kills, {in_a_write} of them in a write")
+    return "; ".join(said)
+
+
 def _with_tests() -> None:
     """The studies that are killed lie with the tests; children must find them too."""
     tests = str(Path(__file__).parents[1] / "tests")
@@ -124,6 +138,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "engine_as_compiled_by_default": engine_as_compiled_by_default,
     "example_order": example_order,
     "example_order_rate": example_order_rate,
+    "kills_while_writing": kills_while_writing,
     "kills_while_recording": kills_while_recording,
     "kills_while_training": kills_while_training,
 }

@@ -2,107 +2,25 @@
 
 from __future__ import annotations
 
-import random
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
 from support import records_child
+from support.records_kills import STORMS, assert_whole, child, kill_storm
 
-from experiments.records import groups
 from experiments.records.files import TEMPORARY_SUFFIX
-from experiments.records.schema import COMMITTED_FILE
 from experiments.records.store import RecordError, Writer, read
 
-KILLS = 24
-LONGEST_LIFE = 0.12  # seconds from the first write to the kill
+KILLS = 3
+"""In the suite; test_damage.py interrupts at every call, ``make soak`` kills a hundred times."""
 
 
-def child(folder: Path, *options: object) -> subprocess.Popen[str]:
-    """A coordinator of its own process, about to write."""
-    command = [sys.executable, records_child.__file__, str(folder), *map(str, options)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def torn(folder: Path) -> bool:
-    """Whether a write or a compaction was cut short: a part that is of no live group."""
-    records = groups.RecordsFolder(folder / "records", records_child.STUDY["identity"])
-    live = {
-        records.part(table, group.number).name
-        for group, _ in records.committed()
-        for table in group.parts
-    }
-    return any(path.name not in live | {COMMITTED_FILE} for path in records.path.iterdir())
-
-
-def assert_whole(folder: Path, rows: int) -> None:
-    """Every trial once, with all its measurements or, INCOMPLETE, none."""
-    record = read(folder)
-    key = ["batch_size", "seed", "trial"]
-    assert record.trials.select(key).is_duplicated().sum() == 0
-    counts = record.evaluations.group_by(key).agg(pl.len(), pl.col("step").n_unique().alias("n"))
-    complete = record.trials.filter(pl.col("status") == "COMPLETE").select(key)
-    assert counts.select(key).sort(key).equals(complete.sort(key))
-    assert (counts["len"] == rows).all() and (counts["n"] == rows).all()
-    with_norms = complete.filter(pl.col("trial") > 0)
-    assert (0 if record.norms is None else record.norms.height) == with_norms.height * rows
-    # A group is committed whole: its trials are recorded together.
-    assert set(record.trials.group_by("batch_size").len()["len"]) <= {
-        records_child.TRIALS_PER_GROUP
-    }
-
-
-def kill_at_a_random_moment(folder: Path, rng: random.Random, *options: object) -> bool:
-    """Kills a real writer -9; whether it died before its work was done."""
-    delay = rng.uniform(0, LONGEST_LIFE)
-    with child(folder, *options) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        finished = "done" in process.stdout.read()
-    print(f"killed {delay:.4f} s after the first write, work finished: {finished}")
-    return not finished
-
-
-@pytest.mark.parametrize(
-    ("options", "rows"),
-    [
-        pytest.param(("--rows", 8000, "--groups", 60, "--compact-at", 1000), 8000, id="commits"),
-        pytest.param(("--rows", 1500, "--groups", 50, "--compact-at", 3), 1500, id="compactions"),
-    ],
-)
-def test_kill_9_at_any_moment_loses_and_repeats_nothing(tmp_path, options, rows):
-    rng = random.Random(20_191_004)
-    kills = in_a_write = rounds = 0
-    # A write takes a small share of the time, so killing goes on until one was hit.
-    while kills < KILLS // 2 or (in_a_write == 0 and kills < 20 * KILLS):
-        folder, rounds = tmp_path / f"round-{rounds}", rounds + 1
-        while kill_at_a_random_moment(folder, rng, *options):
-            kills += 1
-            in_a_write += torn(folder)
-            assert_whole(folder, rows)
-            if kills >= KILLS // 2 and in_a_write:
-                break
-    with child(folder, *options) as process:
-        assert process.stdout is not None
-        assert process.stdout.read() == "ready\ndone\n"
-    print(f"{kills} kills, {in_a_write} of them during a write")
-    assert in_a_write > 0
-    assert not torn(folder), "the last writer removes what the dead ones left"
-    with child(tmp_path / "undisturbed", *options) as process:
-        process.wait()
-    disturbed, undisturbed = read(folder), read(tmp_path / "undisturbed")
-    assert disturbed.study == undisturbed.study
-    for table in ("trials", "evaluations", "norms"):
-        assert_frame_equal(getattr(disturbed, table), getattr(undisturbed, table))
+@pytest.mark.parametrize("storm", STORMS)
+def test_kill_9_at_any_moment_loses_and_repeats_nothing(tmp_path, storm):
+    kill_storm(tmp_path, STORMS[storm], KILLS)
 
 
 def test_a_reader_beside_a_compacting_writer_sees_every_committed_trial_once(tmp_path):
