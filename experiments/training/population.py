@@ -23,23 +23,22 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.runtime import hosts
 from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
-from experiments.training.feed import MAX_CHUNK_STEPS, Feed
+from experiments.training.chunks import ChunkSource
+from experiments.training.feed import MAX_CHUNK_STEPS
 from experiments.training.layout import ONE_DEVICE, SCAN, Execution
 from experiments.training.loop import dispatch_loop, loop_results
 from experiments.training.order import ExampleOrder, trial_keys
-from experiments.training.pace import Pace
-from experiments.training.pack import ChunkInputs, Pack, PutInputs, StepInputs
-from experiments.training.program import Numbers, Program
+from experiments.training.pack import Pack, PutInputs, StepInputs
+from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import Saving
 from experiments.training.slots import Chunk, Flight, Slot, collect, joined
-from experiments.training.step import PHASE_RATE, TrainState
-from schedules.batch_size import Phase, Stretch, constant, examples_after, stretch_at, stretches
+from experiments.training.step import TrainState
+from schedules.batch_size import Phase, constant, stretches
 
 
 class Population:
@@ -70,11 +69,13 @@ class Population:
     ):
         self._program = program = program.at(execution.layout)
         self._execution = execution
-        self._parts = stretches(phases or constant(batch_size))
+        parts = stretches(phases or constant(batch_size))
+        self._source = ChunkSource(program, parts, execution.slots)
+        self._parts = parts
         self._grid = grid
         self._plan = plan
         # The trials of a cohort start again together: none goes on alone.
-        alone = len(self._parts) == 1 or execution.slots == 1
+        alone = not self._source.grows or execution.slots == 1
         self._saving = Saving(checkpoints if alone else None, self._described())
         self._slots: list[Slot | None] = [None] * execution.slots
         self._pack: Pack | None = None
@@ -86,8 +87,6 @@ class Population:
             execution.layout.how in ("pmap", "shard_map") or hosts.several()
         )
         self._lookahead = lookahead and not simulated
-        self._open = contextlib.ExitStack()
-        self._enter(self._parts[0])
 
     def _described(self) -> str:
         """What must be the same for a saved trial to go on to the bit."""
@@ -111,7 +110,7 @@ class Population:
         False. (What is under way then is still waited for, and counted.)
         """
 
-        with self._open:
+        with contextlib.closing(self._source):
             going = True
             while going:
                 self._fill(next_trial)
@@ -158,7 +157,7 @@ class Population:
 
         Begins at its newest checkpoint that is not past ``step``. The state has no axis of slots.
         """
-        with self._open:
+        with contextlib.closing(self._source):
             slot = self._start(0, trial, step)
             while slot.step < step:
                 self._flights.append(self._dispatch(step - slot.step))
@@ -171,7 +170,7 @@ class Population:
 
     def _fill(self, next_trial: Callable[[], Trial | None]) -> None:
         """Start trials in free slots, unless a cohort is under way."""
-        if len(self._parts) > 1 and self._running:
+        if self._source.grows and self._running:
             return
         for i, slot in enumerate(self._slots):
             if slot is None and (trial := next_trial()) is not None:
@@ -180,13 +179,12 @@ class Population:
     def _start(self, i: int, trial: Trial, most: float = math.inf) -> Slot:
         """Put ``trial`` into slot ``i``, where it was saved or else from its first step."""
         program = self._program
-        if self._part is not self._parts[0]:
-            self._enter(self._parts[0])  # the first of a cohort
+        self._source.begin()
         order = ExampleOrder(trial.seed, trial.index, program.examples)
         grid = np.asarray(self._grid(trial.train_steps))
-        following = order.take(self._part.batch_size)
+        following = order.take(self._source.part.batch_size)
         slot = self._slots[i] = Slot(trial, order, grid, following, self._parts)
-        slots, values = len(self._slots), self._values(trial)
+        slots, values = len(self._slots), self._source.values(trial.hyperparameters)
         self._execution = program.planned(self._execution, self._parts[0].batch_size, values)
         if self._pack is None:
             self._pack = program.empty_pack(slots, values)
@@ -203,12 +201,6 @@ class Population:
             self._pack = program.start(shapes, self._pack, inputs)
         return slot
 
-    def _values(self, trial: Trial) -> Numbers:
-        """What a trial's programs read: hyperparameters and, of a growing batch, its phase's."""
-        grows = self._program.config.batch_size_schedule != "constant"
-        phase = {PHASE_RATE: self._part.rate_multiplier} if grows else {}
-        return self._program.numbers({**trial.hyperparameters, **phase})
-
     @property
     def _evaluation_batch(self) -> int:
         batch = self._execution.evaluation_batch
@@ -223,39 +215,10 @@ class Population:
         """Free slot ``i``: all steps of its trial are under way, or it has diverged."""
         self._slots[i] = None
 
-    # The batch size.
-
-    def _enter(self, part: Stretch) -> None:
-        """What follows is of this batch size."""
-        self._part = part
-        self._pace = Pace()
-        program, size = self._program, part.batch_size
-        self._assignment = program.assignment(size)
-        self._open.close()  # a larger batch is read ahead anew
-        feed = Feed(program.train, program.stored, size, len(self._slots), program.place)
-        self._feed = self._open.enter_context(feed)
-
-    def _follow(self) -> None:
-        """Change to the batch size and the rate that the running trials have come to."""
-        steps = {slot.step for _, slot in self._running}
-        part = stretch_at(self._parts, max(steps)) if len(self._parts) > 1 else self._part
-        if part is self._part:
-            return
-        assert len(steps) == 1, "the trials of a cohort are at one step"
-        self._enter(part)
-        consumed = int(examples_after(self._parts, max(steps)))
-        for _, slot in self._running:  # what was to follow is taken again, at the new size
-            slot.order.move(*divmod(consumed, self._program.examples))
-            slot.following = slot.order.take(part.batch_size)
-        assert self._pack is not None
-        values = self._pack.hyperparameters
-        rate = jnp.full_like(values[PHASE_RATE], part.rate_multiplier)
-        self._pack = self._pack._replace(hyperparameters={**values, PHASE_RATE: rate})
-
     @property
     def window_bytes(self) -> int:
         """What one chunk's window of streamed examples takes; 0 where nothing is streamed."""
-        return self._feed.window_bytes
+        return self._source.window_bytes
 
     # Checkpoints.
 
@@ -275,46 +238,25 @@ class Population:
     def _length(self) -> int:
         """Steps of the next chunk: by the pace, never past a trial's end or a change of the batch
         size, nor past the next evaluation of a trial that may be saved there."""
-        borders = [part.step for part in self._parts if part.step > self._part.step][:1]
         running = [slot for _, slot in self._running]
-        ends = [min([slot.trial.train_steps, *borders]) - slot.step for slot in running]
+        ends = [self._source.steps_to_border(slot) for slot in running]
         long = [slot for slot in running if self._saving.is_long(slot)]
         ends += [slot.next_evaluation - slot.step for slot in long]
-        return hosts.agreed_number(max(1, min(self._feed.most_steps, self._pace.steps, *ends)))
+        most = self._source.most_steps, self._source.pace.steps
+        return hosts.agreed_number(max(1, min(*most, *ends)))
 
     def _inputs(self, count: int) -> Chunk:
         """What the next ``count`` steps need."""
-        most, size = self._feed.most_steps, self._part.batch_size
-        stream = np.zeros((most + 1, len(self._slots), size), np.int32)
-        evaluated = np.zeros((count, len(self._slots)), bool)
-        for i, slot in self._running:
-            stream[0, i] = slot.following
-            stream[1 : count + 1, i] = slot.order.take(count * size).reshape(count, size)
-            slot.following = stream[count, i].copy()
-            low, high = np.searchsorted(slot.grid, [slot.step + 1, slot.step + count + 1])
-            evaluated[slot.grid[low:high] - slot.step - 1, i] = True
-        stops = np.union1d(np.flatnonzero(evaluated.any(axis=1)), [count - 1])
-        ends = np.zeros(most, np.int32)
-        ends[: len(stops)] = stops + 1
-        mask = np.zeros((most, len(self._slots)), bool)
-        mask[: len(stops)] = evaluated[stops]
-        orders = [None if slot is None else slot.order for slot in self._slots]
-        train, stream = self._feed.window(stream, orders, count)
-        if self._assignment is not None:
-            stream = stream[..., self._assignment.position.ravel()]
-        marks = ends, mask, np.any(mask, axis=1), np.int32(len(stops))
-        evaluation = self._program.evaluation(self._evaluation_batch)
-        inputs = ChunkInputs(train, stream, self._assignment, *marks, evaluation)
-        return Chunk(inputs, count)
+        return self._source.chunk(self._slots, count, self._evaluation_batch)
 
     def _dispatch(self, most: int = MAX_CHUNK_STEPS) -> Flight:
         """Begin some steps of every slot; free the slots whose trials will have ended."""
         began = time.perf_counter()
-        self._follow()
+        assert self._pack is not None
+        self._pack = self._source.follow([slot for _, slot in self._running], self._pack)
         chunk = self._inputs(min(most, self._length()))
         running = [(i, slot, slot.step) for i, slot in self._running]
-        shapes = self._part.batch_size, len(self._slots), self._evaluation_batch
-        assert self._pack is not None
+        shapes = self._source.part.batch_size, len(self._slots), self._evaluation_batch
         if self._execution.mode == "loop":
             self._pack, results = dispatch_loop(self._program, shapes, self._pack, chunk)
         else:
@@ -334,7 +276,7 @@ class Population:
             results = loop_results(self._program, chunk, results)
         now = time.perf_counter()
         seconds, self._fetched = now - max(began, self._fetched), now
-        self._pace.observe(chunk.steps, seconds)
+        self._source.pace.observe(chunk.steps, seconds)
         self._saving.trained(seconds)
         self._flights.popleft()
         ended = []
@@ -357,16 +299,20 @@ class Population:
     def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:
         """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no
         array of the pack is made: what `experiments.planning.feasibility` predicts from."""
-        program, values, slots = self._program, self._values(trial), len(self._slots)
+        program, values, slots = (
+            self._program,
+            self._source.values(trial.hyperparameters),
+            len(self._slots),
+        )
         self._execution = program.planned(self._execution, trial.batch_size, values)
         pack = program.pack_shapes(slots, values)
         if name == "start":
             keys, batch = np.zeros((2, 2), np.uint32), self._evaluated_on_one_device
             return program.start.lower(pack, program.start_inputs(values, keys, 1, batch=batch))
         if name == "step":
-            indices = np.zeros((slots, self._part.batch_size), np.int32)
+            indices = np.zeros((slots, self._source.part.batch_size), np.int32)
             inputs = StepInputs(program.train, indices, None)
             return program.at(ONE_DEVICE).single_step.lower(pack, inputs)
-        with self._open:
+        with contextlib.closing(self._source):
             chunk = self._inputs(1)
         return program.chunk.lower(pack, chunk.inputs)

@@ -1,0 +1,141 @@
+"""The inputs of a pack's chunks: which examples, how many steps, which evaluations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.training.feed import Feed
+from experiments.training.pace import Pace
+from experiments.training.pack import ChunkInputs, Pack
+from experiments.training.program import Numbers, Program
+from experiments.training.sharding import ShardAssignment
+from experiments.training.slots import Chunk, Slot
+from experiments.training.step import PHASE_RATE
+from schedules.batch_size import Stretch, examples_after, stretch_at
+
+
+class ChunkSource:
+    """Makes the chunks of a pack, at the batch size that its trials have come to.
+
+    What a chunk is given depends on the counters of the slots alone, so it may be made while the
+    chunk before is under way.
+
+    Args:
+      program: the compiled programs, on the layout of the pack.
+      stretches: of the trials' steps, each at one batch size.
+      slots: N.
+
+    Attributes:
+      part: the stretch that the trials are in.
+      pace: how many steps a chunk makes there.
+    """
+
+    part: Stretch
+    pace: Pace
+    _assignment: ShardAssignment | None
+    _feed: Feed
+
+    def __init__(self, program: Program, stretches: Sequence[Stretch], slots: int):
+        self._program, self._stretches, self._count = program, stretches, slots
+        self._open = contextlib.ExitStack()
+        self._enter(stretches[0])
+
+    @property
+    def grows(self) -> bool:
+        """Whether the batch size changes, so that trials run as cohorts."""
+        return len(self._stretches) > 1
+
+    @property
+    def most_steps(self) -> int:
+        """The most steps of one chunk."""
+        return self._feed.most_steps
+
+    @property
+    def window_bytes(self) -> int:
+        """What one chunk's window of streamed examples takes; 0 where nothing is streamed."""
+        return self._feed.window_bytes
+
+    def close(self) -> None:
+        """End the threads that read ahead."""
+        self._open.close()
+
+    def _enter(self, part: Stretch) -> None:
+        """What follows is of this batch size."""
+        self.part, self.pace = part, Pace()
+        program, size = self._program, part.batch_size
+        self._assignment = program.assignment(size)
+        self._open.close()  # a larger batch is read ahead anew
+        feed = Feed(program.train, program.stored, size, self._count, program.place)
+        self._feed = self._open.enter_context(feed)
+
+    def begin(self) -> None:
+        """The trials that follow start at their first step."""
+        if self.part is not self._stretches[0]:
+            self._enter(self._stretches[0])  # the first of a cohort
+
+    def follow(self, running: Sequence[Slot], pack: Pack) -> Pack:
+        """Change to the batch size and the rate that the running trials have come to; the pack,
+        with that rate."""
+        if not self.grows:
+            return pack
+        steps = {slot.step for slot in running}
+        part = stretch_at(self._stretches, max(steps))
+        if part is self.part:
+            return pack
+        assert len(steps) == 1, "the trials of a cohort are at one step"
+        self._enter(part)
+        consumed = int(examples_after(self._stretches, max(steps)))
+        for slot in running:  # what was to follow is taken again, at the new size
+            slot.order.move(*divmod(consumed, self._program.examples))
+            slot.following = slot.order.take(part.batch_size)
+        rate = jnp.full_like(pack.hyperparameters[PHASE_RATE], part.rate_multiplier)
+        return pack._replace(hyperparameters={**pack.hyperparameters, PHASE_RATE: rate})
+
+    def values(self, hyperparameters: Numbers) -> Numbers:
+        """What a trial's programs read: its hyperparameters and, of a growing batch, the phase's
+        rate."""
+        grows = self._program.config.batch_size_schedule != "constant"
+        phase = {PHASE_RATE: self.part.rate_multiplier} if grows else {}
+        return self._program.numbers({**hyperparameters, **phase})
+
+    def steps_to_border(self, slot: Slot) -> int:
+        """Steps to the trial's end or to the next change of the batch size."""
+        borders = [part.step for part in self._stretches if part.step > self.part.step][:1]
+        return min([slot.trial.train_steps, *borders]) - slot.step
+
+    def chunk(self, slots: Sequence[Slot | None], steps: int, evaluation_batch: int) -> Chunk:
+        """What the next ``steps`` steps need; the orders of the trials are moved on.
+
+        Args:
+          slots: of the pack, None where one is idle.
+          steps: at most `most_steps`.
+          evaluation_batch: examples that are evaluated at a time.
+        """
+        most, size, count = self._feed.most_steps, self.part.batch_size, steps
+        stream = np.zeros((most + 1, len(slots), size), np.int32)
+        evaluated = np.zeros((count, len(slots)), bool)
+        for i, slot in enumerate(slots):
+            if slot is None:
+                continue
+            stream[0, i] = slot.following
+            stream[1 : count + 1, i] = slot.order.take(count * size).reshape(count, size)
+            slot.following = stream[count, i].copy()
+            low, high = np.searchsorted(slot.grid, [slot.step + 1, slot.step + count + 1])
+            evaluated[slot.grid[low:high] - slot.step - 1, i] = True
+        # A segment ends where any slot is evaluated, and with the chunk.
+        stops = np.union1d(np.flatnonzero(evaluated.any(axis=1)), [count - 1])
+        ends = np.zeros(most, np.int32)
+        ends[: len(stops)] = stops + 1
+        mask = np.zeros((most, len(slots)), bool)
+        mask[: len(stops)] = evaluated[stops]
+        orders = [None if slot is None else slot.order for slot in slots]
+        train, stream = self._feed.window(stream, orders, count)
+        if self._assignment is not None:
+            stream = stream[..., self._assignment.position.ravel()]
+        marks = ends, mask, np.any(mask, axis=1), np.int32(len(stops))
+        evaluation = self._program.evaluation(evaluation_batch)
+        return Chunk(ChunkInputs(train, stream, self._assignment, *marks, evaluation), count)
