@@ -113,7 +113,8 @@ def run_study(
         dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
         header = _header(study, dataset)
         if (code := resolve(definition).code) != study.code:
-            header["changed_code"] = [*record.get("changed_code", []), code]
+            known = record.get("changed_code", [])
+            header["changed_code"] = known if code in known else [*known, code]
         _check(study, dataset, request, warn)
         with deferred() as stop, _opened(folder, header, resume) as writer:
             begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]

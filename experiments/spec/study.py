@@ -79,7 +79,7 @@ def continued(
 
     A search space that was taken by default stays the one the record was begun with, although the
     number of trials it was taken for has grown. Changed code keeps the recorded identity where
-    that is allowed.
+    that is allowed, or was before.
 
     Raises:
       ValueError: as `resolve`; or the user's code is not what the record was begun with.
@@ -98,7 +98,8 @@ def continued(
         for candidate in begun:
             found = dataclasses.replace(candidate, code=code) if changed else candidate
             if found.identity(checksum) == recorded.get("identity"):
-                if changed and not allow_changed_code:
+                known = complete.code in recorded.get("changed_code", [])
+                if changed and not (allow_changed_code or known):
                     raise ValueError(
                         f"{_difference(code, complete.code)}: give another folder with --out, or "
                         "--allow-changed-code to go on and record the change"

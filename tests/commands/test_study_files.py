@@ -99,6 +99,8 @@ def test_a_changed_file_is_refused_until_it_is_allowed(tmp_path, monkeypatch, ca
     assert grown["study"]["code"] == begun["study"]["code"]
     (changed,) = grown["changed_code"]
     assert changed.keys() == {"mine.py"} and changed != begun["study"]["code"]
+    assert main([*run, "--trials", "2"]) == 0  # allowed once
+    assert json.loads((record / "study.json").read_text())["changed_code"] == [changed]
     assert "Code since changed to" in (record / "report" / "index.html").read_text()
 
 
