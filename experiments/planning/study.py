@@ -18,7 +18,6 @@ from typing import Any
 
 from experiments.spec.errors import StudyError
 from experiments.spec.resolved import ResolvedStudy
-from experiments.spec.trial import evaluation_steps
 
 NEARLY_DOUBLE = 1.8
 PLATEAU = 0.9
@@ -229,7 +228,7 @@ def _whole_study(
     total = 0.0
     for batch_size in set(sizes) - set(refused):
         length = study.length(batch_size)
-        evaluations = len(evaluation_steps(length, study.evaluation_spacing))
+        evaluations = len(study.grid(length))
         total += trials * (length * _seconds_at(batch_size, timed) + evaluations * evaluation)
     return {
         "seconds": [total / workers, total],

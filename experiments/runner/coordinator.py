@@ -17,7 +17,7 @@ from experiments.runtime.stopping import Preempted, Stop
 from experiments.search.search import Search
 from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.resolved import ResolvedStudy
-from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
+from experiments.spec.trial import Status, Trial, TrialResult
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
@@ -215,7 +215,7 @@ class Coordinator:
             self._program,
             search.batch_size,
             execution,
-            grid=lambda steps: evaluation_steps(steps, self._study.evaluation_spacing),
+            grid=self._study.grid,
             plan=plan,
             checkpoints=self._checkpoints,
             phases=self._study.phases(search.batch_size),

@@ -26,7 +26,7 @@ from experiments.runtime.compilation import switched
 from experiments.spec.errors import StudyError
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import reopened
-from experiments.spec.trial import Status, Trial, TrialConfig, evaluation_steps
+from experiments.spec.trial import Status, Trial, TrialConfig
 from experiments.training.evaluation import evaluation_data, make_evaluation
 from experiments.training.feed import ResidentData
 from experiments.training.population import Population
@@ -120,7 +120,7 @@ def _evaluated(
         program,
         batch_size,
         execution,
-        grid=lambda steps: evaluation_steps(steps, study.evaluation_spacing),
+        grid=study.grid,
         checkpoints=Checkpoints(folder, study.goal, float("inf"), warn),
         phases=study.phases(batch_size),
     )

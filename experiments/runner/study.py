@@ -36,7 +36,7 @@ from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.fields import StudyFields
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import continued, resolve
-from experiments.spec.trial import RecordNorms, Status, Trial, evaluation_steps
+from experiments.spec.trial import RecordNorms, Status, Trial
 from experiments.training.cuts import check_cuts
 from experiments.training.feed import ResidentData
 from experiments.training.layout import Layout
@@ -319,7 +319,6 @@ def _plan(
     steps: dict[int, int] = {}
     for search in searches:
         steps[search.batch_size] = steps.get(search.batch_size, 0) + search.remaining_steps
-    spacing = study.evaluation_spacing
 
     def make_trial(batch_size: int, index: int) -> Trial:
         _end_if_asked(stop)
@@ -327,9 +326,7 @@ def _plan(
 
     work = Workplan(
         steps={b: steps[b] for b in sorted(needed)},
-        evaluations={
-            b: len(evaluation_steps(study.length(b), spacing)) / study.length(b) for b in needed
-        },
+        evaluations={b: len(study.grid(study.length(b))) / study.length(b) for b in needed},
         make_program=programs,
         make_trial=make_trial,
     )

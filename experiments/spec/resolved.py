@@ -21,7 +21,7 @@ from experiments.spec import space as spaces
 from experiments.spec.fields import STATIC, StudyFields, read_fields, rows_of
 from experiments.spec.growth import Growth
 from experiments.spec.parts import PARTS
-from experiments.spec.trial import RecordNorms, Trial, TrialConfig
+from experiments.spec.trial import RecordNorms, Trial, TrialConfig, evaluation_steps
 from schedules import BATCH_SIZE_SCHEDULES, SCHEDULES
 from schedules.batch_size import Phase, constant, steps_of, updates
 from schedules.durations import parse
@@ -67,6 +67,10 @@ class ResolvedStudy(StudyFields):
     def length(self, batch_size: int) -> int:
         """train_steps(B)."""
         return self.train_steps.get(batch_size, self.steps_needed(batch_size))
+
+    def grid(self, train_steps: int) -> list[int]:
+        """The steps after which a trial of this length is evaluated, at every batch size."""
+        return evaluation_steps(train_steps, self.evaluation_spacing)
 
     def number(self, name: str, value: float | str, batch_size: int) -> float:
         """A fixed value; a duration as steps of a trial that begins at this batch size.

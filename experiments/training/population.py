@@ -109,7 +109,6 @@ class Population:
         with the trial-steps made and stops the run, dropping unfinished trials, by returning
         False. (What is under way then is still waited for, and counted.)
         """
-
         with contextlib.closing(self._source):
             going = True
             while going:
@@ -299,11 +298,8 @@ class Population:
     def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:
         """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no
         array of the pack is made: what `experiments.planning.feasibility` predicts from."""
-        program, values, slots = (
-            self._program,
-            self._source.values(trial.hyperparameters),
-            len(self._slots),
-        )
+        program, slots = self._program, len(self._slots)
+        values = self._source.values(trial.hyperparameters)
         self._execution = program.planned(self._execution, trial.batch_size, values)
         pack = program.pack_shapes(slots, values)
         if name == "start":
