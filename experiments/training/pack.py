@@ -44,6 +44,7 @@ from experiments.training.step import (
     initial_loss,
     make_step,
 )
+from optimizers.norms import all_finite
 from schedules import PLATEAU
 from schedules.plateau import PlateauState, observe
 
@@ -220,9 +221,14 @@ def put(computation: Computation, pack: Pack, inputs: PutInputs) -> Pack:
 
 
 def _stepped(
-    computation: Computation, over_slots: SlotMap, pack: Pack, inputs: StepInputs
+    computation: Computation,
+    over_slots: SlotMap,
+    pack: Pack,
+    inputs: StepInputs,
+    *,
+    checked: bool = True,
 ) -> tuple[Pack, Measurements]:
-    make = make_step(computation.config)
+    make = make_step(computation.config, checked=checked)
 
     def one(
         state: TrainState, values: Hyperparameters, index: jax.Array, train: Batch
@@ -289,14 +295,27 @@ def _evaluated(
     return results
 
 
+def _diverged(pack: Pack, bad: jax.Array) -> Pack:
+    """Note the slots that diverged with their last step, ``bad`` bool [slots] or []."""
+    states = pack.states
+    at = first_divergence(states.diverged_at, bad, states.step)
+    return pack._replace(states=states._replace(diverged_at=at))
+
+
+def _on_any_device(computation: Computation, found: jax.Array) -> jax.Array:
+    """Whether ``found`` [] holds in any group of devices: all make the same collective calls."""
+    if computation.groups == 1:
+        return found
+    return jax.lax.pmax(found.astype(jnp.int32), TRIALS) > 0
+
+
 def _observed(computation: Computation, pack: Pack, mask: jax.Array, results: Measurements) -> Pack:
     """Note what an evaluation changes in the slots that were evaluated, [slots] or []: divergences
     that it found, and what a metric-driven schedule remembers."""
+    pack = _diverged(pack, mask & ~results["finite"])
     states = pack.states
-    at = first_divergence(states.diverged_at, mask & ~results["finite"], states.step)
-    states = states._replace(diverged_at=at)
     if not isinstance(states.plateau, PlateauState):
-        return pack._replace(states=states)
+        return pack
     goal = computation.config.goal
     assert goal is not None, "a metric-driven schedule needs a goal"
     pair = results[f"validation/{goal.metric}"]
@@ -342,15 +361,43 @@ def advance(
         del pack, following
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    def one_step(i: jax.Array, carry: tuple[Pack, Measurements]) -> tuple[Pack, Measurements]:
+    def marked(pack: Pack) -> jax.Array:
+        """The slots in which a number is not finite: bool [slots] or []."""
+        kept = pack.states.params, pack.states.opt_state
+        return ~over_slots(all_finite, (0,))(kept)
+
+    def one_step(
+        checked: jax.Array, i: jax.Array, carry: tuple[Pack, Measurements]
+    ) -> tuple[Pack, Measurements]:
         pack, norms = carry
-        pack, measured = _stepped(computation, over_slots, pack, inputs.step(i))
-        return pack, {k: v.at[i].set(measured[k]) for k, v in norms.items()}
+        pack, measured = _stepped(computation, over_slots, pack, inputs.step(i), checked=False)
+        # Of a whole pack, so that it stays a branch: under vmap both sides would be computed.
+        bad = jax.lax.cond(checked, marked, lambda p: jnp.zeros(p.states.step.shape, bool), pack)
+        return _diverged(pack, bad), {k: v.at[i].set(measured[k]) for k, v in norms.items()}
+
+    def run(first: jax.Array, end: jax.Array, start: Pack, norms: Measurements) -> PyTree:
+        """The steps ``first`` .. ``end`` - 1; once more, looking at every step, if one left a mark.
+
+        A mark stays, so it is enough to look for it at the end, and only a trial that diverges
+        pays for finding its step: the same steps from the same start are the same to the bit.
+        """
+
+        def attempt(carry: PyTree) -> PyTree:
+            _, norms, checked, _ = carry
+            pack, norms = jax.lax.fori_loop(
+                first, end, functools.partial(one_step, checked), (start, norms)
+            )
+            new = marked(pack) & (start.states.diverged_at == 0)
+            again = ~checked & _on_any_device(computation, jnp.any(new))
+            return pack, norms, jnp.ones([], bool), again
+
+        carry = start, norms, jnp.zeros([], bool), jnp.ones([], bool)
+        return jax.lax.while_loop(lambda carry: carry[-1], attempt, carry)[:2]
 
     def segment(j: jax.Array, carry: tuple[Pack, Measurements, Measurements]) -> PyTree:
         pack, evaluations, norms = carry
         first = jnp.where(j > 0, inputs.ends[j - 1], 0)
-        pack, norms = jax.lax.fori_loop(first, inputs.ends[j], one_step, (pack, norms))
+        pack, norms = run(first, inputs.ends[j], pack, norms)
         following = inputs.step(inputs.ends[j])
         results = jax.lax.cond(inputs.evaluated_anywhere[j], measure, skip, pack, following)
         pack = _observed(computation, pack, inputs.evaluation_mask[j], results)

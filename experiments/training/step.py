@@ -106,7 +106,7 @@ def gather(
 
 
 def make_step(
-    config: TrialConfig, norms: bool | None = None
+    config: TrialConfig, norms: bool | None = None, *, checked: bool = True
 ) -> Callable[..., tuple[TrainState, Measurements]]:
     """``step(state, hyperparameters, batch, *, axis_name=None) -> (state, measurements)``.
 
@@ -121,9 +121,13 @@ def make_step(
     ``norms`` True and ``norms_per_layer`` also these three of every array of the parameters, as
     ``layers/PATH/NORM``.
 
-    Divergence is data: a loss that is not finite or above ``state.loss_limit``, or an entry of
-    the gradient that is not finite, sets ``diverged_at``, whatever norms are measured; nothing is
-    raised and nothing else changes.
+    Divergence is data: a loss that is not finite or above ``state.loss_limit``, or a step that
+    leaves a parameter or a number of the optimizer's state not finite, sets ``diverged_at``,
+    whatever norms are measured; nothing is raised and nothing else changes. An entry of the
+    gradient that is not finite leaves such a mark at once and for ever in every first-order rule
+    (a test holds it); rules with a line search may reject such a step, so their gradient is looked
+    at. Without ``checked`` the marks of first-order rules are left to the caller, who may find
+    them later: looking at every number at every step takes as long as the step at small batches.
     """
     task = make_task(config)
     optimizer, averaging = OPTIMIZERS[config.optimizer], AVERAGINGS[config.averaging]
@@ -155,7 +159,11 @@ def make_step(
             iterate = optimizer.parameters_to_evaluate(opt_state, params), model_state
             average = averaging.functions(hyperparameters).update(state.average, iterate)
         measurements = {"loss": loss, "learning_rate": now["learning_rate"], **clipped}
-        bad = ~jnp.isfinite(loss) | (loss > state.loss_limit) | ~all_finite(grads)
+        bad = ~jnp.isfinite(loss) | (loss > state.loss_limit)
+        if optimizer.needs_value_fn:
+            bad |= ~all_finite((grads, params, opt_state))
+        elif checked:
+            bad |= ~all_finite((params, opt_state))
         if measure_norms:
             measurements |= {
                 "gradient_norm": norm_of(grads),
