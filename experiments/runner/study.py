@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.diagnostics.gradient_noise import gradient_noise
 from experiments.planning.execution import ExecutionRequest, Plan, device_name
 from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.files import check_writable
@@ -37,7 +38,8 @@ from experiments.spec.fields import StudyFields
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import continued, resolve
 from experiments.spec.trial import RecordNorms, Status, Trial
-from experiments.training.cuts import check_cuts
+from experiments.training.computation import Measurement
+from experiments.training.cuts import check_cuts, ghost_batch_size
 from experiments.training.feed import ResidentData
 from experiments.training.layout import Layout
 from experiments.training.program import Program
@@ -185,7 +187,11 @@ def _programs(
     def programs(norms: RecordNorms) -> Program:
         _end_if_asked(stop)
         try:
-            return Program(study.config(norms), data, study.divergence_factor)
+            config = study.config(norms)
+            noise: tuple[Measurement, ...] = ()
+            if study.record_noise:
+                noise = (gradient_noise(config, ghost_batch_size(config, data.train)),)
+            return Program(config, data, study.divergence_factor, measurements=noise)
         except (Exception, SystemExit) as error:  # (a user's factory may raise anything)
             raise StudyError(
                 f"workload {study.workload.name} cannot be built: {in_one_line(error)}"

@@ -327,6 +327,20 @@ class StudyFields:
         ),
         shown="Norms per layer",
     )
+    record_noise: bool = row(
+        kinds.Flag(),
+        "estimate at every evaluation the noise of the gradient, from pieces of the next batch",
+        default=False,
+        neutral=False,
+        unrecorded=True,
+        option=Option(
+            "record-noise",
+            "",
+            "record the gradient noise scale's two terms at evaluations, for the report",
+            "flag",
+        ),
+        shown="Gradient noise",
+    )
     sampler: Literal["halton"] = row(
         kinds.OneOf(("halton",)), "how points are drawn", default="halton"
     )

@@ -20,6 +20,8 @@ LAYERS = "layers/"
 """Before the columns of a layer's norms in a result's evaluations: layers/PATH/NORM."""
 MEASURED = "measured/"
 """Before the columns of an injected measurement in a result's evaluations: measured/NAME/COLUMN."""
+GRADIENT_NOISE = "gradient_noise"
+"""The name of the measurement that ``record_noise`` asks for."""
 LAYER_NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 RecordNorms = Literal["every", "evaluations", "off"]
 

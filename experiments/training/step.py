@@ -231,6 +231,15 @@ def _sums(task: Task, model_state: Any, hyperparameters: Hyperparameters, key: j
     return sums
 
 
+def sums_of_next_step(
+    config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters
+) -> Sums:
+    """``(params, batch) -> (sum of w_i l_i, sum of w_i c_i, new model state)`` of the step that
+    ``state`` makes next, with its dropout masks; ``batch`` may be any part of its batch."""
+    key = jax.random.fold_in(key_of(state.key), state.step)
+    return _sums(make_task(config), state.model_state, hyperparameters, key)
+
+
 def initial_loss(
     config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters, batch: Batch
 ) -> jax.Array:

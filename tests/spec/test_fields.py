@@ -89,8 +89,8 @@ OTHER = {
     "fixed": {"warmup_steps": 1.0}, "train_steps": {8: 99}, "trials": 4, "seeds": (0, 1),
     "goal": Goal("classification_error", 0.5), "precision": Precision(matmul="high"),
     "evaluation_spacing": 0.5, "train_evaluation_examples": 8, "divergence_factor": 9.0,
-    "record_norms": "off", "norms_per_layer": True, "expected": "More.", "source": "",
-    "code": {"mine.py": "0"}, "command": ("quickstart",),
+    "record_norms": "off", "norms_per_layer": True, "record_noise": True,
+    "expected": "More.", "source": "", "code": {"mine.py": "0"}, "command": ("quickstart",),
 }  # fmt: skip
 """A value of every field that is not what `tiny_study` has."""
 GROWN = {"batch_size_schedule": "smith", "batch_size_cuts": (256,)}

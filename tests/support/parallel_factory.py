@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.diagnostics.gradient_noise import gradient_noise
 from experiments.spec.trial import TrialResult
 from experiments.training.layout import ONE_DEVICE, Execution, Layout, Mode
 from experiments.training.population import Population
@@ -35,9 +36,11 @@ STEPS = 6
 
 
 def mixed_program() -> Program:
-    """Programs that record every step's norms."""
+    """Programs that record every step's norms, and the gradient's noise at evaluations."""
     study = tiny_study(workload=MIXED, clipping="global_norm")
-    return Program(study.config("every"), resident_digits(), study.divergence_factor)
+    config = study.config("every")
+    noise = (gradient_noise(config, GHOST),)
+    return Program(config, resident_digits(), study.divergence_factor, measurements=noise)
 
 
 def trained(
