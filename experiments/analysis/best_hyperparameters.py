@@ -8,9 +8,12 @@ size and assumes neither.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from experiments.analysis.question import SEARCH, TRIAL, Record
+from experiments.analysis.searches import across_values
 from experiments.analysis.steps_to_result import best_values, steps_to_result
 from experiments.analysis.view import View, view_of
 from workloads.base import Goal
@@ -68,6 +71,22 @@ def choose_best(view: View, table: pl.DataFrame, values: pl.DataFrame) -> pl.Dat
         .join(trials.select(*TRIAL, "train_steps", *names), on=TRIAL, how="left")
         .sort(SEARCH)
     )
+
+
+def best_across(best: pl.DataFrame, searches: Mapping[int, int]) -> pl.DataFrame:
+    """What the searches of each batch size say together of their best trial's rates.
+
+    Args:
+      best: rows of `best_trials`, all seeds.
+      searches: batch size -> searches begun; one without a best trial bounds nothing.
+
+    Columns: ``batch_size, hyperparameter, searches, median, low, high, coverage``, of the learning
+    rate, the momentum and the effective learning rate where there are.
+    """
+    names = [n for n in ("learning_rate", "momentum", EFFECTIVE) if n in best.columns]
+    rows = best.select("batch_size", *(pl.col(name).cast(pl.Float64) for name in names))
+    rows = rows.unpivot(index="batch_size", variable_name="hyperparameter", value_name="value")
+    return across_values(rows, ("batch_size", "hyperparameter"), "value", searches)
 
 
 def scaling_rules(best: pl.DataFrame, column: str = EFFECTIVE) -> pl.DataFrame:

@@ -10,13 +10,17 @@ steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
+from experiments.analysis.intervals import NO_ANSWER, Answer
 from experiments.analysis.question import SEARCH, TRIAL, Record
-from experiments.analysis.uncertainty import STANDARD, Bootstrap, bootstrap_best
+from experiments.analysis.searches import ACROSS, Across
 from experiments.analysis.view import View, view_of
 from workloads.base import Goal
 
+BUDGETS = ("step", "epoch")
 _BEST = (*SEARCH, "best_value", "step", "examples", "trial")
 
 
@@ -26,7 +30,6 @@ def best_within(
     *,
     steps: int | None = None,
     examples: int | None = None,
-    bootstrap: Bootstrap = STANDARD,
 ) -> pl.DataFrame:
     """The best measurement of the goal's metric within the given limits, per search.
 
@@ -34,8 +37,8 @@ def best_within(
       steps: only measurements at step <= steps; None for no limit.
       examples: only those at examples consumed <= examples; None for no limit.
 
-    Columns: ``batch_size, seed, best_value, step, examples, trial, low, high`` (the bootstrap
-    interval over trials). A search without a measurement inside the limits has no row.
+    Columns: ``batch_size, seed, best_value, step, examples, trial``. A search without a
+    measurement inside the limits has no row.
     """
     view = view_of(record, goal)
     inside = pl.lit(True)
@@ -44,41 +47,67 @@ def best_within(
     if examples is not None:
         inside &= pl.col("examples") <= examples
     per_trial = view.of_counted().group_by(TRIAL).agg(view.best_of(inside, "")).collect()
-    return _per_search(view, per_trial, "", bootstrap)
+    return _of_searches(view, _of_trials(per_trial, ""))
 
 
-def best_under_budgets(
-    record: Record | View, goal: float | Goal | None = None, *, bootstrap: Bootstrap = STANDARD
-) -> pl.DataFrame:
+def best_under_budgets(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """`best_within` the study's step budget and its epoch budget, one below the other.
 
     Columns: ``budget`` (``"step"`` or ``"epoch"``), then those of `best_within`.
     """
     view = view_of(record, goal)
     return pl.concat(
-        _per_search(view, view.outcomes, f"{budget}_", bootstrap).select(
+        _of_searches(view, _of_trials(view.outcomes, f"{budget}_")).select(
             pl.lit(budget).alias("budget"), pl.all()
         )
-        for budget in ("step", "epoch")
+        for budget in BUDGETS
     )
 
 
-def _per_search(
-    view: View, per_trial: pl.DataFrame, prefix: str, bootstrap: Bootstrap
-) -> pl.DataFrame:
-    """Rows of `best_within` from the columns that `View.best_of` has given ``prefix``."""
-    found = per_trial.select(
+def budgets_across(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
+    """What the searches of each batch size say together of the best value under each budget.
+
+    Args:
+      searches: batch size -> searches begun; one without a measurement bounds nothing.
+
+    Columns: ``budget, batch_size``, those of `searches.Across` in the unit of the metric, and
+    ``pooled``, the best value of any trial of any search.
+    """
+    sign, rows = view.goal.sign, []
+    for budget in BUDGETS:
+        trials = _of_trials(view.outcomes, f"{budget}_")
+        for (batch_size,), found in trials.partition_by("batch_size", as_dict=True).items():
+            own = [
+                [Answer.exactly(sign * value) for value in group["best_value"]]
+                for group in found.partition_by("seed")
+            ]
+            best = [min(answers) for answers in own]
+            silent = max(searches.get(int(batch_size), 0) - len(own), 0)
+            answers = [*best, *[NO_ANSWER] * silent]
+            across = Across.of(
+                answers, own[0] if len(answers) == 1 else (), view.question.sampler, sign
+            )
+            pooled = sign * min(best).high
+            rows.append((budget, batch_size, *(getattr(across, name) for name in ACROSS), pooled))
+    schema = {"budget": pl.String, "batch_size": pl.Int64, **dict.fromkeys(ACROSS, pl.Float64),
+              "pooled": pl.Float64}  # fmt: skip
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    return table.with_columns(pl.col("searches").cast(pl.Int64)).sort(
+        pl.col("budget").replace_strict(BUDGETS, range(len(BUDGETS))), "batch_size"
+    )
+
+
+def _of_trials(per_trial: pl.DataFrame, prefix: str) -> pl.DataFrame:
+    """The best of each trial from the columns that `View.best_of` has given ``prefix``."""
+    return per_trial.select(
         *TRIAL,
         pl.col(f"{prefix}best_value").alias("best_value"),
         pl.col(f"{prefix}best_step").alias("step"),
         pl.col(f"{prefix}best_examples").alias("examples"),
     ).filter(pl.col("best_value").is_not_null())
-    found = found.sort(*SEARCH, view.goal.sign * pl.col("best_value"), "step", "trial")
-    rows = []
-    for (batch_size, seed), group in found.partition_by(SEARCH, as_dict=True).items():
-        values = group["best_value"].to_numpy()
-        ends = bootstrap_best(values, view.goal.sign, bootstrap, int(batch_size), int(seed))
-        rows.append((*group.select(_BEST).row(0), *ends))
-    schema = pl.Schema({name: found.schema[name] for name in _BEST})
-    schema |= pl.Schema({"low": pl.Float64(), "high": pl.Float64()})
-    return pl.DataFrame(rows, schema=schema, orient="row").sort(SEARCH)
+
+
+def _of_searches(view: View, trials: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `best_within` from those of its trials."""
+    ranked = trials.sort(*SEARCH, view.goal.sign * pl.col("best_value"), "step", "trial")
+    return ranked.group_by(SEARCH, maintain_order=True).first().select(_BEST).sort(SEARCH)

@@ -14,10 +14,11 @@ from pathlib import Path
 import polars as pl
 
 from experiments.analysis.findings import EdgeOptimum, MostlyInfeasible, Shortfall
+from experiments.analysis.intervals import Answer
 from experiments.analysis.question import Question
+from experiments.analysis.searches import Across
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise
-from experiments.analysis.uncertainty import STANDARD, bootstrap_best
 from experiments.records.comparisons import read_comparison
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import read
@@ -34,11 +35,12 @@ class Compared:
       name, question, expected: as in comparison.json.
       members: label -> summary, in order; only those whose record has begun.
       missing: labels whose record has not begun.
-      table: one row a label and batch size (the first seed's search): ``label, batch_size,
-        steps_to_result, evaluated_before, bootstrap_low, bootstrap_high, censored_at,
-        best_value, best_low, best_high, complete, infeasible, missing``; null where unknown; with
-        ``function_evaluations_to_result`` where a member counts them (of a first-order rule they
-        are its steps: one gradient each).
+      table: one row a label and batch size: ``label, batch_size, searches``; ``steps_to_result``
+        and ``best_value``, medians of the searches; ``steps_high`` and ``best_worst``, the unlucky
+        end of their range, or of one search the upper prediction limit; ``censored_at, complete,
+        infeasible, missing``; null where unknown; with ``function_evaluations_to_result``, the
+        fewest, where a member counts them (of a first-order rule they are its steps: one gradient
+        each).
     """
 
     name: str
@@ -67,13 +69,14 @@ class Compared:
 class Winner:
     """The best member at a batch size by one measure, and those its search cannot exclude.
 
-    ``near``: others whose value lies within the winner's bootstrap interval: without its luckiest
-    trials the winner would not have beaten them.
+    ``high``: the unlucky end of its range, or its upper prediction limit; None without one.
+    ``near``: others whose value lies within it: a less lucky search of the winner would not have
+    beaten them.
     """
 
     label: str
     value: float
-    high: float
+    high: float | None
     near: tuple[str, ...]
 
 
@@ -104,29 +107,39 @@ def read_compared(folder: Path | str) -> Compared:
 
 def _rows(label: str, summary: Summary, counted: bool = False) -> pl.DataFrame:
     """The rows of one member; with its function evaluations where ``counted``."""
-    extra = {}
+    names = ["label", "batch_size", "searches", "steps_to_result", "steps_high", "censored_at",
+             "best_value", "best_worst", "complete", "infeasible", "missing"]  # fmt: skip
+    rows = summary.curve.join(_best(summary), on="batch_size", how="left").with_columns(
+        pl.lit(label).alias("label"),
+        pl.col("median").alias("steps_to_result"),
+        pl.coalesce("high", "limit").alias("steps_high"),
+    )
     if counted:
         own = COUNTED_TO_RESULT in summary.steps.columns
-        extra[COUNTED_TO_RESULT] = pl.col(COUNTED_TO_RESULT if own else "steps_to_result")
-    best, goal = [], summary.question.goal
-    values = summary.of_seed(summary.values)
-    for (batch_size,), rows in values.partition_by("batch_size", as_dict=True).items():
-        found = rows["best_value"].to_numpy()
-        ends = bootstrap_best(found, goal.sign, STANDARD, int(batch_size), summary.seed)
-        best.append((batch_size, *ends))
-    schema = {"batch_size": pl.Int64, "best_low": pl.Float64, "best_high": pl.Float64}
-    intervals = pl.DataFrame(best, schema=schema, orient="row")
-    return (
-        summary.of_seed(summary.steps)
-        .join(intervals, on="batch_size", how="left")
-        .with_columns(pl.lit(label).alias("label"), **extra)
-        .select(
-            "label", "batch_size", "steps_to_result", "evaluated_before",
-            "bootstrap_low", "bootstrap_high", "censored_at", "best_value", "best_low",
-            "best_high", "complete", "infeasible", "missing", *extra,
+        made = pl.col(COUNTED_TO_RESULT if own else "steps_to_result").min()
+        fewest = summary.steps.group_by("batch_size").agg(made.alias(COUNTED_TO_RESULT))
+        rows, names = rows.join(fewest, on="batch_size", how="left"), [*names, COUNTED_TO_RESULT]
+    return rows.select(names).sort("batch_size")
+
+
+def _best(summary: Summary) -> pl.DataFrame:
+    """The best value over training of each batch size, its searches together."""
+    sign, rows = summary.question.goal.sign, []
+    for (batch_size,), found in summary.values.partition_by("batch_size", as_dict=True).items():
+        trials = [
+            [Answer.exactly(sign * value) for value in group["best_value"]]
+            for group in found.partition_by("seed")
+        ]
+        across = Across.of(
+            [min(own) for own in trials],
+            trials[0] if len(trials) == 1 else (),
+            summary.question.sampler,
+            sign,
         )
-        .sort("batch_size")
-    )  # fmt: skip
+        worst = across.limit if across.searches == 1 else across.high if sign > 0 else across.low
+        rows.append((batch_size, across.median, worst))
+    schema = {"batch_size": pl.Int64, "best_value": pl.Float64, "best_worst": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def fewest_steps(compared: Compared, batch_size: int) -> Winner | None:
@@ -134,7 +147,7 @@ def fewest_steps(compared: Compared, batch_size: int) -> Winner | None:
     rows = compared.table.filter(
         (pl.col("batch_size") == batch_size) & pl.col("steps_to_result").is_not_null()
     )
-    return _winner(rows, "steps_to_result", "bootstrap_high", 1.0)
+    return _winner(rows, "steps_to_result", "steps_high", 1.0)
 
 
 def best_value(compared: Compared, batch_size: int) -> Winner | None:
@@ -142,8 +155,7 @@ def best_value(compared: Compared, batch_size: int) -> Winner | None:
     rows = compared.table.filter(
         (pl.col("batch_size") == batch_size) & pl.col("best_value").is_not_null()
     )
-    sign = compared.shared.goal.sign
-    return _winner(rows, "best_value", "best_high" if sign > 0 else "best_low", sign)
+    return _winner(rows, "best_value", "best_worst", compared.shared.goal.sign)
 
 
 def _winner(rows: pl.DataFrame, column: str, worst: str, sign: float) -> Winner | None:
@@ -151,15 +163,15 @@ def _winner(rows: pl.DataFrame, column: str, worst: str, sign: float) -> Winner 
         return None
     order = rows.with_columns(key=sign * pl.col(column)).sort("key", maintain_order=True)
     first = order.row(0, named=True)
-    high = first[worst] if first[worst] is not None else first[column]
+    high = first[column] if first[worst] is None else first[worst]
     near = [
         row["label"]
         for row in order.iter_rows(named=True)
         if row["label"] != first["label"] and row["key"] <= sign * high
     ]
-    return Winner(first["label"], float(first[column]), float(high), tuple(near))
+    return Winner(first["label"], float(first[column]), first[worst], tuple(near))
 
 
-def worst_end(winner: Winner) -> str:
+def worst_end(high: float) -> str:
     """The unlucky end of the winner's interval as text."""
-    return "never" if math.isinf(winner.high) else f"{winner.high:,.4g}"
+    return "never" if math.isinf(high) else f"{high:,.4g}"

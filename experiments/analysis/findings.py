@@ -3,7 +3,9 @@
 Thresholds: the best trial within 5 % of either end of a searched range, on the range's own scale
 (ours); more than half of a search's trials infeasible (ours; the Tuning Playbook says "a very
 large fraction"); the best step in the first 10 % or the last 25 % of training, more than half of
-the updates clipped (both the Playbook's).
+the updates clipped (both the Playbook's); examples at a larger batch size more than 20 % below
+those at the smallest, steps more than 50 % above those at a smaller one (ours: the luck of 24
+trials does so in some 1 % of studies; tests/analysis/test_verdict.py).
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ EDGE_SHARE = 0.05
 INFEASIBLE_SHARE = 0.5
 CLIPPED_SHARE = 0.5
 EARLY_SHARE, LATE_SHARE = 0.10, 0.75
+FEWER_EXAMPLES = 0.2
+MORE_STEPS = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +145,74 @@ class MostlyClipped:
         )
 
 
-Finding = EdgeOptimum | MostlyInfeasible | BestStep | Shortfall | Unreached | MostlyClipped
+@dataclasses.dataclass(frozen=True)
+class UntunedSmallest:
+    """A larger batch size that needs far fewer examples than the smallest one."""
+
+    batch_size: int
+    larger: int
+    fewer: float
+
+    @property
+    def sentence(self) -> str:
+        """How many fewer, and what that means for the line."""
+        return (
+            f"Batch size {self.larger} needs {self.fewer:.0%} fewer examples to the goal than the "
+            f"smallest, {self.batch_size}: the smallest was not tuned to its end, and the "
+            "perfect-scaling line through it lies too high (the fitted one leans on all points)."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class NonMonotone:
+    """Batch sizes that need far more steps than a smaller one."""
+
+    batch_sizes: tuple[int, ...]
+    smaller: int
+    more: float
+
+    @property
+    def sentence(self) -> str:
+        """Where the steps rise, and what that means."""
+        return (
+            f"{_listed(self.batch_sizes).capitalize()} need{'s' * (len(self.batch_sizes) == 1)} up "
+            f"to {self.more:.0%} more steps than the smaller batch size {self.smaller}: a larger "
+            "batch tuned as well does not, so there the search fell short or the goal lies at its "
+            "limit."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OneSearch:
+    """A study with one seed; ``limited`` says whether another search is bounded from above."""
+
+    limited: bool
+
+    @property
+    def sentence(self) -> str:
+        """What one search cannot say."""
+        bounded = (
+            "the upper limits say how much later"
+            if self.limited
+            else "nor, with this sampler, later"
+        )
+        return (
+            "One search cannot say how much earlier another would reach the goal "
+            f"({bounded}), nor how far its critical batch sizes and regimes would lie from these."
+        )
+
+
+Finding = (
+    EdgeOptimum
+    | MostlyInfeasible
+    | BestStep
+    | Shortfall
+    | Unreached
+    | MostlyClipped
+    | UntunedSmallest
+    | NonMonotone
+    | OneSearch
+)
 
 
 def number(value: float) -> str:

@@ -20,11 +20,13 @@ class HyperbolaFit(NamedTuple):
     ``critical`` [r] is B_crit = E_min / S_min; 0 or infinity where the best fit lies three
     decades below or above the curve's batch sizes, which is to say it cannot be told from a
     flat curve or from perfect scaling. ``least_steps`` [r] is S_min, 0 where ``critical`` is
-    infinite. ``residual`` [r] is the root mean square of log2 S about the fit.
+    infinite; ``least_examples`` [r] is E_min, 0 where ``critical`` is 0. ``residual`` [r] is the
+    root mean square of log2 S about the fit.
     """
 
     critical: np.ndarray
     least_steps: np.ndarray
+    least_examples: np.ndarray
     residual: np.ndarray
 
 
@@ -60,7 +62,9 @@ def fit_hyperbola(batch_sizes: np.ndarray, steps: np.ndarray) -> HyperbolaFit:
     residual = np.sqrt(squares.sum(axis=1) / weights.sum(axis=1)) / np.log(2)
     flat, perfect = at == 0, at == _GRID - 1
     critical = np.where(flat, 0.0, np.where(perfect, np.inf, np.exp(log_critical)))
-    return HyperbolaFit(critical, np.where(perfect, 0.0, np.exp(log_least)), residual)
+    least_steps = np.where(perfect, 0.0, np.exp(log_least))
+    least_examples = np.where(flat, 0.0, np.exp(log_least + log_critical))
+    return HyperbolaFit(critical, least_steps, least_examples, residual)
 
 
 def _shape(log_critical: np.ndarray, batch_sizes: np.ndarray) -> np.ndarray:

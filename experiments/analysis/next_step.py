@@ -9,15 +9,27 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from experiments.analysis.findings import EdgeOptimum, Finding, Shortfall, Unreached, number
+from experiments.analysis.findings import (
+    EdgeOptimum,
+    Finding,
+    NonMonotone,
+    OneSearch,
+    Shortfall,
+    Unreached,
+    UntunedSmallest,
+    number,
+)
 from experiments.analysis.question import Question
 from experiments.analysis.study_file import study_file
 from experiments.spec import space as spaces
+from experiments.spec.fields import ROWS
 from experiments.spec.kinds import LONGEST_NAME
 from experiments.spec.parts import PARTS, rows
 
 _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
 _SMOKE = "-smoke"
+SEARCHES = 6
+"""Independent searches whose range covers the median of one with 96.9 %."""
 _Found = TypeVar("_Found", bound=Finding)
 
 
@@ -55,14 +67,24 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
     unreached = _only(findings, Unreached)
     if unreached:
         return _longer(question, unreached[0])
+    if any(isinstance(found, (UntunedSmallest, NonMonotone)) for found in findings):
+        reason = "More trials in every search, beside those there are, bring it closer to its end."
+        return NextStep(_run(question, trials=2 * question.trials), reason)
+    noted = [found for found in findings if not isinstance(found, OneSearch)]
     stands = (
         "Beside what is noted above the answer stands as it was asked for"
-        if findings
+        if noted
         else "Nothing here asks for a changed study"
     )
+    if _only(findings, OneSearch) and _takes("seeds"):
+        return NextStep(
+            _run(question, seeds=SEARCHES),
+            f"{stands}; {SEARCHES} searches that learn nothing from one another give every number "
+            "an exact range.",
+        )
     return NextStep(
         _run(question, seed=max(question.seeds) + 1),
-        f"{stands}; a second search with another seed shows how much the result owes to the "
+        f"{stands}; another search with another seed shows how much the result owes to the "
         "points it happened to draw.",
     )
 
@@ -166,16 +188,21 @@ def _file(question: Question, kind: str, told: str, reason: str, **changes: Any)
     return NextStep(shlex.join(["batchscale", "run", f"{name}.py"]), reason, f"{name}.py", text)
 
 
-def _run(question: Question, seed: int | None = None) -> str:
-    """The command that the record was made by, or with another seed."""
+def _run(question: Question, **options: int) -> str:
+    """The command that the record was made by, with these options in place of its own."""
     base, smoke = question.name.removesuffix(_SMOKE), question.name.endswith(_SMOKE)
     words = list(question.command) or [question.source or base, *(["--smoke"] if smoke else [])]
-    if seed is not None:
-        if "--seed" in words:
-            at = words.index("--seed")
+    for name, value in options.items():
+        if f"--{name}" in words:
+            at = words.index(f"--{name}")
             del words[at : at + 2]
-        words += ["--seed", str(seed)]
+        words += [f"--{name}", str(value)]
     return shlex.join(["batchscale", "run", *words])
+
+
+def _takes(flag: str) -> bool:
+    """Whether ``batchscale run`` has this option for a field of a study."""
+    return any(row.option is not None and row.option.flag == flag for row in ROWS.values())
 
 
 def _only(findings: Sequence[Finding], kind: type[_Found]) -> list[_Found]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from experiments.analysis.best_hyperparameters import EFFECTIVE, with_effective_rate
-from experiments.analysis.critical_batch_size import PERFECT, PERFECT_OVERHEAD, scaling
+from experiments.analysis.critical_batch_size import fitted
+from experiments.analysis.regimes import PERFECT_OVERHEAD, points_of, scaling
 from workloads.oracles.grid import COEFFICIENTS, GridSearch, Row
 
 
@@ -21,7 +22,8 @@ def scaling_table(search: GridSearch, found: Sequence[Row]) -> pl.DataFrame:
     ``averaging_coefficient`` where the optimizer has one, ``effective_learning_rate`` (over one
     minus the momentum), ``perfect_scaling_steps`` (from the
     smallest batch size that reaches the goal), ``overhead`` (the share of examples above that
-    line), ``regime``, and ``lower_bound``, K / (2 C B), of the steps at small batch sizes.
+    line), ``regime`` by the hyperbola fitted to all, and ``lower_bound``, K / (2 C B), of the steps
+    at small batch sizes.
     """
     steps = pl.Series([row.steps for row in found], dtype=pl.Int64)
     table = pl.DataFrame(
@@ -34,7 +36,8 @@ def scaling_table(search: GridSearch, found: Sequence[Row]) -> pl.DataFrame:
             "lower_bound": [row.perfect_scaling for row in found],
         }
     )
-    table = scaling(table).rename({"steps_to_result": "steps_to_goal"})
+    fits = {seed: fitted(points) for seed, points in points_of(table).items()}
+    table = scaling(table, fits).rename({"steps_to_result": "steps_to_goal"})
     examples = (pl.col("steps_to_goal") * pl.col("batch_size")).alias("examples")
     named = COEFFICIENTS.get(search.optimizer)
     table = table.rename({"coefficient": named} if named else {})
@@ -54,7 +57,7 @@ def scaling_table(search: GridSearch, found: Sequence[Row]) -> pl.DataFrame:
 
 def summary(table: pl.DataFrame) -> str:
     """Where perfect scaling ends, in one line."""
-    perfect = table.filter(pl.col("regime") == PERFECT)["batch_size"]
+    perfect = table.filter(pl.col("overhead") <= PERFECT_OVERHEAD + 1e-12)["batch_size"]
     if perfect.is_empty():
         return "no batch size reaches the goal"
     end, largest = max(perfect), max(table["batch_size"])

@@ -45,28 +45,25 @@ class Hyperbola:
     Attributes:
       least_steps: S_min, 0 where the points cannot be told from perfect scaling.
       noise_batch_size: B_noise in examples; 0 for a flat curve, infinite for perfect scaling.
+      least_examples: E_min = S_min B_noise, finite for perfect scaling; 0 for a flat curve, which
+        has none.
       residual: root mean square of log2 S about the fit.
     """
 
     least_steps: float
     noise_batch_size: float
+    least_examples: float
     residual: float
 
     @classmethod
     def fit(cls, batch_sizes: np.ndarray, steps: np.ndarray) -> Hyperbola:
         """Least squares of log S over the finite ``steps`` [n], which are two or more."""
         found = fit_hyperbola(np.asarray(batch_sizes, float), np.asarray(steps, float)[None])
-        return cls(
-            *(float(column[0]) for column in (found.least_steps, found.critical, found.residual))
-        )
-
-    @property
-    def least_examples(self) -> float:
-        """E_min = S_min B_noise."""
-        return self.least_steps * self.noise_batch_size
+        columns = (found.least_steps, found.critical, found.least_examples, found.residual)
+        return cls(*(float(column[0]) for column in columns))
 
     def steps(self, batch_sizes: np.ndarray) -> np.ndarray:
-        return self.least_steps * (1 + self.noise_batch_size / np.asarray(batch_sizes, float))
+        return self.least_steps + self.least_examples / np.asarray(batch_sizes, float)
 
     def perfect_end(self, overhead: float) -> float:
         return overhead * self.noise_batch_size

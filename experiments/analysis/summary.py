@@ -3,23 +3,66 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import polars as pl
 
-from experiments.analysis.best_hyperparameters import choose_best
-from experiments.analysis.budgets import best_under_budgets
-from experiments.analysis.critical_batch_size import (
-    CriticalBatchSize,
-    noise_critical_batch_size,
-    perfect_scaling_limit,
+from experiments.analysis import critical_batch_size as critical
+from experiments.analysis.best_hyperparameters import best_across, choose_best
+from experiments.analysis.budgets import best_under_budgets, budgets_across
+from experiments.analysis.critical_batch_size import CriticalBatchSize
+from experiments.analysis.definitions import definition_table
+from experiments.analysis.question import SEARCH, Question, Record
+from experiments.analysis.regimes import (
+    FLAT_SAVING,
+    PERFECT_OVERHEAD,
+    Points,
+    points_of,
+    regime_of,
     scaling,
 )
-from experiments.analysis.question import SEARCH, Question, Record
+from experiments.analysis.scaling_curve import Hyperbola
+from experiments.analysis.searches import begun, steps_across, trial_answers
 from experiments.analysis.steps_to_result import best_values, crossings, steps_to_result
-from experiments.analysis.uncertainty import STANDARD, Bootstrap, bootstrap_steps, steps_of
 from experiments.analysis.verdict import Verdict, judge
 from experiments.analysis.view import View, view_of
 from workloads.base import Goal
+
+
+@dataclasses.dataclass(frozen=True)
+class Critical:
+    """Where scaling changes; every estimate is of all searches together.
+
+    Attributes:
+      limit: end of perfect scaling of the fitted curves, the headline.
+      noise: noise critical batch size of the same curves.
+      convex: end of perfect scaling of the best convex curve.
+      anchored: end of perfect scaling read from the smallest batch size.
+      flat: from where doubling saves less than 10 % of the steps, on the fitted curves.
+      cheapest: the measured batch size of the fewest examples.
+      searches: the points of each seed that was searched.
+      fits: seed -> its hyperbola, None where it has none.
+    """
+
+    limit: CriticalBatchSize
+    noise: CriticalBatchSize
+    convex: CriticalBatchSize
+    anchored: CriticalBatchSize
+    flat: CriticalBatchSize
+    cheapest: CriticalBatchSize
+    searches: tuple[Points, ...]
+    fits: dict[int, Hyperbola | None]
+
+    @functools.cached_property
+    def definitions(self) -> pl.DataFrame:
+        """The end of perfect scaling under each definition and overhead."""
+        return definition_table(self.searches)
+
+    @property
+    def least_examples(self) -> float | None:
+        """Median E_min of the fitted curves; None where no search has one."""
+        found = [fit.least_examples for fit in self.fits.values() if fit and fit.least_examples > 0]
+        return float(pl.Series(found).median()) if found else None  # type: ignore[arg-type]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,24 +71,31 @@ class Summary:
 
     Attributes:
       view: what they were computed from, with its record.
-      bootstrap: how the intervals of ``steps`` and ``budgets`` were drawn.
-      steps: one row a search: `steps_to_result`, `bootstrap_steps`, `scaling`.
+      steps: one row a search: `steps_to_result` and `critical_batch_size.scaling`.
+      curve: one row a batch size, its searches together: `searches.steps_across`, with
+        ``line_steps``, the perfect-scaling line of the fitted curves, ``over_line``, median
+        examples over those of that line, ``regime`` by the median borders, and ``regime_agreed``,
+        whether every search puts it there.
       crossings: one row a counted trial.
       values: the best measurement of each counted trial, one row each.
       budgets: best value under the step and the epoch budget, one row a search and budget.
+      budgets_across: the same, the searches of a batch size together.
       best: the best trial of each search with its hyperparameters.
-      critical: the perfect-scaling limit and the noise critical batch size of each seed.
+      best_across: its rates, the searches of a batch size together.
+      critical: both critical batch sizes, and what stands beside them.
       verdict: findings and the next command.
     """
 
     view: View
-    bootstrap: Bootstrap
     steps: pl.DataFrame
+    curve: pl.DataFrame
     crossings: pl.DataFrame
     values: pl.DataFrame
     budgets: pl.DataFrame
+    budgets_across: pl.DataFrame
     best: pl.DataFrame
-    critical: dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]
+    best_across: pl.DataFrame
+    critical: Critical
     verdict: Verdict
 
     @property
@@ -60,39 +110,44 @@ class Summary:
 
     @property
     def seed(self) -> int:
-        """The study's own seed, whose search the figures show first."""
+        """The study's own seed, whose search the figures of single trials show."""
         return self.question.seeds[0]
+
+    @property
+    def searches(self) -> int:
+        """The most searches that any batch size holds."""
+        return int(self.curve["searches"].max() or 0)  # type: ignore[arg-type]
 
     def of_seed(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of the study's own seed."""
         return table.filter(pl.col("seed") == self.seed)
 
 
-def summarise(
-    record: Record | View, goal: float | Goal | None = None, bootstrap: Bootstrap = STANDARD
-) -> Summary:
+def summarise(record: Record | View, goal: float | Goal | None = None) -> Summary:
     """The summary of a record, for its own goal or another.
 
     Raises:
       ValueError: a goal the record cannot answer (`View`).
     """
     view = view_of(record, goal)
-    passed = crossings(view)
-    steps = scaling(steps_to_result(view)).join(
-        bootstrap_steps(passed, bootstrap), on=SEARCH, how="left"
-    )
+    passed, found = crossings(view), steps_to_result(view)
+    across = steps_across(view, found, trial_answers(view, passed))
+    searches = dict(across.select("batch_size", "searches").rows())
+    borders = _critical(view.question, found)
     values = best_values(view)
-    best = choose_best(view, steps, values)
+    best = choose_best(view, found, values)
     return Summary(
         view=view,
-        bootstrap=bootstrap,
-        steps=steps.sort(SEARCH),
+        steps=scaling(found, borders.fits).sort(SEARCH),
+        curve=_with_regimes(across, borders),
         crossings=passed,
         values=values,
-        budgets=best_under_budgets(view, bootstrap=bootstrap),
+        budgets=best_under_budgets(view),
+        budgets_across=budgets_across(view, searches),
         best=best,
-        critical=_critical(view.question, passed),
-        verdict=judge(view.question, steps, best),
+        best_across=best_across(best, searches),
+        critical=borders,
+        verdict=judge(view.question, found, best, across),
     )
 
 
@@ -101,17 +156,48 @@ def summary_of(source: Record | View | Summary) -> Summary:
     return source if isinstance(source, Summary) else summarise(source)
 
 
-def _critical(
-    question: Question, passed: pl.DataFrame
-) -> dict[int, tuple[CriticalBatchSize, CriticalBatchSize]]:
+def _critical(question: Question, table: pl.DataFrame) -> Critical:
     if question.batch_size_schedule != "constant":
         note = "is defined for a batch that does not grow within a trial"
-        limit = CriticalBatchSize("perfect_scaling_limit", None, "=", None, None, note)
-        noise = dataclasses.replace(limit, name="noise_critical_batch_size")
-        return dict.fromkeys(question.seeds, (limit, noise))
-    per_search = steps_of(passed)
-    found = {}
-    for seed in question.seeds:
-        curve = {b: steps for (b, s), steps in per_search.items() if s == seed}
-        found[seed] = (perfect_scaling_limit(curve), noise_critical_batch_size(curve))
-    return found
+        limit, noise, convex, anchored, flat, cheapest = (
+            critical.together(name, [], "", note) for name in critical.NAMES
+        )
+        none = dict.fromkeys(question.seeds)
+        return Critical(limit, noise, convex, anchored, flat, cheapest, (), none)
+    by_seed = points_of(begun(table))
+    searches = tuple(by_seed.values())
+    return Critical(
+        critical.perfect_scaling_limit(searches),
+        critical.noise_critical_batch_size(searches),
+        critical.convex_limit(searches),
+        critical.anchored_limit(searches),
+        critical.flat_start(searches),
+        critical.fewest_examples(searches),
+        searches=searches,
+        fits={seed: critical.fitted(points) for seed, points in by_seed.items()},
+    )
+
+
+def _with_regimes(across: pl.DataFrame, borders: Critical) -> pl.DataFrame:
+    """Adds line, overhead and regime of the fitted curves; null without a fit."""
+    fits = [fit for fit in borders.fits.values() if fit is not None]
+    ends = [(fit.perfect_end(PERFECT_OVERHEAD), fit.flat_start(FLAT_SAVING)) for fit in fits]
+    middle = tuple(pl.Series(column).median() for column in zip(*ends, strict=True))
+    regimes, agreed = [], []
+    for batch_size, median in across.select("batch_size", "median").iter_rows():
+        known = bool(middle) and median is not None
+        name = regime_of(batch_size, *middle) if known else None  # type: ignore[arg-type]
+        regimes.append(name)
+        each = {regime_of(batch_size, *pair) for pair in ends}
+        agreed.append(len(ends) == len(borders.fits) and each == {name} if known else None)
+    least = borders.least_examples
+    line = pl.lit(least, dtype=pl.Float64)
+    if least is None:  # the line of the smallest batch size that reached the goal
+        first = across.drop_nulls("median_examples").sort("batch_size")
+        line = pl.lit(first["median_examples"][0] if len(first) else None, dtype=pl.Float64)
+    return across.with_columns(
+        line_steps=line / pl.col("batch_size"),
+        over_line=pl.col("median_examples") / line,
+        regime=pl.Series(regimes, dtype=pl.String),
+        regime_agreed=pl.Series(agreed, dtype=pl.Boolean),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 
 import polars as pl
 
@@ -11,18 +12,24 @@ from experiments.analysis.findings import (
     CLIPPED_SHARE,
     EARLY_SHARE,
     EDGE_SHARE,
+    FEWER_EXAMPLES,
     INFEASIBLE_SHARE,
     LATE_SHARE,
+    MORE_STEPS,
     BestStep,
     EdgeOptimum,
     Finding,
     MostlyClipped,
     MostlyInfeasible,
+    NonMonotone,
+    OneSearch,
     Shortfall,
     Unreached,
+    UntunedSmallest,
 )
 from experiments.analysis.next_step import NextStep, next_step, widened
 from experiments.analysis.question import Question
+from experiments.analysis.searches import LIMITED
 from experiments.spec import space as spaces
 from experiments.spec.trial import MOST_STARTED
 
@@ -38,12 +45,15 @@ class Verdict:
     next: NextStep
 
 
-def judge(question: Question, table: pl.DataFrame, best: pl.DataFrame) -> Verdict:
+def judge(
+    question: Question, table: pl.DataFrame, best: pl.DataFrame, across: pl.DataFrame
+) -> Verdict:
     """The verdict on one study.
 
     Args:
       table: rows of `steps_to_result`, all seeds.
       best: rows of `best_trials`, all seeds.
+      across: rows of `searches.steps_across`.
     """
     findings: tuple[Finding, ...] = (
         *shortfalls(question, table),
@@ -52,20 +62,28 @@ def judge(question: Question, table: pl.DataFrame, best: pl.DataFrame) -> Verdic
         *mostly_infeasible(table),
         *mostly_clipped(best),
         *best_steps(best),
+        *untuned_smallest(question, across),
+        *non_monotone(across),
+        *one_search(question, across),
     )
     return Verdict(findings, next_step(question, findings))
 
 
 def edge_optima(question: Question, best: pl.DataFrame) -> list[EdgeOptimum]:
-    """One finding per searched range and end at which a best trial lies."""
+    """One finding per searched range and end at which best trials lie.
+
+    Of several searches of a batch size the one in the middle counts: among many, some best trial
+    always lies near an end.
+    """
     found = []
     for name, distribution in question.space.items():
         if isinstance(distribution, spaces.Choice) or name not in best.columns:
             continue
-        positions = [
-            (batch_size, distribution.position(_typed(distribution, value)))
-            for batch_size, value in best.select("batch_size", name).iter_rows()
-        ]
+        places: dict[int, list[float]] = {}
+        for batch_size, value in best.select("batch_size", name).iter_rows():
+            at = distribution.position(_typed(distribution, value))
+            places.setdefault(batch_size, []).append(at)
+        positions = [(batch_size, statistics.median(at)) for batch_size, at in places.items()]
         near = {
             "lower": {b for b, at in positions if at <= EDGE_SHARE},
             "upper": {b for b, at in positions if at >= 1 - EDGE_SHARE},
@@ -79,10 +97,11 @@ def edge_optima(question: Question, best: pl.DataFrame) -> list[EdgeOptimum]:
 
 
 def mostly_infeasible(table: pl.DataFrame) -> list[MostlyInfeasible]:
-    """Searches whose infeasible share exceeds one half."""
+    """Batch sizes whose infeasible share exceeds one half, all searches together."""
     ended = pl.col("complete") + pl.col("infeasible")
     share = (pl.col("infeasible") / ended).alias("share")
-    rows = table.filter(ended > 0).select("batch_size", share)
+    sums = table.group_by("batch_size").agg(pl.col("complete", "infeasible").sum())
+    rows = sums.filter(ended > 0).sort("batch_size").select("batch_size", share)
     rows = rows.filter(pl.col("share") > INFEASIBLE_SHARE)
     if rows.is_empty():
         return []
@@ -127,6 +146,48 @@ def unreached(table: pl.DataFrame) -> list[Unreached]:
     """Searches that have COMPLETE trials, none of which reached the goal."""
     rows = table.filter(pl.col("censored_at").is_not_null())
     return [] if rows.is_empty() else [Unreached(_unique(rows))]
+
+
+def untuned_smallest(question: Question, across: pl.DataFrame) -> list[UntunedSmallest]:
+    """A larger batch size whose examples lie more than 20 % below those of the smallest.
+
+    Medians of the searches; examples may fall while a batch grows within a trial, so such a
+    study has no finding.
+    """
+    rows = across.drop_nulls("median_examples").sort("batch_size")
+    if len(rows) < 2 or question.batch_size_schedule != "constant":
+        return []
+    first, least = rows.row(0, named=True), rows.sort("median_examples").row(0, named=True)
+    fewer = 1 - least["median_examples"] / first["median_examples"]
+    if fewer <= FEWER_EXAMPLES:
+        return []
+    return [UntunedSmallest(first["batch_size"], least["batch_size"], fewer)]
+
+
+def non_monotone(across: pl.DataFrame) -> list[NonMonotone]:
+    """Batch sizes whose steps lie more than 50 % above those of a smaller one.
+
+    Of several searches the ranges must lie apart as well.
+    """
+    rows = across.drop_nulls("median").sort("batch_size")
+    found, least = [], None
+    for row in rows.iter_rows(named=True):
+        apart = least is None or row["low"] is None or row["low"] > least["high"]
+        if least and row["median"] > (1 + MORE_STEPS) * least["median"] and apart:
+            found.append((row["batch_size"], least["batch_size"], row["median"] / least["median"]))
+        if least is None or row["median"] < least["median"]:
+            least = row
+    if not found:
+        return []
+    worst = max(found, key=lambda rising: rising[2])
+    return [NonMonotone(tuple(b for b, _, _ in found), worst[1], worst[2] - 1)]
+
+
+def one_search(question: Question, across: pl.DataFrame) -> list[OneSearch]:
+    """Whether the goal was reached by searches of one seed only."""
+    reached = across.filter(pl.col("pooled").is_not_null())
+    single = len(reached) and (reached["searches"] == 1).all()
+    return [OneSearch(question.sampler in LIMITED)] if single else []
 
 
 def _typed(distribution: spaces.Range, value: float) -> float | int:

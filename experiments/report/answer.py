@@ -6,32 +6,43 @@ import math
 
 import polars as pl
 
-from experiments.analysis.critical_batch_size import FLAT, FLAT_SAVING, PERFECT_OVERHEAD
 from experiments.analysis.critical_batch_size import CriticalBatchSize as Estimate
+from experiments.analysis.regimes import FLAT_SAVING, PERFECT_OVERHEAD
+from experiments.analysis.searches import LIMITED
 from experiments.analysis.summary import Summary
 from experiments.report.words import goal_words, metric_title
+
+CONDITIONS = (
+    "Ranges and limits hold for this split of the data and this plan, at one batch size at a time, "
+    "not for the whole curve."
+)
 
 
 def answer(summary: Summary) -> str:
     """One sentence that answers the question, made from the study's own numbers."""
-    own = summary.of_seed(summary.steps)
-    reached = own.filter(pl.col("steps_to_result").is_not_null()).sort("batch_size")
+    reached = summary.curve.drop_nulls("median").sort("batch_size")
     if reached.is_empty():
-        return _nothing_reached(summary, own)
+        return _nothing_reached(summary)
     if len(reached) == 1:
-        return _one_reached(summary, own, reached)
-    parts = [_perfect_part(summary.critical[summary.seed][0]), _flat_part(reached)]
+        return _one_reached(summary, reached)
+    parts = [_perfect_part(summary.critical.limit), _flat_part(summary.critical.flat, reached)]
     return f"{parts[0]}; {parts[1]}. {_extremes(reached)}"
 
 
-def _nothing_reached(summary: Summary, own: pl.DataFrame) -> str:
-    complete, infeasible = own["complete"].sum(), own["infeasible"].sum()
+def _nothing_reached(summary: Summary) -> str:
+    curve = summary.curve
+    complete, infeasible = curve["complete"].sum(), curve["infeasible"].sum()
     if complete == 0 and infeasible == 0:
         return "No trial is recorded yet."
     if complete == 0:
         return f"No answer: all of the {infeasible:,} trials diverged."
+    if curve["pooled"].null_count() < len(curve):
+        return (
+            f"Fewer than half of the searches reached {goal_words(summary.question)}: the typical "
+            "search does not get there in the length of its trials."
+        )
     rank = summary.question.goal.sign * pl.col("best_value")
-    ranked = own.drop_nulls("best_value").sort(rank)
+    ranked = summary.steps.drop_nulls("best_value").sort(rank)
     if ranked.is_empty():
         return f"No answer: none of the {complete:,} COMPLETE trials holds a finite measurement."
     best, at = ranked["best_value"][0], ranked["batch_size"][0]
@@ -41,14 +52,13 @@ def _nothing_reached(summary: Summary, own: pl.DataFrame) -> str:
     )
 
 
-def _one_reached(summary: Summary, own: pl.DataFrame, reached: pl.DataFrame) -> str:
+def _one_reached(summary: Summary, reached: pl.DataFrame) -> str:
     row = reached.row(0, named=True)
-    examples = row["examples_to_result"]
-    others = own.filter(pl.col("censored_at").is_not_null())
+    others = summary.curve.filter(pl.col("censored_at").is_not_null())
     alone = ", the only batch size to reach it" if len(others) else ""
     return (
-        f"{goal_words(summary.question).capitalize()} takes {row['steps_to_result']:,} steps "
-        f"({examples:,} examples) at batch size {row['batch_size']:,}{alone}."
+        f"{goal_words(summary.question).capitalize()} takes {steps_text(row['median'])} steps "
+        f"({row['median_examples']:,.0f} examples) at batch size {row['batch_size']:,}{alone}."
     )
 
 
@@ -61,40 +71,43 @@ def _perfect_part(limit: Estimate) -> str:
             f"Growing the batch saves steps in full ({cost}) up to a batch size of at least "
             f"{limit.value:,.0f}"
         )
+    if limit.relation == "<=":
+        return (
+            f"Perfect scaling ({cost}) ends at or below {limit.value:,.0f}, the smallest batch size"
+        )
     return (
         f"Growing the batch saves steps in full ({cost}) up to a batch size of about "
-        f"{sized(limit.value)}"
-        f" ({interval(limit)})"
+        f"{sized(limit.value)} ({interval(limit)})"
     )
 
 
-def _flat_part(reached: pl.DataFrame) -> str:
-    """Where doubling stops paying: the start of the run of flat batch sizes at the large end."""
-    flat = None
-    for batch_size, regime in reversed(reached.select("batch_size", "regime").rows()):
-        if regime != FLAT:
-            break
-        flat = batch_size
-    if flat is None:
+def _flat_part(flat: Estimate, reached: pl.DataFrame) -> str:
+    """Where doubling stops paying, on the fitted curve."""
+    saves = f"less than {FLAT_SAVING:.0%} of the steps"
+    if flat.value is None:
+        return "nor is it known from where on doubling it saves next to nothing"
+    if flat.relation == ">=":
         return (
             f"at {reached['batch_size'][-1]:,} doubling it still saves at least {FLAT_SAVING:.0%} "
             "of the steps"
         )
-    return f"from {flat:,} on, doubling it saves less than {FLAT_SAVING:.0%} of the steps"
+    if flat.relation == "<=":
+        return f"already at {flat.value:,.0f} doubling it saves {saves}"
+    return f"from about {sized(flat.value)} on, doubling it saves {saves}"
 
 
 def _extremes(reached: pl.DataFrame) -> str:
     first = reached.row(0, named=True)
-    last = reached.sort("steps_to_result", "batch_size").row(0, named=True)
+    last = reached.sort("median", "batch_size").row(0, named=True)
     if last["batch_size"] == first["batch_size"]:
         return (
-            f"No larger batch needs fewer steps than the {first['steps_to_result']:,} at "
+            f"No larger batch needs fewer steps than the {steps_text(first['median'])} at "
             f"{first['batch_size']:,}."
         )
-    fewer = first["steps_to_result"] / last["steps_to_result"]
-    more = last["examples_to_result"] / first["examples_to_result"]
+    fewer = first["median"] / last["median"]
+    more = last["median_examples"] / first["median_examples"]
     return (
-        f"The fewest steps, {last['steps_to_result']:,} at batch size {last['batch_size']:,}, are "
+        f"The fewest steps, {steps_text(last['median'])} at batch size {last['batch_size']:,}, are "
         f"{fewer:,.3g} times fewer than at {first['batch_size']:,}, for {more:,.3g} times the "
         "examples."
     )
@@ -109,26 +122,72 @@ def sized(value: float) -> str:
 
 
 def interval(estimate: Estimate) -> str:
-    """'95% bootstrap interval 4.8 to 16', open ends in words."""
+    """'range of 6 searches 4.8 to 16', open ends in words."""
     if estimate.low is None or estimate.high is None:
-        return "no interval"
-    high = "beyond the largest measured" if math.isinf(estimate.high) else sized(estimate.high)
-    return f"bootstrap interval {sized(estimate.low)} to {high}"
+        return "one search, no range"
+    return f"range of {estimate.searches} searches {size_range(estimate.low, estimate.high)}"
+
+
+def size_range(low: float, high: float) -> str:
+    """'4.8 to 16', '77 to beyond the largest', 'anywhere'."""
+    if math.isinf(high) and low <= 0:
+        return "anywhere"
+    start = "below the smallest" if low <= 0 else sized(low)
+    return f"{start} to {'beyond the largest' if math.isinf(high) else sized(high)}"
+
+
+def bounded(value: float | None, relation: str) -> str:
+    """'11', 'at least 1,024', or 'not known'."""
+    if value is None:
+        return "not known"
+    if relation == "=":
+        return sized(value)
+    return f"{'at least' if relation == '>=' else 'at most'} {value:,.0f}"
 
 
 def estimated(estimate: Estimate) -> str:
-    """'11 (4.8 to 16)', 'at least 1,024', or 'not known'."""
-    if estimate.value is None:
-        return "not known"
-    if estimate.relation != "=":
-        words = "at least" if estimate.relation == ">=" else "at most"
-        return f"{words} {estimate.value:,.0f}"
-    return f"{sized(estimate.value)} ({interval(estimate)})"
+    """'11 (range of 6 searches 4.8 to 16)', 'at least 1,024', or 'not known'."""
+    text = bounded(estimate.value, estimate.relation)
+    if estimate.value is None or estimate.low is None:
+        return text
+    return f"{text} ({interval(estimate)})"
+
+
+def steps_text(steps: float) -> str:
+    """Steps, or the mean of two in the middle, without digits that say nothing."""
+    return f"{steps:,.0f}" if steps >= 100 or steps == round(steps) else f"{steps:,.1f}"
 
 
 def step_interval(row: dict[str, float | int | None]) -> str:
-    """The bootstrap interval of steps to result, '2,544-2,804' or '54-beyond'."""
-    low, high = row["bootstrap_low"], row["bootstrap_high"]
-    if low is None or high is None or math.isinf(low):
+    """Of a row of ``Summary.curve``: '2,423 to 2,804', or of one search 'to 2,944'."""
+    low, high, limit = row["low"], row["high"], row["limit"]
+    if low is not None and high is not None:
+        start = "unknown" if math.isinf(low) else steps_text(low)
+        return f"{start} to {'never' if math.isinf(high) else steps_text(high)}"
+    if limit is None:
         return ""
-    return f"{low:,.0f} to {'never' if math.isinf(high) else f'{high:,.0f}'}"
+    return f"to {'never' if math.isinf(limit) else steps_text(limit)}"
+
+
+def value_interval(row: dict[str, float | int | None]) -> str:
+    """Of a row of ``Summary.budgets_across``: '0.03 to 0.038', or of one search 'to 0.04'."""
+    low, high, limit = row["low"], row["high"], row["limit"]
+    if low is not None and high is not None:
+        ends = ("unknown" if math.isinf(end) else f"{end:.3g}" for end in (low, high))
+        return " to ".join(ends)
+    return "" if limit is None else f"to {'unknown' if math.isinf(limit) else f'{limit:.3g}'}"
+
+
+def certainty(summary: Summary) -> str:
+    """What the intervals of this study are, in words."""
+    if summary.searches > 1:
+        coverage = 1 - 2.0 ** (1 - summary.searches)
+        return (
+            f"range: of {summary.searches} searches that learn nothing from one another; it covers "
+            f"the median answer of such a search with {100 * coverage:.3g}%"
+        )
+    basis = LIMITED.get(summary.question.sampler)
+    earlier = "one search cannot say how much earlier another might be"
+    if basis is None:
+        return f"one search of an adaptive sampler has no limit; {earlier}"
+    return f"limit: another search like this one is at or below it with 95% ({basis}); {earlier}"

@@ -17,6 +17,7 @@ from experiments.analysis.compare import (
     worst_end,
 )
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
+from experiments.report.answer import CONDITIONS, certainty, steps_text
 from experiments.report.comparison_figures import comparison_figures
 from experiments.report.figure import Figure
 from experiments.report.page import document, figure_section, table_html
@@ -74,8 +75,14 @@ def answers(compared: Compared) -> list[str]:
 
 
 def _near(winner: Winner) -> str:
-    within = f" (interval to {worst_end(winner)}"
-    return f"{within}; also within it: {', '.join(winner.near)})" if winner.near else f"{within})"
+    if winner.high is None:
+        return ""
+    within = f" (another search within {worst_end(winner.high)}"
+    return (
+        f"{within}; so {', '.join(winner.near)} cannot be told apart)"
+        if winner.near
+        else f"{within})"
+    )
 
 
 def comparison_page(compared: Compared, figures: list[Figure]) -> str:
@@ -87,10 +94,12 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
         if compared.expected
         else ""
     )
+    certain = certainty(next(iter(compared.members.values())))
     budget = (
         f"{shared.trials} COMPLETE trials of each at every batch size, every one in its own search "
         f"space; {budget_words(shared, 'step')}, {budget_words(shared, 'epoch')}; "
-        f"{shared.workload.name} on {shared.workload.dataset}."
+        f"{shared.workload.name} on {shared.workload.dataset}. {certain[0].upper()}{certain[1:]}. "
+        f"{CONDITIONS}"
     )
     notes = [(name, "not run yet") for name in compared.missing] + compared.findings()
     items = "".join(
@@ -132,14 +141,13 @@ def _cells(row: dict) -> tuple[str, str, str, str]:
         steps = "-" if row["censored_at"] is None else f"> {row['censored_at']:,}"
         upper = ""
     else:
-        high = row["bootstrap_high"]
-        steps = f"{row['steps_to_result']:,}"
-        upper = "never" if np.isinf(high) else f"{high:,.0f}"
+        steps = steps_text(row["steps_to_result"])
+        high = row["steps_high"]
+        upper = "" if high is None else "never" if np.isinf(high) else steps_text(high)
     if row["best_value"] is None:
         return steps, upper, "-", ""
-    ends = (row["best_low"], row["best_high"])
-    worse = max(ends, key=lambda end: abs(end - row["best_value"]))
-    return steps, upper, f"{row['best_value']:.4g}", f"{worse:.4g}"
+    worst = row["best_worst"]
+    return steps, upper, f"{row['best_value']:.4g}", "" if worst is None else f"{worst:.4g}"
 
 
 def space_table(compared: Compared) -> Table:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
-import numpy as np
 import polars as pl
 
 from experiments.analysis.compare import Compared
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
-from experiments.analysis.uncertainty import best_of_k
 from experiments.report import style
+from experiments.report.curve_figures import tuning_curves
 from experiments.report.figure import (
     Figure,
     extent,
@@ -36,7 +35,7 @@ def comparison_figures(compared: Compared) -> list[Figure]:
 def steps_figure(compared: Compared) -> Figure:
     """Steps to result of every member, a panel a batch size."""
     lengths = compared.shared.train_steps
-    reached, high = pl.col("steps_to_result").is_not_null(), pl.col("bootstrap_high")
+    reached, high = pl.col("steps_to_result").is_not_null(), pl.col("steps_high")
     length = pl.col("batch_size").replace_strict(lengths, return_dtype=pl.Float64)
     table = compared.table.with_columns(
         shown=pl.coalesce("steps_to_result", "censored_at"),
@@ -44,16 +43,15 @@ def steps_figure(compared: Compared) -> Figure:
         high=pl.when(reached).then(pl.min_horizontal(high, length)),
     )
     hover = tooltips(
-        ("steps_to_result", "evaluated_before", "bootstrap_high", "censored_at", "complete",
-         "infeasible"),
-        bootstrap_high="bootstrap high", evaluated_before="not yet at",
-    )  # fmt: skip
+        ("steps_to_result", "steps_high", "censored_at", "complete", "infeasible"),
+        steps_high="another search within",
+    )
     return Figure(
         "steps_to_result",
         "Steps to result",
         f"The fewest steps to {goal_words(compared.shared)} of any of "
-        f"{compared.shared.trials} COMPLETE trials; bars: 95% bootstrap interval over trials, "
-        "which never goes below the observed minimum (a bar to the trials' length has no end); "
+        f"{compared.shared.trials} COMPLETE trials (the median of several searches); bars: "
+        "to where another search gets (a bar to the trials' length has no end); "
         "triangles: not reached by that step.",
         _panels(compared, table, "shown", "high", "steps", hover),
         compared.table,
@@ -81,17 +79,19 @@ def value_figure(compared: Compared) -> Figure:
     """The best value of every member, a panel a batch size."""
     table = compared.table.with_columns(
         shown=pl.col("best_value"),
-        high=pl.col("best_high" if compared.shared.goal.sign > 0 else "best_low"),
+        high=pl.col("best_worst"),
         reached=pl.lit(True),
     )
-    hover = tooltips(("best_value", "best_low", "best_high", "complete", "infeasible"))
+    hover = tooltips(
+        ("best_value", "best_worst", "complete", "infeasible"), best_worst="another search within"
+    )
     return Figure(
         "best_value",
         f"Best {metric_title(compared.shared)}",
         f"The best at any evaluation of any of {compared.shared.trials} COMPLETE trials (best of "
-        "N); bars: 95% bootstrap interval over trials.",
+        "N; the median of several searches); bars: to what another search gets.",
         _panels(compared, table, "shown", "high", metric_title(compared.shared), hover),
-        compared.table.select("label", "batch_size", "best_value", "best_low", "best_high"),
+        compared.table.select("label", "batch_size", "best_value", "best_worst"),
     )
 
 
@@ -147,14 +147,11 @@ def _axis(channel: type, column: str, title: str, drawn: pl.Series) -> Any:
 
 def trials_figure(compared: Compared) -> Figure:
     """The median best value of a search of k trials: does the order depend on the budget?"""
-    found: list[pl.DataFrame] = []
-    for name, summary in compared.members.items():
-        own = summary.of_seed(summary.values)
-        for (batch_size,), trials in own.partition_by("batch_size", as_dict=True).items():
-            grid = sorted({round(k) for k in np.geomspace(1, len(trials), 10)})
-            best = best_of_k(trials["best_value"].to_numpy(), grid, summary.question.goal.sign)
-            found.append(best.select(pl.lit(name).alias("label"),
-                                    pl.lit(batch_size).alias("batch_size"), pl.all()))  # fmt: skip
+    found = [
+        tuning_curves(summary).select(pl.lit(name).alias("label"), "batch_size", "k", "median")
+        for name, summary in compared.members.items()
+        if len(summary.values)
+    ]
     if not found:
         return Figure("best_of_trials", "Best of k trials", "", nothing(), pl.DataFrame())
     table = pl.concat(found)
@@ -178,8 +175,8 @@ def trials_figure(compared: Compared) -> Figure:
     return Figure(
         "best_of_trials",
         "Does the order depend on the tuning budget?",
-        f"Median best {metric_title(compared.shared)} in a search of k trials, by resampling the "
-        "COMPLETE trials. Where curves cross, the order depends on how much was tuned.",
+        f"Median best {metric_title(compared.shared)} in a search of k of the COMPLETE trials. "
+        "Where curves cross, the order depends on how much was tuned.",
         alt.concat(*panels, columns=COLUMNS, spacing=16),
         table,
     )

@@ -6,9 +6,10 @@ import altair as alt
 import numpy as np
 import polars as pl
 
+from experiments.analysis.intervals import Answer
 from experiments.analysis.question import TRIAL
 from experiments.analysis.summary import Summary
-from experiments.analysis.uncertainty import best_of_k
+from experiments.analysis.tuning_curve import tuning_curve
 from experiments.analysis.view import COUNTED
 from experiments.report.figure import (
     Figure,
@@ -24,6 +25,8 @@ from experiments.report.figure import (
 from experiments.report.words import label, metric_title
 
 _CURVE_POINTS = 100
+INDEPENDENT = "random"
+"""The sampler whose trials are independent draws."""
 
 
 def validation_curves(summary: Summary) -> Figure:
@@ -106,36 +109,59 @@ def _curves(summary: Summary) -> pl.DataFrame:
 def best_of_trials(summary: Summary) -> Figure:
     """The median best value of a search of k trials, per batch size."""
     question = summary.question
-    per_trial = summary.of_seed(summary.values)
-    tables = []
-    for (batch_size,), rows in per_trial.partition_by("batch_size", as_dict=True).items():
-        n = len(rows)
-        grid = sorted({round(k) for k in np.geomspace(1, n, 15)})
-        found = best_of_k(rows["best_value"].to_numpy(), grid, question.goal.sign)
-        tables.append(found.select(pl.lit(batch_size).alias("batch_size"), pl.all()))
-    schema = {"batch_size": pl.Int64, "k": pl.Int64} | dict.fromkeys(
-        ("median", "low", "high"), pl.Float64
+    table = tuning_curves(summary)
+    independent = question.sampler == INDEPENDENT
+    names = ("median", "low", "high", "simultaneous_low", "simultaneous_high")
+    hover = tooltips(("batch_size", "k", *(names if independent else ("median",))), k="trials")
+    x = alt.X("k:Q", title="trials in the search", scale=alt.Scale(type="log", nice=False),
+              axis=alt.Axis(format="d", grid=False))  # fmt: skip
+    drawn = table["median"]
+    y = metric_axis("median:Q", question, drawn)
+    base = alt.Chart(values(table)).encode(x=x, color=batch_colour(question.batch_sizes))
+    line = base.mark_line(point=alt.OverlayMarkDef(size=18, opacity=1), strokeWidth=1.5)
+    layers = [line.encode(y=y, tooltip=hover)]
+    if independent:
+        low, high = y["scale"]["domain"]
+        for ends, opacity in ((("simultaneous_low", "simultaneous_high"), 0.07),
+                              (("low", "high"), 0.12)):  # fmt: skip
+            band = base.mark_area(opacity=opacity, clip=True).transform_calculate(
+                band_low=f"isValid(datum.{ends[0]}) ? datum.{ends[0]} : {low}",
+                band_high=f"isValid(datum.{ends[1]}) ? datum.{ends[1]} : {high}",
+            )
+            layers.insert(0, band.encode(y=alt.Y("band_low:Q", scale=y["scale"]), y2="band_high:Q"))
+    bands = (
+        "Shaded: exact 95% bands, darker at each k on its own, lighter for all k at once; open "
+        "where a band reaches the edge."
+        if independent
+        else "Without bands: they need independent trials (--sampler random)."
     )
-    table = pl.concat(tables) if tables else pl.DataFrame(schema=schema)
-    hover = tooltips(("batch_size", "k", "median", "low", "high"), k="trials")
-    chart = (
-        alt.Chart(values(table))
-        .mark_line(point=alt.OverlayMarkDef(size=18, opacity=1), strokeWidth=1.5)
-        .encode(
-            x=alt.X("k:Q", title="trials in the search", scale=alt.Scale(type="log", nice=False),
-                    axis=alt.Axis(format="d", grid=False)),
-            y=metric_axis("median:Q", question, table["median"]),
-            color=batch_colour(question.batch_sizes),
-            tooltip=hover,
-        )
-        .properties(width=740, height=320)
-    )  # fmt: skip
     return Figure(
         "best_of_trials",
         "Would more trials help?",
-        f"Median best {metric_title(question)} over training in a search of k trials, by "
-        "resampling the COMPLETE trials. Where a curve is still falling at its right end, more "
-        "trials of the same space would likely find better ones.",
-        chart if len(table) else nothing(),
+        f"Median best {metric_title(question)} over training in a search of k of the COMPLETE "
+        "trials of all searches. Where a curve is still falling at its right end, more trials of "
+        f"the same space would likely find better ones. {bands}",
+        alt.layer(*layers).properties(width=740, height=320) if len(table) else nothing(),
         table,
     )
+
+
+def tuning_curves(summary: Summary) -> pl.DataFrame:
+    """`analysis.tuning_curve` of the best value, with ``batch_size``, in the metric's direction."""
+    sign, tables = summary.question.goal.sign, []
+    for (batch_size,), rows in summary.values.partition_by("batch_size", as_dict=True).items():
+        grid = sorted({round(k) for k in np.geomspace(1, len(rows), 15)})
+        answers = [Answer.exactly(sign * value) for value in rows["best_value"]]
+        found = tuning_curve(answers, grid, independent=summary.question.sampler == INDEPENDENT)
+        if sign < 0:
+            turned = {"low": "high", "simultaneous_low": "simultaneous_high"}
+            found = (
+                found.with_columns(-pl.exclude("k"))
+                .rename(turned | {high: low for low, high in turned.items()})
+                .select(found.columns)
+            )
+        tables.append(found.select(pl.lit(batch_size).alias("batch_size"), pl.all()))
+    schema = {"batch_size": pl.Int64, "k": pl.Int64} | dict.fromkeys(
+        ("median", "low", "high", "simultaneous_low", "simultaneous_high"), pl.Float64
+    )
+    return pl.concat(tables).sort("batch_size", "k") if tables else pl.DataFrame(schema=schema)

@@ -10,6 +10,7 @@ import polars as pl
 
 from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
+from experiments.report.answer import certainty
 from experiments.report.words import budget_words, goal_words, label
 from experiments.spec.fields import rows_of
 from experiments.spec.parts import PARTS
@@ -37,7 +38,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if changed := study.get("changed_code"):
         shown.append(("Code since changed to", "; ".join(map(_words, changed))))
     shown.append(("Micro-batches", micro_batches(study)))
-    shown.append(("Bootstrap", _bootstrap(summary)))
+    shown.append(("Certainty", certainty(summary)))
     return [(name, value) for name, value in shown if value]
 
 
@@ -122,11 +123,6 @@ def _words(value: Any) -> str:
     text = str(value)
     hexadecimal = len(text) >= 32 and all(c in "0123456789abcdef" for c in text.lower())
     return text[:_HASH] if hexadecimal else text
-
-
-def _bootstrap(summary: Summary) -> str:
-    drawn = summary.bootstrap
-    return f"{drawn.replicates:,} resamples, {drawn.confidence:.0%}, seed {drawn.seed}"
 
 
 SHOWN: dict[str, Callable[[Summary], str]] = {

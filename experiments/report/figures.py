@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.analysis.summary import Summary
 from experiments.report import (
+    border_figures,
     curve_figures,
     hyperparameter_figures,
     scaling_figures,
@@ -17,6 +18,7 @@ from experiments.report.figure import Figure
 
 FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     scaling_figures.steps_to_result,
+    border_figures.definitions,
     scaling_figures.budgets,
     hyperparameter_figures.best_hyperparameters,
     search_figures.search_scatter,

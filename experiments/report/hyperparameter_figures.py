@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import polars as pl
 
@@ -42,9 +44,19 @@ def best_hyperparameters(summary: Summary) -> Figure:
         "Of the trial that gives each batch size its steps to result (hollow where the goal was "
         "not reached: its best trial). Shaded: the range searched. Dashed: the linear and the "
         "square-root rule from the smallest batch size, for comparison; every batch size was "
-        "tuned on its own.",
+        f"tuned on its own.{_searches(summary)}",
         chart,
         _with_rules(best),
+    )
+
+
+def _searches(summary: Summary) -> str:
+    """Which search is drawn, and what the bars are."""
+    if summary.searches <= 1:
+        return ""
+    return (
+        f" Points: the search of seed {summary.seed}; bars: the range of {summary.searches} "
+        "searches, which covers the median of such a search."
     )
 
 
@@ -66,6 +78,9 @@ def _best_panel(summary: Summary, best: pl.DataFrame, name: str) -> alt.LayerCha
                 y=alt.Y("low:Q", title=None), y2="high:Q"
             )
         )
+    spans = summary.best_across.filter(pl.col("hyperparameter") == name).select("low", "high")
+    drawn += [end for row in spans.rows() for end in row if end is not None and math.isfinite(end)
+              and axis.scale != "reverse_log"]  # fmt: skip
     domain = padded(min(drawn, default=1.0), max(drawn, default=1.0), axis.scale != "linear", 0.06)
     y = axis.encode(alt.Y, domain).title(None)
     x = batch_axis(question.batch_sizes)
@@ -73,6 +88,12 @@ def _best_panel(summary: Summary, best: pl.DataFrame, name: str) -> alt.LayerCha
         layers += _rule_lines(best, name, y, x)
     hover = tooltips(("batch_size", "trial", *searched_names(summary, best), "best_value"))
     base = alt.Chart(values(rows)).encode(x=x, y=y)
+    spread = summary.best_across.filter(
+        (pl.col("hyperparameter") == name) & pl.col("low").is_finite() & pl.col("high").is_finite()
+    )
+    if axis.scale != "reverse_log" and len(spread):
+        bar = alt.Chart(values(spread)).mark_rule(color=style.BLUE, strokeWidth=2, opacity=0.5)
+        layers.append(bar.encode(x=x, y=alt.Y("low:Q", scale=y["scale"], title=None), y2="high:Q"))
     layers += [
         base.mark_line(color=style.BLUE, strokeWidth=1.2, opacity=0.45),
         base.mark_point(color=style.BLUE, size=60, opacity=1).encode(

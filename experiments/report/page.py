@@ -19,7 +19,14 @@ from experiments.report import style
 from experiments.report.answer import answer, estimated
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
-from experiments.report.tables import Table, budget_table, hyperparameter_table, steps_table
+from experiments.report.tables import (
+    Table,
+    budget_table,
+    definitions_table,
+    hyperparameter_table,
+    searches_table,
+    steps_table,
+)
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
@@ -33,18 +40,36 @@ _AFTER = {
 _CRITICAL = (
     (
         "End of perfect scaling",
+        "limit",
         (
-            "the largest batch size that needs at most 20% more examples than perfect scaling from "
-            "the smallest (Shallue et al. 2019)"
+            "the largest batch size that needs at most 20% more examples than perfect scaling "
+            "(Shallue et al. 2019), on the curve fitted to all batch sizes"
         ),
     ),
     (
+        "The same by a convex curve",
+        "convex",
+        "on the best curve of any convex form; far from the above, the hyperbola does not fit",
+    ),
+    (
+        "The same, anchored at the smallest batch size",
+        "anchored",
+        "against the line through the smallest batch size alone",
+    ),
+    (
         "Noise critical batch size",
+        "noise",
         (
-            "where both steps and examples are twice their least, from the hyperbola fitted to all "
-            "points (McCandlish et al. 2018); the two differ five to ten times by definition"
+            "where both steps and examples are twice their least, on the same fitted curve "
+            "(McCandlish et al. 2018); the two differ five to ten times by definition"
         ),
     ),
+    (
+        "Start of maximal data parallelism",
+        "flat",
+        "from there on doubling the batch saves less than 10% of the steps",
+    ),
+    ("Fewest examples", "cheapest", "the batch size that costs least, in examples"),
 )
 
 
@@ -150,6 +175,10 @@ def _section(summary: Summary, figure: Figure) -> str:
         parts.append(_critical(summary))
     if figure.name in _AFTER:
         parts.append(table_html(_AFTER[figure.name](summary)))
+    if figure.name == "steps_to_result":
+        parts.append(_folded("Every search on its own", table_html(searches_table(summary))))
+    if figure.name == "definitions" and summary.critical.searches:
+        parts.append(_folded("As a table", table_html(definitions_table(summary))))
     return figure_section(figure, *parts)
 
 
@@ -171,17 +200,20 @@ def figure_section(figure: Figure, *after: str, files: bool = True) -> str:
 
 
 def _critical(summary: Summary) -> str:
-    """Both critical batch sizes with their definitions, one row a seed."""
+    """Where scaling changes, with the definitions."""
     rows = []
-    for seed, estimates in summary.critical.items():
-        of = f" (seed {seed})" if len(summary.critical) > 1 else ""
-        for (name, meaning), estimate in zip(_CRITICAL, estimates, strict=True):
-            rows.append(
-                f"<p>{html.escape(name + of)}: <strong>{html.escape(estimated(estimate))}</strong>"
-                f'<br><span class="note">{html.escape(meaning)}. '
-                f"{html.escape(estimate.note[:1].upper() + estimate.note[1:])}.</span></p>"
-            )
+    for name, field, meaning in _CRITICAL:
+        estimate = getattr(summary.critical, field)
+        noted = f" {estimate.note[:1].upper() + estimate.note[1:]}." if estimate.note else ""
+        rows.append(
+            f"<p>{html.escape(name)}: <strong>{html.escape(estimated(estimate))}</strong>"
+            f'<br><span class="note">{html.escape(meaning)}.{html.escape(noted)}</span></p>'
+        )
     return "".join(rows)
+
+
+def _folded(title: str, inside: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary>{inside}</details>"
 
 
 def table_html(table: Table) -> str:
@@ -209,11 +241,18 @@ def _footer() -> str:
 <p class="note"><b>Steps to result</b>: the fewest steps at which any of the first N COMPLETE
 trials is strictly past the goal; a trial that diverged at any point does not count. It is known
 only to the evaluation grid: the truth lies between the evaluation before and the one shown.</p>
-<p class="note"><b>Bootstrap interval</b>: 95% of the results of resampled searches. It never goes
-below the observed value and says how much later the search might have got there without its
-luckiest trials, not how much better a longer search could do.</p>
-<p class="note"><b>Regimes</b>: perfect scaling, at most 20% more examples than the perfect-scaling
-line from the smallest batch size; maximal data parallelism, doubling saves less than 10% of the
-steps; diminishing returns between.</p>
+<p class="note"><b>Range</b> of R searches that learn nothing from one another: the least and the
+greatest of their answers. It covers the median answer of such a search with 1 - 2<sup>1-R</sup>
+(96.9% for six), whatever the distribution; a search that never got there counts as infinite. It
+speaks of one number, not of a whole curve. <b>Pooled</b>: the best of all trials of all searches,
+which has no interval.</p>
+<p class="note"><b>Limit</b> of one search: another search like it is at or below it with 95%;
+exact for independent trials, checked by simulation for quasi-random ones, none for samplers that
+adapt. One search cannot say how much earlier another might be.</p>
+<p class="note">Ranges and limits are conditional on the split of the data and on the plan.</p>
+<p class="note"><b>Regimes</b>, on the curve S = S<sub>min</sub> (1 + B<sub>noise</sub> / B)
+fitted to all batch sizes: perfect scaling, at most 20% more examples than its perfect-scaling line;
+maximal data parallelism, doubling saves less than 10% of the steps; diminishing returns
+between.</p>
 <p class="note"><b>Budgets</b>: the best value at any evaluation of any trial within that many
 steps, or within that many examples.</p></details>"""

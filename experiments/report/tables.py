@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import polars as pl
 
 from experiments.analysis.best_hyperparameters import CLIPPED, EFFECTIVE
+from experiments.analysis.definitions import OVERHEADS
+from experiments.analysis.question import SEARCH
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary
-from experiments.report.answer import step_interval
+from experiments.report.answer import bounded, size_range, step_interval, steps_text, value_interval
 from experiments.report.words import label
 
 
@@ -25,76 +28,143 @@ class Table:
 
 
 def steps_table(summary: Summary) -> Table:
-    """Steps to result with their intervals, regime and how many trials ended how."""
-    several = len(summary.question.seeds) > 1
+    """Steps to result of the searches together, regime and how many trials ended how."""
+    several = summary.searches > 1
     counted = COUNTED_TO_RESULT in summary.steps.columns
-    columns = ["batch size", *(["seed"] if several else []), "steps to result", "not yet at",
-               "bootstrap", *(["function evaluations"] if counted else []), "examples",
-               "extra examples", "regime", "trials", "infeasible"]  # fmt: skip
+    columns = ["batch size", "steps to result", *(["range", "pooled"] if several else ["limit"]),
+               *(["function evaluations"] if counted else []), "examples", "over the line",
+               "regime", "trials", "infeasible"]  # fmt: skip
+    fewest = {}
+    if counted:
+        best = summary.steps.group_by("batch_size").agg(pl.col(COUNTED_TO_RESULT).min())
+        fewest = {b: f"{made:,}" for b, made in best.drop_nulls().rows()}
+    rows = []
+    for row in summary.curve.iter_rows(named=True):
+        cells = dict.fromkeys(columns, "") | {
+            "batch size": f"{row['batch_size']:,}",
+            "function evaluations": fewest.get(row["batch_size"], ""),
+            "pooled": "" if row["pooled"] is None else f"{row['pooled']:,}",
+            "trials": f"{row['complete']:,}",
+            "infeasible": f"{row['infeasible']:,}",
+            **_step_cells(row),
+        }
+        rows.append(tuple(cells[name] for name in columns))
+    numeric = tuple(name != "regime" for name in columns)
+    return Table("steps", "Steps to result", tuple(columns), tuple(rows), numeric)
+
+
+def _step_cells(row: dict) -> dict[str, str]:
+    ends = dict.fromkeys(("range", "limit"), step_interval(row))
+    if row["median"] is None:
+        if row["censored_at"] is None:
+            return {"steps to result": "-", "regime": "no COMPLETE trial"}
+        found = {"steps to result": f"> {row['censored_at']:,}", "regime": "goal not reached"}
+        return found | (ends if row["pooled"] is not None else {})
+    doubt = "" if row["regime_agreed"] else " (not by every search)"
+    over = row["over_line"]
+    return {
+        "steps to result": steps_text(row["median"]), **ends,
+        "examples": f"{row['median_examples']:,.0f}",
+        "over the line": "" if over is None else f"{over - 1:+.0%}",
+        "regime": "" if row["regime"] is None else row["regime"] + doubt,
+    }  # fmt: skip
+
+
+def searches_table(summary: Summary) -> Table:
+    """Every search on its own, with the evaluation before its steps to result."""
+    columns = ("batch size", "seed", "steps to result", "not yet at", "trial", "regime",
+               "trials", "infeasible")  # fmt: skip
     rows = []
     for row in summary.steps.iter_rows(named=True):
-        steps = row["steps_to_result"]
-        cells = [f"{row['batch_size']:,}", *([str(row["seed"])] if several else [])]
-        if steps is None:
-            unknown = row["censored_at"] is None
-            cells += ["-" if unknown else f"> {row['censored_at']:,}", *[""] * (5 + counted)]
-            cells[-1] = "no COMPLETE trial" if unknown else "goal not reached"
-        else:
-            over = row["overhead"]
-            cells += [
-                f"{steps:,}", f"{row['evaluated_before']:,}", step_interval(row),
-                *([f"{row[COUNTED_TO_RESULT]:,}"] if counted else []),
-                f"{row['examples_to_result']:,}", f"{over:+.0%}", row["regime"],
-            ]  # fmt: skip
-        rows.append((*cells, f"{row['complete']:,}", f"{row['infeasible']:,}"))
-    words = {"regime"}
+        reached, censored = row["steps_to_result"] is not None, row["censored_at"]
+        steps = "-" if censored is None else f"> {censored:,}"
+        cells = [steps, "", "", "goal not reached" if censored else "no COMPLETE trial"]
+        if reached:
+            cells = [f"{row['steps_to_result']:,}", f"{row['evaluated_before']:,}",
+                     f"{row['trial']}", row["regime"] or ""]  # fmt: skip
+        rows.append((f"{row['batch_size']:,}", f"{row['seed']}", *cells, f"{row['complete']:,}",
+                     f"{row['infeasible']:,}"))  # fmt: skip
+    numeric = tuple(name != "regime" for name in columns)
+    return Table("searches", "Every search", columns, tuple(rows), numeric)
+
+
+def definitions_table(summary: Summary) -> Table:
+    """The end of perfect scaling under each definition, a column an overhead."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in summary.critical.definitions.iter_rows(named=True):
+        text = bounded(row["value"], row["relation"])
+        if row["low"] is not None and row["value"] is not None:
+            text += f" ({size_range(row['low'], row['high'])})"
+        found.setdefault((row["curve"], row["points"]), []).append(text)
+    columns = ("curve", "batch sizes", *(f"{o:.0%} more examples" for o in OVERHEADS))
+    rows = tuple((*names, *cells) for names, cells in found.items())
     return Table(
-        "steps", "Steps to result", tuple(columns), tuple(rows),
-        tuple(name not in words for name in columns),
-    )  # fmt: skip
+        "definitions", "Definitions", columns, rows, (False, False, True, True, True, True)
+    )
 
 
 def budget_table(summary: Summary) -> Table:
-    """The best value under each budget, side by side, with its bootstrap interval."""
-    own = summary.of_seed(summary.budgets)
-    found = {(row["budget"], row["batch_size"]): row for row in own.iter_rows(named=True)}
+    """The best value under each budget, side by side, the searches together."""
+    several = summary.searches > 1
+    across = summary.budgets_across
+    found = {(row["budget"], row["batch_size"]): row for row in across.iter_rows(named=True)}
     rows = []
     for batch_size in summary.question.batch_sizes:
         cells = [f"{batch_size:,}"]
         for budget in ("step", "epoch"):
             row = found.get((budget, batch_size))
-            if row is None:
-                cells += ["-", "", ""]
+            if row is None or row["median"] is None:
+                cells += ["-", "", *([""] if several else [])]
                 continue
-            ends = f"{row['low']:.3g} to {row['high']:.3g}"
-            cells += [f"{row['best_value']:.4g}", ends, f"{row['step']:,}"]
+            cells += [f"{row['median']:.4g}", value_interval(row)]
+            cells += [f"{row['pooled']:.4g}"] if several else []
         rows.append(tuple(cells))
     columns = ["batch size"]
     for budget in ("step", "epoch"):
-        columns += [f"{budget} budget: best", "bootstrap", "at step"]
-    return Table(
-        "budgets", "Best value under each budget", tuple(columns), tuple(rows), (True,) * 7
-    )
+        columns += [f"{budget} budget: best", *(["range", "pooled"] if several else ["limit"])]
+    return Table("budgets", "Best value under each budget", tuple(columns), tuple(rows),
+                 (True,) * len(columns))  # fmt: skip
 
 
 def hyperparameter_table(summary: Summary) -> Table:
-    """The best trial of every batch size."""
-    best = summary.of_seed(summary.best)
+    """The best trial of every batch size: of all searches, with the rate's range over them."""
+    several = summary.searches > 1
+    best = _best_known(summary)
     names = [n for n in (*summary.question.space, EFFECTIVE, CLIPPED) if n in best.columns]
+    rate = next((n for n in (EFFECTIVE, "learning_rate") if n in best.columns), None)
+    ranged = several and rate is not None
+    spread = summary.best_across.filter(pl.col("hyperparameter") == rate)
+    ends = {row["batch_size"]: row for row in spread.iter_rows(named=True)}
     columns = ["batch size", "trial", *(label(name) for name in names), "best value", "at step"]
+    if ranged:
+        columns.append(f"{label(str(rate))}: median (range)")
     rows = []
     for row in best.sort("batch_size").iter_rows(named=True):
         numbers = [f"{row[name]:.4g}" for name in names]
-        rows.append(
-            (
-                f"{row['batch_size']:,}", f"{row['trial']}", *numbers,
-                f"{row['best_value']:.4g}", f"{row['best_step']:,}",
-            )
-        )  # fmt: skip
-    return Table(
-        "best_hyperparameters", "Best hyperparameters", tuple(columns), tuple(rows),
-        (True,) * len(columns),
-    )  # fmt: skip
+        trial = f"{row['seed']}/{row['trial']}" if several else f"{row['trial']}"
+        cells = [f"{row['batch_size']:,}", trial, *numbers, f"{row['best_value']:.4g}",
+                 f"{row['best_step']:,}"]  # fmt: skip
+        rows.append((*cells, *([_rate(ends[row["batch_size"]])] if ranged else [])))
+    title = "Best hyperparameters, of all searches" if several else "Best hyperparameters"
+    return Table("best_hyperparameters", title, tuple(columns), tuple(rows), (True,) * len(columns))
+
+
+def _best_known(summary: Summary) -> pl.DataFrame:
+    """The best trial of each batch size in any search: the fewest steps, else the best value."""
+    steps = summary.steps.select(*SEARCH, "steps_to_result")
+    rank = summary.question.goal.sign * pl.col("best_value")
+    ranked = summary.best.join(steps, on=SEARCH, how="left").with_columns(rank=rank)
+    ranked = ranked.sort("batch_size", "steps_to_result", "rank", "seed", nulls_last=True)
+    return ranked.group_by("batch_size", maintain_order=True).first()
+
+
+def _rate(row: dict) -> str:
+    if row["median"] is None:
+        return ""
+    low, high = (
+        "unknown" if math.isinf(row[end]) else f"{row[end]:.3g}" for end in ("low", "high")
+    )
+    return f"{row['median']:.3g} ({low} to {high})"
 
 
 def csv_table(summary: Summary) -> pl.DataFrame:
@@ -103,4 +173,13 @@ def csv_table(summary: Summary) -> pl.DataFrame:
         "batch_size", "steps_to_result", "trial", "evaluated_before", "complete", "infeasible",
         "incomplete", "censored_at", "seed", "goal", "best_value",
     ]  # fmt: skip
-    return summary.steps.select(*first, pl.all().exclude(first))
+    together = summary.curve.select(
+        "batch_size",
+        *(
+            pl.col(name).alias(f"across_{name}")
+            for name in ("searches", "median", "low", "high", "coverage", "limit", "pooled",
+                         "line_steps", "over_line", "regime", "regime_agreed")
+        ),
+    )  # fmt: skip
+    steps = summary.steps.join(together, on="batch_size", how="left")
+    return steps.select(*first, pl.all().exclude(first))

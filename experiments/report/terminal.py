@@ -5,18 +5,25 @@ Rich is imported when something is printed.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from experiments.analysis.critical_batch_size import DIMINISHING, FLAT, PERFECT
 from experiments.analysis.question import Record
+from experiments.analysis.regimes import DIMINISHING, FLAT, PERFECT
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise, summary_of
 from experiments.analysis.view import View
-from experiments.report.answer import answer, estimated
+from experiments.report.answer import (
+    CONDITIONS,
+    answer,
+    certainty,
+    estimated,
+    step_interval,
+    steps_text,
+    value_interval,
+)
 from experiments.report.facts import micro_batches
 from experiments.report.tables import csv_table, hyperparameter_table
 from experiments.report.words import budget_words, goal_words, metric_title
@@ -67,7 +74,8 @@ def write_steps_to_result_csv(
     """Steps to result as CSV; empty where censored.
 
     Columns: batch_size, steps_to_result, trial, evaluated_before, complete, infeasible,
-    incomplete, censored_at, seed, goal, best_value, then intervals, overhead and regime.
+    incomplete, censored_at, seed, goal, best_value, then lines, overheads and the regime of the
+    search, then what the searches of the batch size say together (``across_*``).
     """
     csv_table(summarise(record, goal)).write_csv(path)
 
@@ -91,79 +99,102 @@ def _table(title: str) -> Table:
 
 
 def _print_steps(summary: Summary, console: Console) -> None:
-    question = summary.question
+    from rich.text import Text
+
+    question, several = summary.question, summary.searches > 1
+    counted = COUNTED_TO_RESULT in summary.steps.columns
     table = _table(f"Steps to result: {goal_words(question)}")
-    # Seeds take the place of "vs line", function evaluations that of "after".
-    several, counted = len(question.seeds) > 1, COUNTED_TO_RESULT in summary.steps.columns
-    heads = ["batch", "steps", "after", "bootstrap", "vs line", "regime", "complete", "infeas."]
-    if several:
-        heads = ["batch", "seed", *heads[1:4], *heads[5:]]
-    if counted:
-        heads[heads.index("after")] = "evals"
+    heads = ["batch", "steps", "range" if several else "limit"]
+    heads += ["pooled"] if several and not counted else []
+    heads += [*(["evals"] if counted else []), "vs line", "regime", "complete", "infeas."]
+    if several and counted:
+        heads.remove("vs line")  # all of them do not fit
     for head in heads:
         table.add_column(head, justify="left" if head == "regime" else "right", no_wrap=True)
-    for row in summary.steps.iter_rows(named=True):
-        cells = dict(zip(("steps", "after", "bootstrap", "vs line", "regime"), _step_cells(row)))
-        cells |= {"batch": f"{row['batch_size']}", "seed": f"{row['seed']}"}
-        evaluations = row.get(COUNTED_TO_RESULT)
-        cells["evals"] = "" if evaluations is None else f"{evaluations:,}"
+    evaluations = _evaluations(summary) if counted else {}
+    for row in summary.curve.iter_rows(named=True):
+        cells = {"batch": f"{row['batch_size']}", "infeas.": f"{row['infeasible']}"}
+        cells |= {"evals": evaluations.get(row["batch_size"], ""), **_step_cells(row)}
         cells["complete"] = f"{row['complete']}"
-        cells["complete"] += f" of {question.trials}" if row["missing"] else ""
-        cells["infeas."] = f"{row['infeasible']}"
-        table.add_row(*(cells[head] for head in heads))
+        planned = question.trials * max(row["searches"], 1)
+        cells["complete"] += f" of {planned}" if row["missing"] else ""
+        table.add_row(*(cells.get(head, "") for head in heads))
     console.print(table)
-    second = "after: the last one short of it;"
+    for line in _legend(summary, counted):
+        console.print(Text(line, style="dim"))
+    found = summary.critical
+    console.print(f"End of perfect scaling: [bold]{estimated(found.limit)}[/]")
+    console.print(f"  by any convex curve: {estimated(found.convex)}")
+    console.print(f"  anchored at the smallest batch size: {estimated(found.anchored)}")
+    console.print(f"Noise critical batch size: [bold]{estimated(found.noise)}[/]")
+    console.print(f"Fewest examples at batch size: {estimated(found.cheapest)}")
+
+
+def _legend(summary: Summary, counted: bool) -> list[str]:
+    several = summary.searches > 1
+    steps = "steps: first evaluation past the goal, of any trial"
+    lines = [f"{steps}; median of the searches" if several else steps]
+    lines.append(certainty(summary))
+    if several and not counted:
+        lines.append("pooled: the fewest steps of all trials, the best known, without an interval")
     if counted:
-        second = "evals: fewest function evaluations to\n"
-        second += "it (loss, gradient or Hessian-vector product over the batch), of any trial;"
-    console.print(
-        f"[dim]steps: first evaluation past the goal; {second}\n"
-        "bootstrap: upper end of the 95% interval over trials (its lower end is steps);\n"
-        "vs line: examples, over those of perfect scaling; >: not reached by that step.[/]"
-    )
-    for seed, (limit, noise) in summary.critical.items():
-        of = f" (seed {seed})" if several else ""
-        console.print(f"End of perfect scaling{of}: [bold]{estimated(limit)}[/]")
-        console.print(f"Noise critical batch size{of}: [bold]{estimated(noise)}[/]")
+        lines.append(
+            "evals: fewest function evaluations to it (loss, gradient or Hessian-vector product)"
+        )
+    line = "the curve fitted to all batch sizes"
+    if summary.critical.least_examples is None:
+        line = "the smallest batch size that got there"
+    if not (several and counted):
+        lines.append(f"vs line: examples, over those of perfect scaling by {line}")
+    if several:
+        lines.append("regime?: not all searches put the batch size there")
+    if summary.curve["censored_at"].null_count() < len(summary.curve):
+        lines.append(">: not reached by that step")
+    return [*lines, CONDITIONS]
 
 
-def _step_cells(row: dict) -> list[str]:
-    if row["steps_to_result"] is None:
+def _evaluations(summary: Summary) -> dict[int, str]:
+    fewest = summary.steps.group_by("batch_size").agg(pl.col(COUNTED_TO_RESULT).min())
+    return {b: "" if made is None else f"{made:,}" for b, made in fewest.rows()}
+
+
+def _step_cells(row: dict) -> dict[str, str]:
+    pooled = {"pooled": "" if row["pooled"] is None else f"{row['pooled']:,}"}
+    if row["median"] is None:
         if row["censored_at"] is None:
-            return ["-", "", "", "", "[dim]no trials[/]"]
-        return [f"> {row['censored_at']:,}", "", "", "", "[dim]not reached[/]"]
-    regime = row["regime"]
-    return [
-        f"{row['steps_to_result']:,}", f"{row['evaluated_before']:,}", _upper_end(row),
-        f"{1 + row['overhead']:.3g}x", f"[{_COLOURS[regime]}]{_SHORT[regime]}[/]",
-    ]  # fmt: skip
-
-
-def _upper_end(row: dict) -> str:
-    high = row["bootstrap_high"]
-    return "to never" if math.isinf(high) else f"to {high:,.0f}"
+            return {"steps": "-", "regime": "[dim]no trials[/]"}
+        ends = {"range": step_interval(row) if row["pooled"] is not None else ""}
+        return {"steps": f"> {row['censored_at']:,}", "regime": "[dim]not reached[/]",
+                **ends, **pooled}  # fmt: skip
+    regime, cells = row["regime"], {"steps": steps_text(row["median"]), **pooled}
+    cells |= dict.fromkeys(("range", "limit"), step_interval(row))
+    if row["over_line"] is not None:
+        cells["vs line"] = f"{row['over_line']:.3g}x"
+    if regime is not None:
+        doubt = "" if row["regime_agreed"] else "?"
+        cells["regime"] = f"[{_COLOURS[regime]}]{_SHORT[regime]}{doubt}[/]"
+    return cells
 
 
 def _budget_table(summary: Summary) -> Table:
-    question = summary.question
-    own = summary.of_seed(summary.budgets)
+    question, ends = summary.question, "range" if summary.searches > 1 else "limit"
+    across = summary.budgets_across
     table = _table(f"Best {metric_title(question)} under each budget")
-    for head in ("batch", "step budget", "bootstrap", "epoch budget", "bootstrap"):
+    for head in ("batch", "step budget", ends, "epoch budget", ends):
         table.add_column(head, justify="right", no_wrap=True)
-    best = own.group_by("budget").agg(question.goal.best(pl.col("best_value")))
+    best = across.group_by("budget").agg(question.goal.best(pl.col("median")))
     winners = dict(best.rows())
-    found = {(row["budget"], row["batch_size"]): row for row in own.iter_rows(named=True)}
+    found = {(row["budget"], row["batch_size"]): row for row in across.iter_rows(named=True)}
     for batch_size in question.batch_sizes:
         cells = [f"{batch_size}"]
         for budget in ("step", "epoch"):
             row = found.get((budget, batch_size))
-            if row is None:
+            if row is None or row["median"] is None:
                 cells += ["-", ""]
                 continue
-            text = f"{row['best_value']:.4g}"
-            top = row["best_value"] == winners[budget]
-            cells += [f"[bold green]{text}[/]" if top else text]
-            cells += [f"{row['low']:.3g} to {row['high']:.3g}"]
+            text = f"{row['median']:.4g}"
+            top = row["median"] == winners[budget]
+            cells += [f"[bold green]{text}[/]" if top else text, value_interval(row)]
         table.add_row(*cells)
     return table
 

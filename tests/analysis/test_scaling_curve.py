@@ -29,7 +29,7 @@ def test_the_hyperbola_is_found_where_the_points_lie_on_one():
 
 def test_borders_of_the_hyperbola_are_those_of_the_definitions():
     """At the borders examples exceed E_min by 20 %, and doubling saves 10 %."""
-    curve = Hyperbola(50.0, 90.0, 0.0)
+    curve = Hyperbola(50.0, 90.0, 4500.0, 0.0)
     end, flat = curve.perfect_end(0.2), curve.flat_start(0.1)
     assert end * curve.steps(np.array([end]))[0] == pytest.approx(1.2 * curve.least_examples)
     now, doubled = curve.steps(np.array([flat, 2 * flat]))

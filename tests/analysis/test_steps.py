@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 from support.records_factory import MemoryRecord, handmade, make_record, make_study
@@ -10,6 +11,7 @@ from support.records_factory import MemoryRecord, handmade, make_record, make_st
 from experiments.analysis.best_hyperparameters import best_trials, scaling_rules
 from experiments.analysis.budgets import best_under_budgets, best_within
 from experiments.analysis.steps_to_result import crossings, steps_to_result, trial_counts
+from experiments.analysis.summary import summarise
 from workloads.base import Goal
 
 DONE, DIVERGED, FAILED = "COMPLETE", "INFEASIBLE", "INCOMPLETE"
@@ -209,8 +211,35 @@ def test_the_two_budgets_are_the_studys():
     table = best_under_budgets(record)
     step, epoch = (table.filter(pl.col("budget") == name) for name in ("step", "epoch"))
     assert step["step"].max() <= 100 and epoch["examples"].max() <= 2048
-    assert (table["low"] <= table["best_value"]).all()
-    assert (table["best_value"] <= table["high"]).all()
+
+
+def test_budgets_of_several_searches_have_their_median_and_range():
+    seeds = range(6)
+    record = make_record(make_study((4, 64), trials=3, step_budget=100, epochs=2, seeds=seeds))
+    summary = summarise(record)
+    for row in summary.budgets_across.iter_rows(named=True):
+        same = (pl.col("budget") == row["budget"]) & (pl.col("batch_size") == row["batch_size"])
+        values = summary.budgets.filter(same)["best_value"].to_numpy()
+        assert len(values) == row["searches"] == 6 and row["coverage"] == 1 - 2**-5
+        assert row["median"] == pytest.approx(np.median(values)) and row["limit"] is None
+        assert (row["low"], row["high"]) == (values.min(), values.max())
+        assert row["pooled"] == values.min()
+
+
+def test_of_one_search_another_is_bounded_on_the_unlucky_side_alone():
+    record = make_record(make_study((4, 64), trials=20))
+    downward = summarise(record).budgets_across.row(0, named=True)
+    assert downward["low"] is None and downward["limit"] > downward["median"]
+    goal = {**record.study["study"]["goal"], "direction": "max", "value": 0.9}
+    column = "validation/classification_error"
+    upward = dataclasses.replace(
+        record,
+        study={**record.study, "study": {**record.study["study"], "goal": goal}},
+        evaluations=record.evaluations.with_columns((1 - pl.col(column)).alias(column)),
+    )
+    turned = summarise(upward).budgets_across.row(0, named=True)
+    assert turned["median"] == pytest.approx(1 - downward["median"])
+    assert turned["limit"] == pytest.approx(1 - downward["limit"])
 
 
 def test_best_trials_are_those_of_the_steps_to_result_or_else_of_the_best_value():

@@ -58,7 +58,9 @@ def test_it_shows_the_numbers_of_the_summary():
         line = next(x for x in text.splitlines() if x.split()[:1] == [str(row["batch_size"])])
         cells = line.split()
         assert cells[1].replace(",", "") == str(row["steps_to_result"])
-        assert cells[2].replace(",", "") == str(row["evaluated_before"])
+        limit = summary.curve.filter(pl.col("batch_size") == row["batch_size"])["limit"][0]
+        ends = ["to", "never" if math.isinf(limit) else f"{limit:,.0f}"]
+        assert cells[2:4] == ends
         assert cells[-1] == str(row["infeasible"])
     assert summary.verdict.next.command in text
 
@@ -95,4 +97,29 @@ def test_csv_columns_are_the_contract_and_censored_is_empty(tmp_path):
     ]  # fmt: skip
     assert censored[:11] == ["8", "", "", "", "1", "0", "0", "1280", "0", "0.1", "0.5"]
     assert reached[:11] == ["16", "9", "0", "7", "1", "0", "0", "", "0", "0.1", "0.01"]
-    assert pl.read_csv(path)["regime"].to_list() == [None, "perfect scaling"]
+    table = pl.read_csv(path)
+    assert table["across_median"].to_list() == [None, 9.0]
+    assert table["across_pooled"].to_list() == [None, 9]
+
+
+def test_several_searches_show_median_range_and_pooled_and_say_what_they_are():
+    record = make_record(make_study((1, 16, 256), trials=6, seeds=range(6)))
+    text, summary = printed(record), summarise(record)
+    assert text.splitlines().count("") and "range of 6 searches" in text
+    said = " ".join(text.split())
+    assert "covers the median answer of such a search with 96.9%" in said
+    assert "the best known, without an interval" in said
+    assert "for this split of the data and this plan" in said
+    for row in summary.curve.iter_rows(named=True):
+        line = next(x for x in text.splitlines() if x.split()[:1] == [str(row["batch_size"])])
+        cells = line.replace(",", "").split()
+        assert float(cells[1]) == pytest.approx(row["median"], abs=0.5)
+        assert (float(cells[2]), float(cells[4])) == (row["low"], row["high"])
+        assert cells[5] == str(row["pooled"])
+
+
+def test_one_search_says_in_words_that_it_cannot_say_how_much_earlier():
+    said = " ".join(printed(make_record(make_study((1, 16, 256), trials=6))).split())
+    assert "with 95% (checked by simulation)" in said
+    assert "one search cannot say how much earlier another might be" in said
+    assert "! One search cannot say how much earlier" in said

@@ -151,7 +151,7 @@ def test_the_winner_and_those_it_cannot_be_told_apart_from():
         steps = dict(rows.select("label", "steps_to_result").iter_rows())
         assert winner.label == "fast" and winner.value == min(s for s in steps.values() if s)
         assert "twin" in winner.near
-        high = rows.filter(pl.col("label") == "fast")["bootstrap_high"][0]
+        high = rows.filter(pl.col("label") == "fast")["steps_high"][0]
         reaches = steps["slow"] is not None and steps["slow"] <= high
         assert ("slow" in winner.near) == reaches
         best = best_value(both, batch_size)
