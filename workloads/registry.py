@@ -107,6 +107,12 @@ class Hyperparameter:
         if not (math.isfinite(value) and above and below):
             raise ValueError(f"{self.name} must lie in {self.interval}, got {value!r}")
 
+    def clipped(self, value: float) -> float:
+        """The nearest legal value."""
+        low = math.nextafter(self.low, math.inf) if self.low_open else self.low
+        high = math.nextafter(self.high, -math.inf) if self.high_open else self.high
+        return min(max(value, low), high)
+
     @property
     def interval(self) -> str:
         """The legal interval as written, e.g. ``[0, 1)``."""

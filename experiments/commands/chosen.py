@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,19 +68,21 @@ def _options(rows: Mapping[str, Row] | None = None) -> dict[str, Row]:
 
     found: dict[str, Row] = {}
     for row in (ROWS if rows is None else rows).values():
-        if row.option is not None:
-            found.setdefault(row.option.flag, row)
+        for option in (row.option, *row.also):
+            if option is not None:
+                found.setdefault(option.flag, dataclasses.replace(row, option=option))
     return found
 
 
 def _add_option(command: argparse.ArgumentParser, flag: str, row: Row) -> None:
     option = row.option
     assert option is not None
-    if option.change == "flag":
-        command.add_argument(f"--{flag}", action="store_true", default=None, help=option.help)
+    if option.change in ("flag", "off"):
+        action = "store_true" if option.change == "flag" else "store_false"
+        command.add_argument(f"--{flag}", action=action, default=None, help=option.help)
         return
-    low = getattr(row.kind, "low", None)
-    numbers = option.change in ("value", "values", "only") and low is not None
+    low: int | None = 1 if option.change == "count" else getattr(row.kind, "low", None)
+    numbers = option.change in ("value", "values", "only", "count") and low is not None
     command.add_argument(
         f"--{flag}",
         type=whole_number(low) if numbers and low is not None else str,
@@ -146,7 +149,7 @@ def _words(options: argparse.Namespace, given: Mapping[str, Any]) -> tuple[str, 
         if value is None:
             continue
         words.append(f"--{flag.replace('_', '-')}")
-        if value is not True:
+        if not isinstance(value, bool):
             words += [str(word) for word in (value if isinstance(value, list) else [value])]
     return tuple(words)
 
@@ -168,10 +171,22 @@ def _only(study: Any, row: Row, value: Any) -> Any:
     return _value(study, row, (value,))
 
 
+def _count(study: Any, row: Row, value: int) -> Any:
+    """So many searches, from the study's first seed on."""
+    from experiments import studies
+    from experiments.spec.comparison import Comparison
+    from experiments.spec.fields import MOST_SEEDS
+
+    del row
+    if value > MOST_SEEDS:
+        raise ValueError(f"--seeds must be at most {MOST_SEEDS:,}, got {value}")
+    one = next(iter(study.studies.values())) if isinstance(study, Comparison) else study
+    first = one.seeds[0]
+    return studies.changed(study, seeds=tuple(range(first, first + value)))
+
+
 def _budgets(study: Any, row: Row, texts: Sequence[str]) -> Any:
     """Other budgets: in steps, or in examples or epochs."""
-    import dataclasses
-
     from experiments import studies
     from experiments.spec.comparison import Comparison
     from experiments.spec.study import resolve
@@ -202,8 +217,6 @@ def _budgets(study: Any, row: Row, texts: Sequence[str]) -> Any:
 
 def _part(study: StudyFields, row: Row, name: str) -> StudyFields:
     """Another optimizer, schedule, clipping, ... in its own search space; the rest stays."""
-    import dataclasses
-
     from experiments.spec import parts
 
     field = row.name
@@ -237,8 +250,6 @@ def _space_with(study: StudyFields, field: str, name: str, own: set[str]) -> Any
 
 def _fix(study: StudyFields, row: Row, pairs: Sequence[str]) -> StudyFields:
     """Hyperparameters held at a number or a duration, no longer searched."""
-    import dataclasses
-
     del row
     given: dict[str, float | str] = dict(settings(pairs, "--fix"))
     for name, text in given.items():
@@ -259,7 +270,9 @@ CHANGES: dict[str, Callable[[Any, Row, Any], Any]] = {
     "value": _value,
     "values": _values,
     "only": _only,
+    "count": _count,
     "flag": _value,
+    "off": _value,
     "budget": _budgets,
     "part": _part,
     "fix": _fix,

@@ -37,6 +37,13 @@ class RecordState:
             self._study = grown
         return int(self._study["plans"].index(plain))
 
+    def add_round(self, found: Mapping[str, Any]) -> None:
+        """Append a round of a search (JSON values) to the recorded ones."""
+        plain = json.loads(json.dumps(dict(found)))
+        grown = {**self._study, "rounds": [*self._study.get("rounds", []), plain]}
+        self._keep(grown)
+        self._study = grown
+
     def _keep(self, grown: dict[str, Any]) -> None:
         """Put the grown study on disk, where that is this process's part."""
 

@@ -108,6 +108,8 @@ def _grown(stored: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         "train_steps": dict(sorted(lengths.items(), key=lambda item: int(item[0]))),
     }
     grown = {**stored, **new, "study": question}
+    if "rounds" in stored:
+        grown["rounds"] = stored["rounds"]
     grown["plans"] = _union(stored.get("plans", []), new["plans"])
     if "environment" in stored:
         grown["environment"] = stored["environment"]

@@ -53,7 +53,11 @@ Observer = Callable[[Progress], None]
 
 
 class Coordinator:
-    """Workers train, this thread records; both meet in ``_searches`` under one lock."""
+    """Workers train, this thread records; both meet in ``_searches`` under one lock.
+
+    A pack holds trials of one batch size, of any search. A worker that finds nothing to start asks
+    the searches whose round has ended for their next one, and records it, before it waits.
+    """
 
     def __init__(
         self,
@@ -70,7 +74,9 @@ class Coordinator:
     ):
         self._study = study
         self._writer = writer
-        self._searches = searches
+        self._searches = {search.seed: search for search in searches}
+        self._steps_running = dict.fromkeys(study.batch_sizes, 0)
+        self._writing = threading.RLock()  # taken after ``_changed`` where both are held
         self._program = program
         self._plan = plan
         self._plan_index = plan_index
@@ -158,11 +164,12 @@ class Coordinator:
 
     def _commit(self) -> None:
         """Record what has finished; it is forgotten here only after that."""
-        found = self._results[:]
-        self._writer.commit(found)
-        for result in found:
-            self._checkpoints.end(result.trial, result.status)
-        del self._results[: len(found)]
+        with self._writing:
+            found = self._results[:]
+            self._writer.commit(found)
+            for result in found:
+                self._checkpoints.end(result.trial, result.status)
+            del self._results[: len(found)]
 
     def _shrink(self) -> None:
         """After an out-of-memory: the smaller plan, recorded before anything is trained by it."""
@@ -170,7 +177,8 @@ class Coordinator:
             for batch_size in self._full:
                 self._plan = self._plan.after_out_of_memory(batch_size) or self._plan
             if self._full:
-                self._plan_index = self._writer.add_plan(self._plan.to_json())
+                with self._writing:
+                    self._plan_index = self._writer.add_plan(self._plan.to_json())
                 self._plans[self._plan_index] = self._plan
                 self._full.clear()
                 self._changed.notify_all()
@@ -187,107 +195,151 @@ class Coordinator:
                 self._stopped = True
                 self._changed.notify_all()
 
-    def _train(self, search: Search, execution: Execution, plan: int) -> None:
+    def _train(self, batch_size: int, execution: Execution, plan: int) -> None:
         """Train a batch size until nothing is left to start, or it is to be done otherwise."""
         population: Population | None = None
         try:
-            population = self._population(search, execution, plan)
+            population = self._population(batch_size, execution, plan)
             population.run(
-                lambda: self._next(search, plan),
-                lambda result: self._end(search, result),
-                lambda steps: self._advanced(search, plan, steps),
+                lambda: self._next(batch_size, plan),
+                self._end,
+                lambda steps: self._advanced(batch_size, plan, steps),
             )
         except BaseException as error:  # noqa: BLE001 (a user's model may raise anything)
             if hosts.several():
                 self._part(in_one_line(error))
             elif out_of_memory(error):
-                self._run_out(search, population, plan, error)
+                self._run_out(batch_size, population, plan, error)
             else:
-                self._fail(search, population, in_one_line(error))
+                self._fail(batch_size, population, in_one_line(error))
         else:
             if self._preempted:
                 population.save()
             with self._changed:
-                search.release(population.trials, population.steps_under_way)
+                self._release(batch_size, population)
 
-    def _population(self, search: Search, execution: Execution, plan: int) -> Population:
+    def _release(self, batch_size: int, population: Population) -> None:
+        """Its unfinished trials may start again."""
+        for trial in population.trials:
+            self._searches[trial.seed].release(trial)
+        self._count_steps(batch_size, -population.steps_under_way)
+
+    def _count_steps(self, batch_size: int, steps: int) -> None:
+        """Steps that running trials have made."""
+        self._steps_running[batch_size] = max(0, self._steps_running[batch_size] + steps)
+
+    def _population(self, batch_size: int, execution: Execution, plan: int) -> Population:
         return Population(
             self._program,
-            search.batch_size,
+            batch_size,
             execution,
             grid=self._study.grid,
             plan=plan,
             checkpoints=self._checkpoints,
-            phases=self._study.phases(search.batch_size),
+            phases=self._study.phases(batch_size),
         )
 
-    def _claim(self) -> tuple[Search, Execution, int] | None:
-        """The search with the most time left that can start a trial, how its trials run and by
+    def _claim(self) -> tuple[int, Execution, int] | None:
+        """The batch size with the most time left that can start a trial, how its trials run and by
         which plan; None when all is done.
 
-        The longest first keeps all workers busy to the end. While others run, a divergence may
-        still make a trial startable, so a worker waits for them.
+        The longest first keeps all workers busy to the end. While others run, a divergence or the
+        end of a round may still make a trial startable, so a worker waits for them.
         """
         with self._changed:
             while not self._stopped:
                 if self._threads > self._plan.workers:
                     self._threads -= 1
                     return None
-                able = [search for search in self._searches if search.startable]
+                self._propose()
+                able = [b for b in self._study.batch_sizes if self._startable(b)]
                 if able and not self._full:
-                    search = max(able, key=self._remaining_seconds)
-                    return search, self._plan.executions[search.batch_size], self._plan_index
-                if not able and not any(search.running for search in self._searches):
+                    size = max(able, key=self._remaining_seconds)
+                    return size, self._plan.executions[size], self._plan_index
+                if not able and not any(map(self._running, self._study.batch_sizes)):
                     return None
                 self._changed.wait()
         return None
 
-    def _remaining_seconds(self, search: Search) -> float:
+    def _startable(self, batch_size: int) -> bool:
+        return any(search.startable(batch_size) for search in self._searches.values())
+
+    def _running(self, batch_size: int) -> bool:
+        return any(search.running(batch_size) for search in self._searches.values())
+
+    def _propose(self) -> None:
+        """Ask every search whose round has ended for the next one, and record it.
+
+        What it follows from is recorded first.
+        """
+        for search in self._searches.values():
+            while counts := search.due():
+                with self._writing:
+                    self._commit()
+                    found = search.propose(counts)
+                    self._writer.add_round(found.to_json())
+                search.add(found)
+                self._changed.notify_all()
+
+    def _remaining_seconds(self, batch_size: int) -> float:
         # The plan covers the batch sizes that had work left when it was made.
-        return search.remaining_steps * self._plan.seconds_per_step.get(search.batch_size, 0.0)
+        steps = sum(search.remaining_steps(batch_size) for search in self._searches.values())
+        left = max(0, steps - self._steps_running[batch_size])
+        return left * self._plan.seconds_per_step.get(batch_size, 0.0)
 
-    def _next(self, search: Search, plan: int) -> Trial | None:
+    def _next(self, batch_size: int, plan: int) -> Trial | None:
         with self._changed:
-            return None if self._stopped or self._outdated(search, plan) else search.start()
+            if self._stopped or self._outdated(batch_size, plan):
+                return None
+            try:
+                self._propose()
+            except Exception as error:  # noqa: BLE001 (no trial's failure: `run` raises it again)
+                self._died = self._died or error
+                self._stopped = True
+                return None
+            for search in self._searches.values():
+                if (trial := search.start(batch_size)) is not None:
+                    return trial
+            return None
 
-    def _end(self, search: Search, result: TrialResult) -> None:
+    def _end(self, result: TrialResult) -> None:
         with self._changed:
-            search.end(result)
+            self._searches[result.trial.seed].end(result)
+            self._count_steps(result.trial.batch_size, -result.steps)
             self._results.append(result)
             self._changed.notify_all()
 
-    def _advanced(self, search: Search, plan: int, steps: int) -> bool:
+    def _advanced(self, batch_size: int, plan: int, steps: int) -> bool:
         with self._changed:
-            search.steps_running += steps
-            self._made_seconds += steps * self._plan.seconds_per_step[search.batch_size]
+            self._count_steps(batch_size, steps)
+            self._made_seconds += steps * self._plan.seconds_per_step[batch_size]
         ending = self._ending or (hosts.several() and self._stop.asked is not None)
         if not hosts.all_true(not ending):
             self._stopped = True
             self._preempted = self._preempted or hosts.several()
         with self._changed:
-            return not self._stopped and not self._outdated(search, plan)
+            return not self._stopped and not self._outdated(batch_size, plan)
 
-    def _outdated(self, search: Search, plan: int) -> bool:
+    def _outdated(self, size: int, plan: int) -> bool:
         """Whether trials of this batch size are to start again under a newer plan."""
-        size = search.batch_size
         changed = self._plans[plan].executions[size] != self._plan.executions[size]
         return changed or size in self._full
 
     def _run_out(
-        self, search: Search, population: Population | None, plan: int, error: BaseException
+        self, batch_size: int, population: Population | None, plan: int, error: BaseException
     ) -> None:
         """Memory is full: unfinished trials start again under a smaller plan, if there is one."""
         with self._changed:
             older = plan != self._plan_index
-            if older or self._plan.after_out_of_memory(search.batch_size):
+            if older or self._plan.after_out_of_memory(batch_size):
                 if population is not None:
-                    search.release(population.trials, population.steps_under_way)
+                    self._release(batch_size, population)
                 if not older:
-                    self._full.add(search.batch_size)
+                    self._full.add(batch_size)
                 self._changed.notify_all()
                 return
         self._fail(
-            search,
+            batch_size,
             population,
             f"{in_one_line(error)}; one trial at a time needs more memory than there is: choose "
             "batch sizes that fit (batchscale plan STUDY finds them) or cut the step into "
@@ -303,7 +355,7 @@ class Coordinator:
             )
             self._stopped = True
 
-    def _fail(self, search: Search, population: Population | None, message: str) -> None:
+    def _fail(self, batch_size: int, population: Population | None, message: str) -> None:
         """An exception in a user's code: its trials are INCOMPLETE; go on only if asked."""
         trials = population.trials if population is not None else []
         what = "a trial" if trials else "training"
@@ -312,11 +364,11 @@ class Coordinator:
                 result = TrialResult(
                     trial, Status.INCOMPLETE, 0, {}, plan=self._plan_index, message=message
                 )
-                search.end(result)
+                self._searches[trial.seed].end(result)
                 self._results.append(result)
             if not (self._keep_going and trials) and not self._failure:
                 self._failure = (
-                    f"{what} at batch size {search.batch_size} failed ({message}); finished "
+                    f"{what} at batch size {batch_size} failed ({message}); finished "
                     "trials are recorded, and the same command tries again"
                 )
                 self._stopped = True
@@ -326,12 +378,15 @@ class Coordinator:
 
     def _progress(self, began: float) -> Progress:
         with self._changed:
-            remaining = sum(self._remaining_seconds(search) for search in self._searches)
-            running = sorted({s.batch_size for s in self._searches if s.running})
+            sizes, searches = self._study.batch_sizes, self._searches.values()
+            remaining = sum(map(self._remaining_seconds, sizes))
+            running = [b for b in sizes if self._running(b)]
             complete = sum(
-                min(s.count(Status.COMPLETE), self._study.trials) for s in self._searches
+                min(search.count(Status.COMPLETE, b), self._study.trials)
+                for search in searches
+                for b in sizes
             )
-            infeasible = sum(s.count(Status.INFEASIBLE) for s in self._searches)
+            infeasible = sum(search.count(Status.INFEASIBLE) for search in searches)
             made = self._made_seconds
         elapsed = time.perf_counter() - began
         pace = elapsed / made if made > 0 else None
@@ -339,7 +394,7 @@ class Coordinator:
             "training",
             complete,
             infeasible,
-            self._study.trials * len(self._searches),
+            self._study.trials * len(searches) * len(sizes),
             running,
             made / (made + remaining) if made + remaining else 1.0,
             remaining * pace if pace else None,

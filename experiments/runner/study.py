@@ -26,12 +26,14 @@ from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.files import check_writable
 from experiments.records.follower import Follower, broadcast
 from experiments.records.schema import STUDY_FILE
-from experiments.records.store import RecordError, Writer, read_study
+from experiments.records.store import RecordError, Writer, read, read_study
+from experiments.records.tables import TRIAL_KEY
 from experiments.runner.coordinator import Coordinator, Observer, Progress
 from experiments.runtime import hosts
 from experiments.runtime.compilation import switched
 from experiments.runtime.environment import environment
 from experiments.runtime.stopping import Stop, deferred
+from experiments.search.record import Ended, Round
 from experiments.search.search import Search
 from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.fields import StudyFields
@@ -47,7 +49,9 @@ from experiments.training.resume import CHECKPOINTS_FOLDER, DEFAULT_MINUTES, Che
 from experiments.training.step import parameter_count
 from optimizers import OPTIMIZERS
 from workloads import datasets
-from workloads.datasets.base import Dataset, Split, read
+from workloads.base import Goal
+from workloads.datasets.base import Dataset, Split
+from workloads.datasets.base import read as read_split
 
 FINAL = (Status.COMPLETE, Status.INFEASIBLE)
 
@@ -122,8 +126,8 @@ def run_study(
             begun, now = writer.study["environment"]["commit"], header["environment"]["commit"]
             if begun != now:
                 warn(f"the record {folder} was begun by commit {begun}, this is {now}")
-            searches = _searches(study, dataset.checksum, writer)
-            if any(search.startable for search in searches):
+            searches = _searches(study, dataset.checksum, writer, folder)
+            if any(search.unfinished(b) for search in searches for b in study.batch_sizes):
                 data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
                 checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
                 hosts.from_first(lambda: _check_checkpoints(checkpoints, searches))
@@ -169,7 +173,7 @@ def _check(
     train = dataset.splits["train"]
     if request.layout is not None:
         grown = {part.batch_size for b in study.batch_sizes for part in study.phases(b)}
-        example = read(train, np.arange(1))
+        example = read_split(train, np.arange(1))
         check_cuts(study.config("off"), example, request.layout, sorted(grown))
     _check_second_order(study, train, request.execution)
     _check_size(study, dataset.size("train"), warn)
@@ -239,7 +243,7 @@ def _check_second_order(study: ResolvedStudy, train: Split, execution: str) -> N
             "got 'packed'"
         )
     if rule.largest_model is not None:
-        size = parameter_count(study.config("off"), read(train, np.arange(1)))
+        size = parameter_count(study.config("off"), read_split(train, np.arange(1)))
         if size > rule.largest_model:
             raise ValueError(
                 f"a model trained by {rule.name} may have at most {rule.largest_model:,} "
@@ -252,12 +256,14 @@ def _check_checkpoints(checkpoints: Checkpoints, searches: Sequence[Search]) -> 
     if not (checkpoints.folder / CHECKPOINTS_FOLDER).is_dir():
         return
     for search in searches:
-        for index in range(search.limit):
-            trial = search.trial(index)
-            if index in search.ended:
-                checkpoints.end(trial, search.ended[index])
-            else:
-                checkpoints.check(trial)
+        for batch_size in search.study.batch_sizes:
+            ended = search.ended(batch_size)
+            for index in range(search.proposed(batch_size)):
+                trial = search.trial(batch_size, index)
+                if index in ended:
+                    checkpoints.end(trial, ended[index].status)
+                else:
+                    checkpoints.check(trial)
 
 
 def _check_size(study: ResolvedStudy, examples: int, warn: Callable[[str], None]) -> None:
@@ -276,17 +282,36 @@ def _check_size(study: ResolvedStudy, examples: int, warn: Callable[[str], None]
         )
 
 
-def _searches(study: ResolvedStudy, checksum: str, writer: Writer | Follower) -> list[Search]:
-    """One search for each batch size and seed, with what is recorded already."""
-    searches = {
-        (batch_size, seed): Search(study, batch_size, seed, checksum)
-        for seed in study.seeds
-        for batch_size in study.batch_sizes
-    }
+def _searches(
+    study: ResolvedStudy, checksum: str, writer: Writer | Follower, folder: Path
+) -> list[Search]:
+    """One search for each seed, with what is recorded already."""
+    rounds = [Round.from_json(found) for found in writer.study.get("rounds", [])]
+    learns = any(found.seed in study.seeds for found in rounds)
+    passed = hosts.from_first(lambda: _measured(study.goal, folder)) if learns else {}
+    ended: dict[int, dict[tuple[int, int], Ended]] = {seed: {} for seed in study.seeds}
     for (batch_size, seed, index), (status, _) in writer.recorded().items():
-        if (batch_size, seed) in searches and status in FINAL:
-            searches[batch_size, seed].ended[index] = status
-    return list(searches.values())
+        if seed in ended and status in FINAL:
+            known = passed.get((batch_size, seed, index), (None, 0))
+            ended[seed][batch_size, index] = Ended(status, *known)
+    return [
+        Search(study, seed, checksum, [r for r in rounds if r.seed == seed], ended[seed])
+        for seed in study.seeds
+    ]
+
+
+def _measured(goal: Goal, folder: Path) -> dict[tuple[int, int, int], tuple[int | None, int]]:
+    """(batch size, seed, index) -> first evaluation past the goal, if any, and the last one."""
+    import polars as pl
+
+    rows = read(folder).scan("evaluations")
+    assert rows is not None, "a record always has the table"
+    if goal.column not in rows.collect_schema().names():
+        return {}
+    step = pl.col("step")
+    passed = step.filter(goal.better(pl.col(goal.column))).min()
+    table = rows.group_by(TRIAL_KEY).agg(passed.alias("passed"), step.max()).collect()
+    return {(b, s, i): (passed, last) for b, s, i, passed, last in table.iter_rows()}
 
 
 def _fitting(plans: Sequence[Plan], request: str, needed: set[int]) -> int | None:
@@ -316,15 +341,13 @@ def _plan(
 
     Process 0 decides for all: a plan orders the work, and depends on the machine it is made on.
     """
-    needed = {search.batch_size for search in searches if search.startable}
+    needed = {b for search in searches for b in study.batch_sizes if search.unfinished(b)}
     recorded = [Plan.from_json(plan) for plan in writer.study["plans"]]
     index = hosts.from_first(lambda: _fitting(recorded, str(request), needed))
     if index is not None:
         return recorded[index], index
     observe(Progress("measuring how to run the trials"))
-    steps: dict[int, int] = {}
-    for search in searches:
-        steps[search.batch_size] = steps.get(search.batch_size, 0) + search.remaining_steps
+    steps = {b: sum(search.remaining_steps(b) for search in searches) for b in needed}
 
     def make_trial(batch_size: int, index: int) -> Trial:
         _end_if_asked(stop)

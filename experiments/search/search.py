@@ -1,72 +1,282 @@
-"""The trials of one batch size: which may start, which have ended."""
+"""The trials of one seed at all batch sizes: which may start, which have ended, what comes next.
+
+A sampler that learns proposes rounds: round r goes over all batch sizes at once, and its points
+are f(seed, r, the results of earlier rounds of this seed). It is asked for when all trials of the
+round before have ended, recorded before any of its own starts, and never computed again. Points of
+other samplers do not wait for results: trial i starts once i < N + the number INFEASIBLE so far, at
+most 4N. Either way the set that is started in the end is the same whatever the timing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import heapq
+import math
+from collections.abc import Iterable, Mapping
 
-from experiments.search.samplers.halton import point
+from experiments.search import rounds
+from experiments.search.record import Ended, Points, Round
+from experiments.search.samplers.base import Ask, Box, Outcome, Point, Seen
+from experiments.search.samplers.halton import point as halton_point
+from experiments.search.samplers.table import SAMPLERS, sampler
 from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.space import Real
 from experiments.spec.trial import MOST_STARTED, Status, Trial, TrialResult
 
 
-class Search:
-    """The trials of one batch size and seed: which may start, which have ended.
+@dataclasses.dataclass
+class _Size:
+    """The trials of one batch size.
 
-    Trial i starts once i < N + the number INFEASIBLE so far, at most 4N: the set that is started
-    in the end is the same whatever the timing. Not thread-safe: the
-    coordinator holds its lock.
+    Attributes:
+      ended: index -> how it ended; INCOMPLETE ones are not tried again by this process.
+      running: indices that were started and have not ended.
+      again: a heap of indices below ``following`` that may start again.
+      following: no index from here on was ever started.
+      replaced: ended ones that do not count among the N, as those that diverged.
+      last: points of the newest round that this batch size took part in.
     """
 
-    def __init__(self, study: ResolvedStudy, batch_size: int, seed: int, checksum: str):
-        self.study = study
-        self.batch_size = batch_size
-        self.seed = seed
-        self.checksum = checksum
-        self.ended: dict[int, Status] = {}
-        self.running: set[int] = set()
-        self.steps_running = 0
+    ended: dict[int, Ended] = dataclasses.field(default_factory=dict)
+    running: set[int] = dataclasses.field(default_factory=set)
+    again: list[int] = dataclasses.field(default_factory=list)
+    following: int = 0
+    replaced: set[int] = dataclasses.field(default_factory=set)
+    last: int = 0
 
-    def count(self, status: Status) -> int:
-        """Trials that ended so."""
-        return sum(found == status for found in self.ended.values())
 
-    @property
-    def limit(self) -> int:
-        """Trials that may have been started by now."""
+class Search:
+    """One search. Not thread-safe: the coordinator holds its lock.
+
+    Args:
+      study: the question.
+      seed: of the search.
+      checksum: of the dataset.
+      recorded: its rounds so far, in their order.
+      ended: (batch size, index) -> how it ended, of trials recorded already.
+    """
+
+    def __init__(
+        self,
+        study: ResolvedStudy,
+        seed: int,
+        checksum: str,
+        recorded: Iterable[Round] = (),
+        ended: Mapping[tuple[int, int], Ended] | None = None,
+    ):
+        self.study, self.seed, self.checksum = study, seed, checksum
+        self.in_rounds = SAMPLERS[study.sampler].adaptive
+        self._listed = study.sampler != "halton"  # whose point i is a formula of i
+        self.rounds: list[Round] = []
+        self._points: Points = {}
+        self._boxes: dict[int, Box] = {}
+        self._exhausted: set[int] = set()
+        self._sizes = {batch_size: _Size() for batch_size in study.batch_sizes}
+        for found in recorded:
+            self.add(found)
+        for (batch_size, index), how in (ended or {}).items():
+            self._of(batch_size).ended[index] = how
+        for batch_size, own in self._sizes.items():
+            own.replaced = {i for i in own.ended if not self._counts_among(batch_size, i)}
+
+    def _of(self, batch_size: int) -> _Size:
+        """A batch size may be recorded and not asked for this time."""
+        return self._sizes.setdefault(batch_size, _Size())
+
+    # What has ended.
+
+    def ended(self, batch_size: int) -> dict[int, Ended]:
+        """Index -> how it ended."""
+        return self._of(batch_size).ended
+
+    def count(self, status: Status, batch_size: int | None = None) -> int:
+        """Trials of the study's batch sizes, or of this one, that ended so."""
+        sizes = self.study.batch_sizes if batch_size is None else (batch_size,)
+        return sum(how.status == status for b in sizes for how in self._of(b).ended.values())
+
+    def outcome(self, batch_size: int, index: int) -> tuple[Outcome, float]:
+        """What a sampler is told of a trial: its steps to the goal, or more than its last."""
+        how = self._of(batch_size).ended[index]
+        if how.status in (Status.INFEASIBLE, Status.INCOMPLETE):
+            return "infeasible", math.inf
+        if how.passed is not None:
+            return "reached", float(how.passed)
+        return "censored", float(how.last)
+
+    def _counts_among(self, batch_size: int, index: int) -> bool:
+        """Whether a trial that has ended counts among the N, or will once it is tried again."""
+        return self._of(batch_size).ended[index].status != Status.INFEASIBLE
+
+    def _replaced(self, batch_size: int, first: int = 0) -> int:
+        """Trials from index ``first`` on that do not count among the N."""
+        replaced = self._of(batch_size).replaced
+        return sum(i >= first for i in replaced) if first else len(replaced)
+
+    # What may start.
+
+    def limit(self, batch_size: int) -> int:
+        """Trials that may have been started by now, where nothing waits for rounds."""
         wanted = self.study.trials
-        return min(wanted + self.count(Status.INFEASIBLE), MOST_STARTED * wanted)
+        return min(wanted + self._replaced(batch_size), MOST_STARTED * wanted)
 
-    @property
-    def startable(self) -> list[int]:
-        """Indices that may start now, in order."""
-        return [i for i in range(self.limit) if i not in self.ended and i not in self.running]
+    def proposed(self, batch_size: int) -> int:
+        """Trials whose points are known."""
+        if self._listed:
+            return len(self._points.get(batch_size, ()))
+        return self.limit(batch_size)
 
-    @property
-    def remaining_steps(self) -> int:
-        """Trial-steps still to be made, if nothing more diverges."""
-        open_trials = sum(i not in self.ended for i in range(self.limit))
-        return open_trials * self.study.length(self.batch_size) - self.steps_running
+    def _next(self, batch_size: int) -> int | None:
+        """The lowest index that may start, if any."""
+        own = self._of(batch_size)
+        while own.following in own.ended or own.following in own.running:
+            own.following += 1
+        if own.again:
+            return own.again[0]
+        return own.following if own.following < self.proposed(batch_size) else None
 
-    def trial(self, index: int) -> Trial:
-        """Trial ``index``, sampled."""
-        unit = point(self.seed, index, self.study.space)
-        return self.study.trial(self.batch_size, self.seed, index, unit, self.checksum)
+    def running(self, batch_size: int) -> bool:
+        """Whether a trial was started and has not ended."""
+        return bool(self._of(batch_size).running)
 
-    def start(self) -> Trial | None:
+    def startable(self, batch_size: int) -> bool:
+        """Whether a trial may start now."""
+        return self._next(batch_size) is not None
+
+    def unfinished(self, batch_size: int) -> bool:
+        """Whether trials may start, now or once others have ended."""
+        wanted = self._wanted(batch_size)
+        return self.startable(batch_size) or bool(wanted) or bool(self._of(batch_size).running)
+
+    def remaining_steps(self, batch_size: int) -> int:
+        """Trial-steps of trials that have not ended, if nothing more diverges."""
+        proposed = self.proposed(batch_size)
+        counted = proposed - self._replaced(batch_size)
+        ended = sum(index < proposed for index in self._of(batch_size).ended)
+        exhausted = batch_size in self._exhausted
+        later = 0 if exhausted else max(0, self.study.trials - counted)
+        return (proposed - ended + later) * self.study.length(batch_size)
+
+    def trial(self, batch_size: int, index: int) -> Trial:
+        """Trial ``index``, at its point."""
+        names = sorted(self.study.space)
+        if self._listed:
+            position = dict(zip(names, self._points[batch_size][index], strict=True))
+        else:
+            position = halton_point(self.seed, index, names)
+        return self.study.trial(batch_size, self.seed, index, position, self.checksum)
+
+    def start(self, batch_size: int) -> Trial | None:
         """The next trial, or None where none may start now."""
-        startable = self.startable
-        if not startable:
+        index = self._next(batch_size)
+        if index is None:
             return None
-        self.running.add(startable[0])
-        return self.trial(startable[0])
+        own = self._of(batch_size)
+        if own.again:
+            heapq.heappop(own.again)
+        own.running.add(index)
+        return self.trial(batch_size, index)
 
-    def release(self, trials: Iterable[Trial], steps: int) -> None:
-        """These were not finished, after so many steps in all: they may start again."""
-        self.running -= {trial.index for trial in trials}
-        self.steps_running = max(0, self.steps_running - steps)
+    def release(self, trial: Trial) -> None:
+        """Put back an unfinished trial, so that it can start again."""
+        own = self._of(trial.batch_size)
+        if trial.index in own.running:
+            own.running.remove(trial.index)
+            heapq.heappush(own.again, trial.index)
 
     def end(self, result: TrialResult) -> None:
         """Take a result."""
-        self.running.discard(result.trial.index)
-        self.ended[result.trial.index] = result.status
-        self.steps_running = max(0, self.steps_running - result.steps)
+        own = self._of(result.trial.batch_size)
+        own.running.discard(result.trial.index)
+        own.ended[result.trial.index] = Ended.of(result, self.study.goal)
+        if not self._counts_among(result.trial.batch_size, result.trial.index):
+            own.replaced.add(result.trial.index)
+
+    # What is proposed next.
+
+    def _wanted(self, batch_size: int) -> int:
+        """Points that are missing at a batch size that waits for no other trial."""
+        if not self._listed or batch_size in self._exhausted:
+            return 0
+        if self.in_rounds:
+            return self._counts((batch_size,)).get(batch_size, 0)
+        proposed, limit = self.proposed(batch_size), self.limit(batch_size)
+        if proposed >= limit:
+            return 0
+        # One at a time, so that they do not depend on how many had ended when they were asked for.
+        return self.study.trials - proposed if proposed < self.study.trials else 1
+
+    def _counts(self, batch_sizes: Iterable[int]) -> dict[int, int]:
+        progress = {}
+        for batch_size in batch_sizes:
+            started, last = self.proposed(batch_size), self._of(batch_size).last
+            progress[batch_size] = rounds.Progress(
+                started,
+                started - self._replaced(batch_size),
+                self._replaced(batch_size, started - last),
+            )
+        return rounds.counts(
+            self.study.trials, progress, adaptive=self.in_rounds, exhausted=self._exhausted
+        )
+
+    def due(self) -> dict[int, int]:
+        """Batch size -> points to be proposed now; empty where none are, or trials must end first.
+
+        In rounds that is when all trials of the study's batch sizes have ended.
+        """
+        sizes = self.study.batch_sizes
+        if self.in_rounds:
+            waits = any(self._of(b).running or self.startable(b) for b in sizes)
+            return {} if waits else self._counts(sizes)
+        wanted = {b: count for b in sizes if (count := self._wanted(b))}
+        known = {self.proposed(b) for b in wanted}
+        return {b: count for b, count in wanted.items() if self.proposed(b) == min(known)}
+
+    def propose(self, counts: Mapping[int, int]) -> Round:
+        """The points that are `due`; `add` makes them startable once they are recorded."""
+        number = len(self.rounds)
+        asked = number if self.in_rounds else self.proposed(min(counts))
+        ask = Ask(
+            self.seed,
+            asked,
+            self.study.trials,
+            self.study.space,
+            counts,
+            self._seen(),
+            self._boxes,
+            _limits(self.study) if self.study.expand else {},
+        )
+        return Round(self.seed, number, sampler(self.study.sampler)(ask))
+
+    def _seen(self) -> tuple[Seen, ...]:
+        found = []
+        for batch_size, points in self._points.items():
+            for index, point in enumerate(points):
+                outcome: tuple[Outcome, float] = ("infeasible", math.inf)
+                if self.in_rounds and index in self._of(batch_size).ended:
+                    outcome = self.outcome(batch_size, index)
+                found.append(Seen(batch_size, index, point, *outcome))
+        return tuple(found)
+
+    def add(self, found: Round) -> None:
+        """Take a recorded round."""
+        self.rounds.append(found)
+        for batch_size, points in found.proposal.points.items():
+            known: list[Point] = self._points.setdefault(batch_size, [])
+            known.extend(points)
+            self._of(batch_size).last = len(points)
+        self._boxes |= found.proposal.boxes
+        self._exhausted |= found.proposal.exhausted
+
+
+def _limits(study: ResolvedStudy) -> dict[str, tuple[float, float]]:
+    """Hyperparameter -> the legal values that a box may be widened to."""
+    found = {}
+    for row in study.rows:
+        distribution = study.space.get(row.name)
+        if isinstance(distribution, Real):
+            # On the other scales an open end is infinitely far.
+            linear = distribution.scale == "linear"
+            low = math.nextafter(row.low, math.inf) if linear and row.low_open else row.low
+            high = math.nextafter(row.high, -math.inf) if linear and row.high_open else row.high
+            found[row.name] = (low, high)
+    return found

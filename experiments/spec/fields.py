@@ -20,6 +20,9 @@ from workloads.base import Goal, Workload
 MOST_TRIALS = 1_000_000
 MOST_BATCH_SIZES = 1_000
 MOST_SEEDS = 10_000
+SAMPLERS = ("halton", "random", "grid", "rounds", "gp", "tpe", "cma")
+"""Names of `experiments.search.samplers.table.SAMPLERS`."""
+DEFAULT_SAMPLER = "halton"
 
 NEVER: Any = object()
 """Equal to no value of a field."""
@@ -40,7 +43,9 @@ class Option:
     flag: str
     metavar: str
     help: str
-    change: Literal["value", "values", "only", "flag", "part", "budget", "fix"] = "value"
+    change: Literal["value", "values", "only", "count", "flag", "off", "part", "budget", "fix"] = (
+        "value"
+    )
     several: bool = False
 
 
@@ -62,6 +67,7 @@ class Row:
         it changes nothing, and records from before the field do not hold it.
       unrecorded: whether a neutral value is left out of the record too.
       option: of ``batchscale run``.
+      also: further options that change the same field.
       shown: what the report calls it, "" where the report says it elsewhere or not.
     """
 
@@ -76,6 +82,7 @@ class Row:
     neutral: Any = NEVER
     unrecorded: bool = False
     option: Option | None = None
+    also: tuple[Option, ...] = ()
     shown: str = ""
 
 
@@ -270,7 +277,10 @@ class StudyFields:
         default=(0,),
         role="grows",
         compared=True,
-        option=Option("seed", "N", "seed of the search", "only"),
+        option=Option("seed", "N", "seed of the search, or of the first one", "only"),
+        also=(
+            Option("seeds", "R", "searches: seeds S to S + R - 1 from the first, S, on", "count"),
+        ),
         shown="Seeds",
     )
     goal: Goal | None = row(
@@ -341,8 +351,21 @@ class StudyFields:
         ),
         shown="Gradient noise",
     )
-    sampler: Literal["halton"] = row(
-        kinds.OneOf(("halton",)), "how points are drawn", default="halton"
+    sampler: str | None = row(
+        kinds.Optional(kinds.OneOf(SAMPLERS)),
+        "who proposes the points of a search: " + ", ".join(SAMPLERS) + ". The default, "
+        f"{DEFAULT_SAMPLER}, is taken once, when a record is begun: a study that grows keeps it",
+        default=None,
+        option=Option("sampler", "NAME", "who proposes points: " + ", ".join(SAMPLERS)),
+    )
+    expand: bool = row(
+        kinds.Flag(),
+        "whether a sampler in rounds may look beyond the search space, within the legal limits, "
+        "where the best trial so far lies at its edge",
+        default=True,
+        neutral=True,
+        unrecorded=True,
+        option=Option("no-expand", "", "propose no point outside the search space", "off"),
     )
     expected: str = row(
         kinds.Text(),

@@ -18,7 +18,13 @@ from typing import Any
 
 from experiments.spec import parts
 from experiments.spec import space as spaces
-from experiments.spec.fields import STATIC, StudyFields, read_fields, rows_of
+from experiments.spec.fields import (
+    DEFAULT_SAMPLER,
+    STATIC,
+    StudyFields,
+    read_fields,
+    rows_of,
+)
 from experiments.spec.growth import Growth
 from experiments.spec.parts import PARTS
 from experiments.spec.trial import RecordNorms, Trial, TrialConfig, evaluation_steps
@@ -44,6 +50,7 @@ class ResolvedStudy(StudyFields):
 
     goal: Goal = dataclasses.field(kw_only=True)
     space: Mapping[str, spaces.Distribution] = dataclasses.field(kw_only=True)
+    sampler: str = DEFAULT_SAMPLER
 
     @property
     def rows(self) -> tuple[Hyperparameter, ...]:
@@ -202,8 +209,16 @@ class ResolvedStudy(StudyFields):
     def trial(
         self, batch_size: int, seed: int, index: int, point: Mapping[str, float], checksum: str
     ) -> Trial:
-        """Trial ``index`` of a batch size and seed, at ``point`` of the unit cube."""
+        """Trial ``index`` of a batch size and seed, at ``point`` of the unit cube.
+
+        A position outside [0, 1], of a search whose box was widened, gives a value beyond the ends
+        of its range, no further than is legal.
+        """
         values = {**self.hyperparameters, **spaces.sample(self.space, point)}
+        if any(not 0 <= position <= 1 for position in point.values()):
+            for row in self.rows:
+                if isinstance(self.space.get(row.name), spaces.Real):
+                    values[row.name] = row.clipped(float(values[row.name]))  # type: ignore[arg-type]
         hyperparameters = {
             name: self.number(name, value, batch_size)  # type: ignore[arg-type]
             for name, value in values.items()

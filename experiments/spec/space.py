@@ -49,7 +49,10 @@ class Real:
         return float(value)
 
     def value(self, unit: float) -> float:
-        """The value at ``unit`` in [0, 1], strictly increasing, within [low, high]."""
+        """The value at ``unit``, strictly increasing: of [0, 1] within [low, high].
+
+        A position outside [0, 1] lies beyond the ends (a search's box may be widened).
+        """
         low, high = self._axis(self.low), self._axis(self.high)
         axis = low + unit * (high - low)
         if self.scale == "log":
@@ -58,7 +61,7 @@ class Real:
             value = -math.expm1(-axis)
         else:
             value = axis
-        return min(max(value, self.low), self.high)
+        return min(max(value, self.low), self.high) if 0 <= unit <= 1 else value
 
     def position(self, value: float) -> float:
         """The point of [0, 1] whose value this is; the inverse of `value`."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.spec import checks, loading, parts
 from experiments.spec import space as spaces
-from experiments.spec.fields import ROWS, StudyFields, documented
+from experiments.spec.fields import DEFAULT_SAMPLER, ROWS, StudyFields, documented
 from experiments.spec.parts import PARTS
 from experiments.spec.resolved import ResolvedStudy
 from optimizers import OPTIMIZERS
@@ -66,6 +66,7 @@ def _resolved(study: StudyFields) -> ResolvedStudy:
     values["goal"] = values["goal"] or workload.goal
     if values["space"] is None:
         values["space"] = _default_space(values)
+    values["sampler"] = values["sampler"] or DEFAULT_SAMPLER
     values["code"] = values["code"] or loading.code_of(workload, values["source"])
     complete = ResolvedStudy(**values)
     checks.check(complete)
@@ -77,9 +78,9 @@ def continued(
 ) -> ResolvedStudy:
     """The study as it goes on in a folder that holds ``recorded``, the content of study.json.
 
-    A search space that was taken by default stays the one the record was begun with, although the
-    number of trials it was taken for has grown. Changed code keeps the recorded identity where
-    that is allowed, or was before.
+    A search space and a sampler that were taken by default stay those the record was begun with,
+    although the number of trials they were taken for has grown. Changed code keeps the recorded
+    identity where that is allowed, or was before.
 
     Raises:
       ValueError: as `resolve`; or the user's code is not what the record was begun with.
@@ -90,9 +91,13 @@ def continued(
         return complete  # nothing was begun, or it is no study's record, which says so itself
     code = ROWS["code"].kind.read("code", described.get("code", {}))
     begun = [complete]
-    if study.space is None and "space" in described:
-        space = ROWS["space"].kind.read("space", described["space"])
-        begun.append(dataclasses.replace(complete, space=space))
+    kept: dict[str, Any] = {
+        name: ROWS[name].kind.read(name, described[name])
+        for name in ("space", "sampler")
+        if getattr(study, name) is None and name in described
+    }
+    if kept:
+        begun.append(dataclasses.replace(complete, **kept))
     checksum = dataset.get("checksum", "")
     for changed in (False, True):
         for candidate in begun:

@@ -33,14 +33,14 @@ from workloads.models.fully_connected import fully_connected
 
 @given(diverges=st.sets(st.integers(0, 40)), trials=st.integers(1, 8), order=st.randoms())
 def test_the_trials_started_are_the_same_whatever_the_timing(diverges, trials, order):
-    search = Search(tiny_study(trials=trials), 8, 0, "checksum")
+    search = Search(tiny_study(trials=trials, sampler="halton"), 0, "checksum")
     running = []
     while True:
         # Start a random number of trials, end a random one of those running.
-        while order.random() < 0.6 and (trial := search.start()) is not None:
+        while order.random() < 0.6 and (trial := search.start(8)) is not None:
             running.append(trial)
         if not running:
-            if not search.startable:
+            if not search.startable(8):
                 break
             continue
         trial = running.pop(order.randrange(len(running)))
@@ -50,7 +50,7 @@ def test_the_trials_started_are_the_same_whatever_the_timing(diverges, trials, o
     expected = 0
     while expected < min(trials + len([i for i in range(expected) if i in diverges]), 4 * trials):
         expected += 1
-    assert sorted(search.ended) == list(range(expected))
+    assert sorted(search.ended(8)) == list(range(expected))
     complete = search.count(Status.COMPLETE)
     assert complete == trials or expected == 4 * trials
 

@@ -12,7 +12,7 @@ from support.records_factory import make_record
 from experiments.analysis.question import Question
 from experiments.analysis.study_file import study_file
 from experiments.analysis.summary import summarise
-from experiments.commands.chosen import add_field_options, add_study_arguments
+from experiments.commands.chosen import add_field_options, add_study_arguments, chosen_study
 from experiments.report.facts import facts
 from experiments.spec import kinds
 from experiments.spec.comparison import Comparison
@@ -91,13 +91,14 @@ OTHER = {
     "evaluation_spacing": 0.5, "train_evaluation_examples": 8, "divergence_factor": 9.0,
     "record_norms": "off", "norms_per_layer": True, "record_noise": True,
     "expected": "More.", "source": "", "code": {"mine.py": "0"}, "command": ("quickstart",),
+    "sampler": "gp", "expand": False,
 }  # fmt: skip
 """A value of every field that is not what `tiny_study` has."""
 GROWN = {"batch_size_schedule": "smith", "batch_size_cuts": (256,)}
 """Beside it, for fields that need a batch that grows."""
 
 
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "sampler"])  # there is one
+@pytest.mark.parametrize("name", ROWS)
 def test_what_may_change_in_a_folder_is_what_the_identity_does_not_cover(name):
     base = GROWN if name.startswith(("batch_size_", "max_")) else {}
     if name == "batch_size_schedule":
@@ -128,7 +129,7 @@ def test_every_field_is_in_the_facts_or_said_elsewhere():
     elsewhere = {
         "name", "question", "expected", "batch_sizes", "train_steps", "evaluation_spacing",
         "train_evaluation_examples", "divergence_factor", "record_norms", "sampler", "source",
-        "command",
+        "command", "expand",
     }  # fmt: skip
     assert {name for name, row in ROWS.items() if not row.shown} == elsewhere
     record = make_record(tiny_study(clipping="agc", seeds=(0, 3), code={"mine.py": "f" * 64}))
@@ -190,3 +191,19 @@ def test_the_file_of_a_study_says_the_same_study(tmp_path):
         proposed = found["STUDY"]
         assert isinstance(proposed, Study)
         assert proposed.resolved.describe() == study.describe()
+
+
+def chosen(*words):
+    parser = argparse.ArgumentParser()
+    add_study_arguments(parser)
+    return chosen_study(parser.parse_args(["quickstart", "--smoke", *words]))
+
+
+def test_options_of_the_search_change_its_fields_and_are_repeated():
+    study = chosen("--seed", "3", "--seeds", "2", "--sampler", "gp", "--no-expand")
+    assert (study.seeds, study.sampler, study.expand) == ((3, 4), "gp", False)
+    assert "--no-expand" in study.command and "False" not in study.command
+    assert chosen("--seeds", "3").seeds == (0, 1, 2)
+    assert chosen("--seed", "5").seeds == (5,)
+    with pytest.raises(ValueError, match=r"--seeds must be at most 10,000, got 10001"):
+        chosen("--seeds", "10001")

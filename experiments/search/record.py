@@ -1,0 +1,99 @@
+"""What a search writes down of itself: its rounds, and how its trials ended.
+
+A round is recorded before any of its trials starts and never computed again: a resume reads it
+back. What a sampler may learn from is how earlier trials ended, found in the same way in a result
+and in the record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.search.samplers.base import Box, Point, Proposal
+from experiments.spec.trial import Status, TrialResult
+from workloads.base import Goal
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """The points of one round of one search, as study.json holds them under ``rounds``.
+
+    Attributes:
+      seed: the search's.
+      number: 0, 1, 2, ... within the search.
+      proposal: batch size -> points, boxes and sources. The points of a batch size follow those
+        of earlier rounds: together they are those of trials 0, 1, 2, ...
+    """
+
+    seed: int
+    number: int
+    proposal: Proposal
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Batch size -> points."""
+        return {batch_size: len(points) for batch_size, points in self.proposal.points.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; floats come back to the bit."""
+        found = self.proposal
+        return {
+            "seed": self.seed,
+            "round": self.number,
+            "batch_sizes": {
+                str(batch_size): {
+                    "points": [list(point) for point in points],
+                    "box": [list(ends) for ends in found.boxes[batch_size]],
+                    "sources": list(found.sources[batch_size]),
+                    "exhausted": batch_size in found.exhausted,
+                }
+                for batch_size, points in found.points.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Round:
+        """The inverse of `to_json`."""
+        sizes = {int(batch_size): rows for batch_size, rows in data["batch_sizes"].items()}
+        points = {b: tuple(tuple(point) for point in rows["points"]) for b, rows in sizes.items()}
+        boxes: dict[int, Box] = {
+            b: tuple((low, high) for low, high in rows["box"]) for b, rows in sizes.items()
+        }
+        sources = {b: tuple(rows["sources"]) for b, rows in sizes.items()}
+        exhausted = frozenset(b for b, rows in sizes.items() if rows["exhausted"])
+        return cls(data["seed"], data["round"], Proposal(points, boxes, sources, exhausted))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a trial ended, as far as a search may know.
+
+    Attributes:
+      status: of the trial.
+      passed: the first evaluation past the goal (of an INFEASIBLE trial: before it diverged).
+      last: its last evaluation; 0 where it has none.
+    """
+
+    status: Status
+    passed: int | None = None
+    last: int = 0
+
+    @classmethod
+    def of(cls, result: TrialResult, goal: Goal) -> Ended:
+        """How a trial ended that has just returned."""
+        steps = np.asarray(result.evaluations.get("step", ()), np.int64)
+        values = np.asarray(result.evaluations.get(goal.column, np.full(len(steps), np.nan)))
+        passed = steps[goal.better(values)] if len(steps) else steps
+        return cls(
+            result.status,
+            int(passed[0]) if len(passed) else None,
+            int(steps[-1]) if len(steps) else 0,
+        )
+
+
+Points = dict[int, list[Point]]
+"""Batch size -> the points of its trials 0, 1, 2, ..."""

@@ -1,0 +1,155 @@
+"""Searches in rounds: what is recorded before what, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.comparing import assert_same_record
+from support.engine_factory import tiny_study
+
+from experiments.records.store import RecordError, read, read_study
+from experiments.runner.study import run_study
+from experiments.search.record import Ended, Round
+from experiments.search.search import Search
+from experiments.spec.trial import Status
+from workloads import Goal
+
+
+def searched_study(**changes):
+    """Two searches of six trials in rounds; some pass the goal, some diverge."""
+    return tiny_study(
+        **{
+            "step_budget": 30,
+            "example_budget": 240,
+            "trials": 6,
+            "seeds": (0, 3),
+            "sampler": "rounds",
+            "goal": Goal("classification_error", 0.5),
+            "space": {"learning_rate": {"low": 1e-3, "high": 300.0, "scale": "log"}},
+            "fixed": {"momentum": 0.9},
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The record of both searches, never interrupted."""
+    return run_study(searched_study(), tmp_path_factory.mktemp("whole") / "s", execution="scan")
+
+
+def same(folder, other):
+    assert_same_record(folder, other)
+    assert rounds_of(folder) == rounds_of(other)
+
+
+def rounds_of(folder):
+    """The recorded rounds, by seed: the order in which two seeds' were recorded is chance."""
+    return sorted(read_study(folder)["rounds"], key=lambda found: (found["seed"], found["round"]))
+
+
+def test_every_round_follows_from_the_earlier_ones_of_its_own_seed(finished):
+    study, record = searched_study(), read(finished)
+    column = study.goal.column
+    assert {"INFEASIBLE", "COMPLETE"} == set(record.trials["status"])
+    for seed in study.seeds:
+        rounds = [Round.from_json(r) for r in rounds_of(finished) if r["seed"] == seed]
+        assert len(rounds) >= 5
+        for number, recorded in enumerate(rounds):
+            again = Search(study, seed, "", rounds[:number])
+            for batch_size in study.batch_sizes:
+                for index in range(again.proposed(batch_size)):
+                    key = {"batch_size": batch_size, "seed": seed, "trial": index}
+                    rows = record.evaluations.filter(**key)
+                    passed = rows.filter(study.goal.better(rows[column]))["step"]
+                    again.ended(batch_size)[index] = Ended(
+                        Status(record.trials.filter(**key)["status"].item()),
+                        passed[0] if len(passed) else None,
+                        rows["step"].max() or 0,
+                    )
+            assert again.propose(recorded.counts) == recorded
+
+
+def test_a_search_alone_makes_the_trials_that_it_makes_beside_another(finished, tmp_path):
+    folder = run_study(searched_study(seeds=(3,)), tmp_path / "alone", execution="scan")
+    mine, whole = read(folder).trials, read(finished).trials.filter(seed=3)
+    assert mine.drop("seconds", "plan").equals(whole.drop("seconds", "plan"))
+    run_study(searched_study(), folder)  # the other joins
+    assert rounds_of(folder) == rounds_of(finished)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_interrupted_where_a_round_is_recorded_a_study_goes_on_with_the_same_points(
+    finished, tmp_path, monkeypatch, moment
+):
+    folder, replace, written = tmp_path / "study", os.replace, []
+
+    def hooked(source, target, **options):
+        mine = str(target) == str(folder / "study.json")
+        written.extend([target] * mine)
+        here = mine and len(written) == 6  # the second round of one search, at the latest
+        if here and moment == "before":
+            os.kill(os.getpid(), signal.SIGINT)
+        replace(source, target, **options)
+        if here and moment == "after":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "replace", hooked)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(searched_study(), folder, execution="scan")
+    assert 0 < read(folder).trials.height < read(finished).trials.height
+    monkeypatch.setattr(os, "replace", replace)
+    run_study(searched_study(), folder)
+    same(folder, finished)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from experiments.runner import coordinator
+from experiments.runner.study import run_study
+sys.path.insert(0, str(Path(sys.argv[2])))
+from runner.test_searches import searched_study
+
+folder, replace = Path(sys.argv[1]), os.replace
+coordinator.COMMIT_SECONDS = 0.0
+written = []
+
+def hooked(source, target, **options):
+    written.append(Path(target).name)
+    if written.count("study.json") >= 6 and Path(target).name.startswith("trials"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target, **options)
+
+os.replace = hooked
+run_study(searched_study(), folder, execution="scan")
+"""
+
+
+def test_killed_in_a_round_a_study_goes_on_with_the_same_points(finished, tmp_path):
+    folder, tests = tmp_path / "study", Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(tests)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert 0 < read(folder).trials.height < read(finished).trials.height
+    run_study(searched_study(), folder)
+    same(folder, finished)
+
+
+def test_another_sampler_or_box_is_refused_and_a_default_stays_what_it_was(finished):
+    before = (finished / "study.json").read_bytes()
+    for change, field in [
+        ({"sampler": "halton"}, "sampler"),
+        ({"expand": False}, "expand"),
+        ({"space": {"learning_rate": {"low": 1e-3, "high": 2.0, "scale": "log"}}}, "space"),
+    ]:
+        with pytest.raises(RecordError, match=f"differs from study 'tiny' in {field}"):
+            run_study(searched_study(**change), finished)
+    typed = dataclasses.replace(searched_study(), sampler=None)
+    run_study(typed, finished)
+    assert (finished / "study.json").read_bytes() == before
