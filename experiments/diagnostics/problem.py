@@ -54,14 +54,22 @@ class Problem:
         total, count = self.summed(lambda c: self.sums(self.outputs(params, c), c))
         return total / count
 
+    def value_and_gradient(self, params: Params) -> tuple[jax.Array, Params]:
+        """(the mean loss [], its gradient, a tree like ``params``), chunk by chunk."""
+
+        def of(chunk: Chunk) -> tuple[Params, tuple[jax.Array, jax.Array]]:
+            def total(p: Params) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+                both = self.sums(self.outputs(p, chunk), chunk)
+                return both[0], both
+
+            return jax.grad(total, has_aux=True)(params)
+
+        sums, (total, count) = self.summed(of)
+        return total / count, jax.tree.map(lambda s: s / count.astype(s.dtype), sums)
+
     def gradient(self, params: Params) -> Params:
         """The gradient of the mean loss, a tree like ``params``."""
-
-        def of(chunk: Chunk) -> Params:
-            return jax.grad(lambda p: self.sums(self.outputs(p, chunk), chunk)[0])(params)
-
-        sums, count = self.summed(of), self.count(params)
-        return jax.tree.map(lambda s: s / count.astype(s.dtype), sums)
+        return self.value_and_gradient(params)[1]
 
     def summed(self, of: Callable[[Chunk], Any]) -> Any:
         """The sum of a tree of arrays over chunks; one chunk's values are kept at a time."""
@@ -99,3 +107,29 @@ def in_chunks(examples: Mapping[str, np.ndarray], rows: int) -> dict[str, np.nda
 def flat(params: Params) -> tuple[jax.Array, Callable[[jax.Array], Params]]:
     """(parameters as one vector [n], the function that puts such a vector back into the tree)."""
     return ravel_pytree(params)
+
+
+def require_wide(params: Params) -> None:
+    """Refuse numbers too coarse for differences of a loss.
+
+    Raises:
+      ValueError: a parameter that is neither float32 nor float64.
+    """
+    for leaf in jax.tree.leaves(params):
+        if leaf.dtype not in (np.float32, np.float64):
+            raise ValueError(
+                f"parameters must be float32 or float64 to be diagnosed, got {leaf.dtype}"
+            )
+
+
+def finite_loss(problem: Problem, params: Params) -> float:
+    """The mean loss at ``params``.
+
+    Raises:
+      ValueError: it is not finite, or a parameter is neither float32 nor float64.
+    """
+    require_wide(params)
+    loss = float(jax.jit(problem.loss)(params))
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss at the parameters must be finite, got {loss}")
+    return loss
