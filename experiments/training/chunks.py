@@ -10,8 +10,11 @@ import numpy as np
 
 from experiments.training.feed import Feed
 from experiments.training.pace import Pace
-from experiments.training.pack import ChunkInputs, Pack
 from experiments.training.program import Numbers, Program
+from experiments.training.pytrees import (
+    ChunkInputs,
+    Pack,
+)
 from experiments.training.sharding import ShardAssignment
 from experiments.training.slots import Chunk, Slot
 from experiments.training.step import PHASE_RATE

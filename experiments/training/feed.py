@@ -20,8 +20,10 @@ from experiments.runtime.platform import cores
 from experiments.training.computation import INITIAL_LOSS_EXAMPLES
 from experiments.training.evaluation import evaluation_data
 from experiments.training.order import ExampleOrder
-from experiments.training.pack import EVALUATION_DATA_SPEC
 from experiments.training.prefetch import Examples, Prefetcher
+from experiments.training.pytrees import (
+    EVALUATION_DATA_SPEC,
+)
 from experiments.training.sharding import P, Sharding
 from workloads.datasets.base import RESIDENT_BYTES, Split, Stored, bytes_of, size_of
 

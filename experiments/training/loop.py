@@ -5,14 +5,14 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from experiments.training.pack import (
+from experiments.training.pack import clipped_steps
+from experiments.training.program import Program
+from experiments.training.pytrees import (
     ChunkResults,
     EvaluationInputs,
     Pack,
     StepInputs,
-    clipped_steps,
 )
-from experiments.training.program import Program
 from experiments.training.slots import Chunk, LoopResults
 
 

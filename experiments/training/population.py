@@ -32,8 +32,12 @@ from experiments.training.feed import MAX_CHUNK_STEPS
 from experiments.training.layout import ONE_DEVICE, SCAN, Execution
 from experiments.training.loop import dispatch_loop, loop_results
 from experiments.training.order import ExampleOrder, trial_keys
-from experiments.training.pack import Pack, PutInputs, StepInputs
 from experiments.training.program import Program
+from experiments.training.pytrees import (
+    Pack,
+    PutInputs,
+    StepInputs,
+)
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import Saving
 from experiments.training.slots import Chunk, Flight, Slot, collect, joined

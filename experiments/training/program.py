@@ -22,7 +22,7 @@ from experiments.training.evaluation import make_evaluation
 from experiments.training.feed import ResidentData
 from experiments.training.layout import ONE_DEVICE, Execution, Layout
 from experiments.training.memory_use import bytes_of_example, evaluation_batch
-from experiments.training.pack import (
+from experiments.training.pytrees import (
     CHUNK_SPECS,
     PACK_SPECS,
     PUT_SPECS,

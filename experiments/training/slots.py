@@ -10,7 +10,10 @@ import numpy as np
 
 from experiments.spec.trial import MEASURED, Status, Trial, TrialResult
 from experiments.training.order import ExampleOrder
-from experiments.training.pack import ChunkInputs, ChunkResults
+from experiments.training.pytrees import (
+    ChunkInputs,
+    ChunkResults,
+)
 from experiments.training.sharding import Leaf
 from experiments.training.step import Measurements
 from schedules.batch_size import Stretch, examples_after
