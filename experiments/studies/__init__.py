@@ -25,6 +25,7 @@ STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
     "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
     "fashion_mnist_fc": "experiments.studies.fashion_mnist_fc",
+    "noise_scale_digits": "experiments.studies.noise_scale_digits",
     "noisy_quadratic": "experiments.studies.noisy_quadratic",
     "optimizers_digits": "experiments.studies.optimizers_digits",
     "optimizer_paths": "experiments.studies.optimizer_paths",

@@ -1,0 +1,48 @@
+"""Does the gradient noise scale foretell the critical batch size on handwritten digits?
+
+Command:   batchscale run noise_scale_digits
+           batchscale run noise_scale_digits --smoke    (under a minute)
+Time:      about two minutes on two CPU cores.
+Expected:  McCandlish et al. (2018, table 1) found B_simple and the noise critical batch size within
+           a factor of about five of each other on image classification, B_simple above it, and
+           both growing as training goes on. So here: tens of examples at the goal, hundreds later
+           in training; at the smallest batch sizes the gradient is not told from its noise.
+
+The question and the budgets are those of quickstart, without the batch size of one, which has no
+second size to compare with. B_simple is no critical batch size: it knows neither the curvature nor
+the learning rate, and it grows as the loss falls.
+"""
+
+import dataclasses
+
+from experiments.spec.study import Study
+from workloads.base import Goal
+from workloads.digits_fc import WORKLOAD
+
+STUDY = Study(
+    name="noise_scale_digits",
+    question=(
+        "Does the gradient noise scale foretell the critical batch size on handwritten digits?"
+    ),
+    expected=(
+        "Within a factor of about five of the noise critical batch size at the goal, and growing "
+        "in training (McCandlish et al. 2018)."
+    ),
+    workload=WORKLOAD,
+    optimizer="nesterov",
+    batch_sizes=tuple(2**k for k in range(1, 11)),
+    step_budget=1000,
+    example_budget=20 * 1024,
+    trials=24,
+    record_noise=True,
+)
+
+SMOKE = dataclasses.replace(
+    STUDY,
+    name="noise_scale_digits-smoke",
+    batch_sizes=(8, 64, 1024),
+    trials=4,
+    step_budget=150,
+    example_budget=4 * 1024,
+    goal=Goal("classification_error", 0.1),
+)
