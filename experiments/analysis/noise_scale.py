@@ -108,6 +108,8 @@ def _fieller(mean: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
     (n, m), ((nn, nm), (_, mm)) = mean.tolist(), scatter.tolist()
     a, b, c = m * m - mm, n * m - nm, n * n - nn
     root = b * b - a * c
+    if a > 0 and m < 0:  # |G|^2 significantly negative: the batch was no draw at random
+        return 0.0, math.inf
     if a > 0:
         half = math.sqrt(max(root, 0.0))
         return max((b - half) / a, 0.0), max((b + half) / a, 0.0)

@@ -15,6 +15,7 @@ from experiments.report import (
     style,
 )
 from experiments.report.figure import Figure
+from experiments.report.noise_figures import noise_figures
 
 FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     scaling_figures.steps_to_result,
@@ -26,6 +27,11 @@ FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     search_figures.axis_plots,
     curve_figures.best_of_trials,
 )
+
+
+def drawn(summary: Summary) -> list[Figure]:
+    """Every figure of a study: `FIGURES`, and the gradient's noise where it was recorded."""
+    return [*(draw(summary) for draw in FIGURES), *noise_figures(summary)]
 
 
 def render(figure: Figure) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 
 from experiments.analysis.next_step import NextStep
@@ -19,6 +19,7 @@ from experiments.report import style
 from experiments.report.answer import answer, estimated
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
+from experiments.report.noise_figures import noise_table
 from experiments.report.tables import (
     Table,
     budget_table,
@@ -32,7 +33,8 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data:"
 )
-_AFTER = {
+_AFTER: dict[str, Callable[[Summary], Table]] = {
+    "noise_scale": noise_table,
     "steps_to_result": steps_table,
     "budgets": budget_table,
     "best_hyperparameters": hyperparameter_table,

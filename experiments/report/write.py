@@ -111,14 +111,14 @@ def _publish(new: Path, place: Path) -> None:
 
 
 def _build(record: Record | Summary, target: Path, progress: Progress) -> None:
-    from experiments.report.figures import FIGURES
+    from experiments.report.figures import drawn
     from experiments.report.page import page
     from experiments.report.tables import csv_table
 
-    total = len(FIGURES) + 2
-    progress("numbers", 0, total)
+    progress("numbers", 0, 1)
     summary = summary_of(record)
-    figures = [draw(summary) for draw in FIGURES]
+    figures = drawn(summary)
+    total = len(figures) + 2
     for done, figure in enumerate(figures, start=1):
         progress(figure.name, done, total)
         steps = figure.name == "steps_to_result"

@@ -82,6 +82,11 @@ def test_a_gradient_below_its_noise_has_no_value_and_no_upper_end():
     assert found.value is None and found.high == math.inf and found.reason == analysis.LOST
 
 
+def test_a_negative_square_beyond_chance_has_no_value_either():
+    found = noise_scale(np.linspace(1, 2, 16), np.linspace(-1, -2, 16))
+    assert found.value is None and (found.low, found.high) == (0, math.inf)
+
+
 def test_too_few_evaluations_are_refused():
     found = noise_scale(np.ones(7), np.ones(7))
     assert found.value is None and found.low is None and found.reason == analysis.FEW

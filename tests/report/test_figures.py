@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 
@@ -11,14 +12,16 @@ import pytest
 import vl_convert
 from support.records_factory import Truth, handmade, make_record, make_study
 
+from experiments.analysis.noise_scale import LOST, UNCUT
 from experiments.analysis.summary import summarise
 from experiments.records.store import Writer
 from experiments.report import figures
 from experiments.report.answer import answer
 from experiments.report.facts import facts
 from experiments.report.figure import NOT_SEARCHED
-from experiments.report.figures import FIGURES
+from experiments.report.figures import FIGURES, drawn
 from experiments.report.hyperparameter_figures import best_hyperparameters
+from experiments.report.noise_figures import noise_figures, noise_table
 from experiments.report.search_figures import axis_plots
 from experiments.report.write import write_report, write_report_of
 from experiments.spec.space import Choice, Real
@@ -248,3 +251,48 @@ def test_where_nothing_was_searched_the_figures_say_so():
     summary = summarise(make_record(study))
     for draw in (best_hyperparameters, axis_plots):
         assert NOT_SEARCHED in json.dumps(draw(summary).specification())
+
+
+def with_noise(trace=40.0):
+    """A record whose evaluations hold the gradient's noise; batches of four tell no gradient."""
+    record = make_record(make_study((1, 4, 64, 256), trials=3, record_noise=True))
+    size = pl.col("batch_size").cast(pl.Float64)
+    wave = (pl.col("step") % 7 - 3) / 3 * trace / size
+    cut = pl.when(size > 1)
+    noise = {
+        "trace": cut.then(pl.lit(trace)).otherwise(math.nan),
+        "squared_norm": cut.then(0.5 + trace / size + wave).otherwise(math.nan),
+        "pieces": cut.then(4.0).otherwise(1.0),
+        "batch_size": size,
+    }
+    columns = [value.alias(f"measured/gradient_noise/{name}") for name, value in noise.items()]
+    return dataclasses.replace(record, evaluations=record.evaluations.with_columns(columns))
+
+
+def test_the_noise_scale_is_shown_where_it_was_recorded():
+    assert noise_figures(summarise(STUDIES["plain"]())) == []
+    summary = summarise(with_noise())
+    at_goal, in_training = noise_figures(summary)
+    assert [figure.name for figure in drawn(summary)][-2:] == [at_goal.name, in_training.name]
+    reasons = dict(at_goal.table.select("batch_size", "reason").rows())
+    assert reasons == {1: UNCUT, 4: LOST, 64: "", 256: ""}
+    rows = [row for row in rows_in(at_goal.specification()) if isinstance(row, dict)]
+    shown = [row for row in rows if row.get("noise_scale")]
+    assert {row["batch_size"] for row in shown} == {64, 256}
+    assert set(in_training.table["batch_size"]) == {64, 256}
+    cells = {row[0]: row for row in noise_table(summary).rows}
+    assert cells["1"][1] == "-" and cells["1"][-1] == UNCUT
+    assert cells["4"][2].endswith("to no end") and cells["256"][-1] == ""
+    for figure in (at_goal, in_training):
+        svg = vl_convert.vegalite_to_svg(figure.specification())
+        assert "NaN" not in svg and "undefined" not in svg and "Infinity" not in svg
+
+
+def test_noise_figures_of_a_study_without_an_answer_still_open():
+    record = with_noise()
+    nothing_held = dataclasses.replace(record, trials=record.trials.clear())
+    for source in (nothing_held, with_noise(trace=1e6)):
+        summary = summarise(source)
+        for figure in noise_figures(summary):
+            assert vl_convert.vegalite_to_svg(figure.specification()).startswith("<svg")
+        assert noise_table(summary).columns
