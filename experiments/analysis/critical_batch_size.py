@@ -130,9 +130,7 @@ def perfect_scaling_limit(
         else inside(fit.perfect_end(overhead), reached(points)[0])
         for points in searches
     ]  # fmt: skip
-    note = (
-        f"{overhead:g} times the noise critical batch size of the curve fitted to all batch sizes"
-    )
+    note = f"{overhead:g} times the noise critical batch size of that curve"
     return together("perfect_scaling_limit", answers, note, _TOO_FEW)
 
 
@@ -147,7 +145,7 @@ def convex_limit(
             answers.append(NO_ANSWER)
             continue
         answers.append(inside(Convex.fit(batch_sizes, steps).perfect_end(overhead), batch_sizes))
-    note = "without the hyperbola's form: any curve whose gain from doubling only falls"
+    note = "its gain from doubling only falls as the batch grows"
     return together("convex_limit", answers, note, _TOO_FEW)
 
 
@@ -158,8 +156,7 @@ def flat_start(searches: Sequence[Points], saving: float = FLAT_SAVING) -> Criti
         else inside(fit.flat_start(saving), reached(points)[0])
         for points in searches
     ]  # fmt: skip
-    note = f"from there on doubling saves less than {saving:.0%} on the fitted curve"
-    return together("flat_start", answers, note, _TOO_FEW)
+    return together("flat_start", answers, "", _TOO_FEW)
 
 
 def noise_critical_batch_size(searches: Sequence[Points]) -> CriticalBatchSize:
@@ -219,8 +216,12 @@ def fewest_examples(searches: Sequence[Points]) -> CriticalBatchSize:
         batch_sizes, steps = reached(points)
         best = batch_sizes[np.argmin(batch_sizes * steps)] if len(steps) else None
         answers.append(NO_ANSWER if best is None else Answer.exactly(float(best)))
-    note = "of those measured, the one that needed the fewest examples"
-    return together("fewest_examples", answers, note, "no batch size reached the goal")
+    missing = "no batch size reached the goal"
+    found = together("fewest_examples", answers, "", missing)
+    if found.value is None:
+        return found
+    known = sorted(a.high for a in answers if a != NO_ANSWER)
+    return dataclasses.replace(found, value=known[(len(known) - 1) // 2])  # one of those measured
 
 
 def perfect_scaling_end(

@@ -178,16 +178,22 @@ def value_interval(row: dict[str, float | int | None]) -> str:
     return "" if limit is None else f"to {'unknown' if math.isinf(limit) else f'{limit:.3g}'}"
 
 
+def interval_name(summary: Summary) -> str:
+    """'range' of several searches, 'limit' of one."""
+    return "range" if summary.searches > 1 else "limit"
+
+
 def certainty(summary: Summary) -> str:
-    """What the intervals of this study are, in words."""
+    """What the range or the limit of this study is, in words that follow its name and a colon."""
     if summary.searches > 1:
         coverage = 1 - 2.0 ** (1 - summary.searches)
         return (
-            f"range: of {summary.searches} searches that learn nothing from one another; it covers "
+            f"from the least to the greatest of {summary.searches} searches that learn nothing "
+            "from one another (in steps, from the evaluation before the least); it covers "
             f"the median answer of such a search with {100 * coverage:.3g}%"
         )
     basis = LIMITED.get(summary.question.sampler)
     earlier = "one search cannot say how much earlier another might be"
     if basis is None:
-        return f"one search of an adaptive sampler has no limit; {earlier}"
-    return f"limit: another search like this one is at or below it with 95% ({basis}); {earlier}"
+        return f"none for one search of an adaptive sampler; {earlier}"
+    return f"another search like this one is at or below it with 95% ({basis}); {earlier}"

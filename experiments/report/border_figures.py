@@ -53,7 +53,8 @@ def border_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -> l
     """Both critical batch sizes with their ranges, where inside the axis."""
     low, high = batch_domain(summary.question.batch_sizes)
     found = ((summary.critical.limit, "end of perfect scaling"),
-             (summary.critical.noise, "noise critical batch size"))  # fmt: skip
+             (summary.critical.noise, "noise critical batch size"),
+             (summary.critical.flat, "doubling saves less than 10% from"))  # fmt: skip
     rows: list[dict[str, Any]] = []
     for line, (estimate, words) in enumerate(found):
         value = estimate.value
@@ -63,8 +64,7 @@ def border_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -> l
             if estimate.low is not None and estimate.high is not None:
                 row |= {"low": max(estimate.low, low), "high": min(estimate.high, high)}
             rows.append(row)
-    if len(rows) == 2:  # the smaller's name to its left, the larger's to its right
-        rows.sort(key=lambda row: row["batch_size"])
+    # The smaller's name to its left, the larger ones' to their right where there is room.
     rule = alt.Chart(alt.Data(values=rows)).mark_rule(strokeDash=[2, 3], opacity=0.9)
     layers = [rule.encode(x="batch_size:Q")]
     ranged = [row for row in rows if "low" in row]
@@ -73,7 +73,7 @@ def border_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -> l
     layers.append(bar.encode(x="low:Q", x2="high:Q", y=at))
     for place, row in enumerate(rows):
         share = np.log(row["batch_size"] / low) / np.log(high / low)
-        left = share > 0.7 or (share > 0.3 and len(rows) == 2 and place == 0)
+        left = share > 0.7 or (share > 0.3 and len(rows) > 1 and place == 0)
         beside = row.get("low", row["batch_size"]) if left else row.get("high", row["batch_size"])
         named = alt.Chart(alt.Data(values=[{**row, "beside": beside}])).encode(
             x="beside:Q", y=at, text="text:N"

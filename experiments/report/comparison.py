@@ -17,7 +17,7 @@ from experiments.analysis.compare import (
     worst_end,
 )
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
-from experiments.report.answer import CONDITIONS, certainty, steps_text
+from experiments.report.answer import CONDITIONS, certainty, interval_name, steps_text
 from experiments.report.comparison_figures import comparison_figures
 from experiments.report.figure import Figure
 from experiments.report.page import document, figure_section, table_html
@@ -94,7 +94,8 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
         if compared.expected
         else ""
     )
-    certain = certainty(next(iter(compared.members.values())))
+    member = next(iter(compared.members.values()))
+    certain = f"{interval_name(member)} ('to' in the table): {certainty(member)}"
     budget = (
         f"{shared.trials} COMPLETE trials of each at every batch size, every one in its own search "
         f"space; {budget_words(shared, 'step')}, {budget_words(shared, 'epoch')}; "

@@ -10,7 +10,7 @@ import polars as pl
 
 from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
-from experiments.report.answer import certainty
+from experiments.report.answer import certainty, interval_name
 from experiments.report.words import budget_words, goal_words, label
 from experiments.spec.fields import rows_of
 from experiments.spec.parts import PARTS
@@ -38,7 +38,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     if changed := study.get("changed_code"):
         shown.append(("Code since changed to", "; ".join(map(_words, changed))))
     shown.append(("Micro-batches", micro_batches(study)))
-    shown.append(("Certainty", certainty(summary)))
+    shown.append((interval_name(summary).capitalize(), certainty(summary)))
     return [(name, value) for name, value in shown if value]
 
 

@@ -28,6 +28,7 @@ from experiments.report.tables import (
     searches_table,
     steps_table,
 )
+from experiments.report.words import budget_words, goal_words
 
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
@@ -71,13 +72,18 @@ _CRITICAL = (
         "flat",
         "from there on doubling the batch saves less than 10% of the steps",
     ),
-    ("Fewest examples", "cheapest", "the batch size that costs least, in examples"),
+    (
+        "Fewest examples",
+        "cheapest",
+        "of the batch sizes measured, the one that costs least in examples",
+    ),
 )
 
 
 def page(summary: Summary, figures: Sequence[Figure]) -> str:
     """The whole document of a study."""
-    body = [_header(summary), _verdict(summary), *(_section(summary, f) for f in figures)]
+    sections = [_section(summary, figure) for figure in figures]
+    body = [_header(summary), *sections[:1], _verdict(summary), *sections[1:], _facts(summary)]
     title = f"{summary.question.name}: a batch-size study"
     return document(title, "\n".join([*body, _footer()]), figures)
 
@@ -131,21 +137,30 @@ def _json(data: object) -> str:
 
 def _header(summary: Summary) -> str:
     question = summary.question
-    shown = "".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-        for name, value in facts(summary)
-    )
     expected = (
         f'<p class="note">Expected: {html.escape(question.expected)}</p>'
         if question.expected
         else ""
     )
+    asked = "; ".join(
+        (goal_words(question), budget_words(question, "step"), budget_words(question, "epoch"))
+    )
+    about = f"{question.workload.name}, {question.optimizer}. Goal: {asked}."
     return (
         f'<p class="name">{html.escape(question.name)}</p>\n'
         f"<h1>{html.escape(question.question)}</h1>\n"
         f'<p class="answer">{html.escape(answer(summary))}</p>\n{expected}'
-        f'<dl class="facts">{shown}</dl>'
+        f'<p class="note">{html.escape(about)}</p>'
     )
+
+
+def _facts(summary: Summary) -> str:
+    """What was trained, how, where and from what, folded."""
+    shown = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
+        for name, value in facts(summary)
+    )
+    return "<h2>Study and machine</h2>" + _folded("All facts", f'<dl class="facts">{shown}</dl>')
 
 
 def _verdict(summary: Summary) -> str:

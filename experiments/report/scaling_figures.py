@@ -13,7 +13,7 @@ from experiments.analysis.question import SEARCH, TRIAL
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary
 from experiments.report import style
-from experiments.report.answer import CONDITIONS, certainty
+from experiments.report.answer import CONDITIONS, certainty, interval_name
 from experiments.report.border_figures import border_rules, regime_bands
 from experiments.report.figure import (
     Figure,
@@ -61,16 +61,15 @@ def steps_to_result(summary: Summary) -> Figure:
 
 def _bars(summary: Summary) -> str:
     """What points and bars are."""
-    said = certainty(summary)
-    said = said[0].upper() + said[1:]
+    name, said = interval_name(summary), certainty(summary)
     if summary.searches > 1:
         return (
-            f"Points: the median of {summary.searches} searches, rings: each of them, crosses: all "
-            f"trials pooled, the best known. Bars: the range. {said}."
+            f"Points: the median of {summary.searches} searches; rings: each of them; crosses: all "
+            f"trials pooled, the best known. Bars: the {name}, {said}."
         )
     return (
-        f"Thick bars: the spacing of the evaluations around each point; thin bars: the limit. "
-        f"{said}."
+        "Thick bars: the spacing of the evaluations around each point; thin bars: the "
+        f"{name}: {said}."
     )
 
 
@@ -108,7 +107,8 @@ def budgets(summary: Summary) -> Figure:
         "budgets",
         "Best result under a step budget and under an epoch budget",
         f"The best {metric_title(question)} of any trial of a search at any evaluation within the "
-        f"budget{'; the median of the searches' if several else ''}. Bars: {certainty(summary)}. "
+        f"budget{'; the median of the searches' if several else ''}. Bars: the "
+        f"{interval_name(summary)} ({certainty(summary)}). "
         "With equal steps a larger batch has seen more examples; with equal examples a smaller "
         "batch has made more steps.",
         alt.hconcat(*panels, spacing=30).resolve_scale(y="shared") if len(across) else nothing(),
@@ -234,13 +234,14 @@ def _points(summary: Summary, y: alt.Scale) -> list[alt.Chart]:
         .encode(x=x, y=axis("censored_at"),
                 text=alt.value("not reached" if len(censored) <= 4 else "")),
     ]  # fmt: skip
-    if several:
-        pooled = curve.filter(pl.col("pooled").is_not_null())
-        cross = alt.Chart(values(pooled)).mark_point(
-            shape="cross", filled=True, color=style.ORANGE, size=40, opacity=1
-        )
-        layers.append(cross.encode(x=x, y=axis("pooled"), tooltip=hover))
     ring = alt.Chart(values(searches)).mark_point(
         color=style.BLUE, size=28 if several else 50, opacity=0.7 if several else 0
     )
-    return [*layers, ring.encode(x=x, y=axis("steps_to_result"), tooltip=each)]
+    layers.append(ring.encode(x=x, y=axis("steps_to_result"), tooltip=each))
+    if several:
+        pooled = curve.filter(pl.col("pooled").is_not_null())
+        cross = alt.Chart(values(pooled)).mark_point(
+            shape=style.CROSS, filled=True, color=style.ORANGE, size=45, opacity=1
+        )
+        layers.append(cross.encode(x=x, y=axis("pooled"), tooltip=hover))
+    return layers

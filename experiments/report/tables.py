@@ -60,7 +60,7 @@ def _step_cells(row: dict) -> dict[str, str]:
             return {"steps to result": "-", "regime": "no COMPLETE trial"}
         found = {"steps to result": f"> {row['censored_at']:,}", "regime": "goal not reached"}
         return found | (ends if row["pooled"] is not None else {})
-    doubt = "" if row["regime_agreed"] else " (not by every search)"
+    doubt = "" if row["regime_agreed"] else " (?)"
     over = row["over_line"]
     return {
         "steps to result": steps_text(row["median"]), **ends,
@@ -131,20 +131,20 @@ def hyperparameter_table(summary: Summary) -> Table:
     several = summary.searches > 1
     best = _best_known(summary)
     names = [n for n in (*summary.question.space, EFFECTIVE, CLIPPED) if n in best.columns]
-    rate = next((n for n in (EFFECTIVE, "learning_rate") if n in best.columns), None)
-    ranged = several and rate is not None
+    rate = next((n for n in (EFFECTIVE, "learning_rate") if n in names), None)
+    ranged = rate if several else None
     spread = summary.best_across.filter(pl.col("hyperparameter") == rate)
     ends = {row["batch_size"]: row for row in spread.iter_rows(named=True)}
     columns = ["batch size", "trial", *(label(name) for name in names), "best value", "at step"]
-    if ranged:
-        columns.append(f"{label(str(rate))}: median (range)")
+    if ranged is not None:
+        columns += [f"median {label(ranged)}", "range"]
     rows = []
     for row in best.sort("batch_size").iter_rows(named=True):
         numbers = [f"{row[name]:.4g}" for name in names]
         trial = f"{row['seed']}/{row['trial']}" if several else f"{row['trial']}"
         cells = [f"{row['batch_size']:,}", trial, *numbers, f"{row['best_value']:.4g}",
                  f"{row['best_step']:,}"]  # fmt: skip
-        rows.append((*cells, *([_rate(ends[row["batch_size"]])] if ranged else [])))
+        rows.append((*cells, *(_rate(ends[row["batch_size"]]) if ranged is not None else ())))
     title = "Best hyperparameters, of all searches" if several else "Best hyperparameters"
     return Table("best_hyperparameters", title, tuple(columns), tuple(rows), (True,) * len(columns))
 
@@ -158,13 +158,11 @@ def _best_known(summary: Summary) -> pl.DataFrame:
     return ranked.group_by("batch_size", maintain_order=True).first()
 
 
-def _rate(row: dict) -> str:
+def _rate(row: dict) -> tuple[str, str]:
     if row["median"] is None:
-        return ""
-    low, high = (
-        "unknown" if math.isinf(row[end]) else f"{row[end]:.3g}" for end in ("low", "high")
-    )
-    return f"{row['median']:.3g} ({low} to {high})"
+        return "", ""
+    ends = ("unknown" if math.isinf(row[end]) else f"{row[end]:.2g}" for end in ("low", "high"))
+    return f"{row['median']:.3g}", " to ".join(ends)
 
 
 def csv_table(summary: Summary) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from experiments.report.answer import (
     answer,
     certainty,
     estimated,
+    interval_name,
     step_interval,
     steps_text,
     value_interval,
@@ -134,7 +135,7 @@ def _legend(summary: Summary, counted: bool) -> list[str]:
     several = summary.searches > 1
     steps = "steps: first evaluation past the goal, of any trial"
     lines = [f"{steps}; median of the searches" if several else steps]
-    lines.append(certainty(summary))
+    lines.append(f"{interval_name(summary)}: {certainty(summary)}")
     if several and not counted:
         lines.append("pooled: the fewest steps of all trials, the best known, without an interval")
     if counted:
@@ -201,13 +202,18 @@ def _budget_table(summary: Summary) -> Table:
 
 def _hyperparameter_table(summary: Summary) -> Table:
     cells = hyperparameter_table(summary)
-    table = _table("Best hyperparameters")
+    table = _table(cells.title)
     heads = [name.replace("effective learning rate", "lr/(1-m)") for name in cells.columns]
-    for head in heads:
-        table.add_column(head.replace("batch size", "batch"), justify="right")
+    kept = [at for at, head in enumerate(heads) if summary.searches <= 1 or head not in _WIDE]
+    for at in kept:
+        table.add_column(heads[at].replace("batch size", "batch"), justify="right")
     for row in cells.rows:
-        table.add_row(*row)
+        table.add_row(*(row[at] for at in kept))
     return table
+
+
+_WIDE = ("at step", "lr/(1-m)")
+"""Columns of the best trial that make way for the range of the searches."""
 
 
 def _print_verdict(summary: Summary, console: Console) -> None:
