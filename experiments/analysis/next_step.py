@@ -202,7 +202,11 @@ def _run(question: Question, **options: int) -> str:
 
 def _takes(flag: str) -> bool:
     """Whether ``batchscale run`` has this option for a field of a study."""
-    return any(row.option is not None and row.option.flag == flag for row in ROWS.values())
+    return any(
+        option is not None and option.flag == flag
+        for row in ROWS.values()
+        for option in (row.option, *row.also)
+    )
 
 
 def _only(findings: Sequence[Finding], kind: type[_Found]) -> list[_Found]:

@@ -195,5 +195,5 @@ def certainty(summary: Summary) -> str:
     basis = LIMITED.get(summary.question.sampler)
     earlier = "one search cannot say how much earlier another might be"
     if basis is None:
-        return f"none for one search of an adaptive sampler; {earlier}"
+        return f"none for one search of this sampler; {earlier}"
     return f"another search like this one is at or below it with 95% ({basis}); {earlier}"

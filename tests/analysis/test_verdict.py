@@ -28,14 +28,6 @@ from experiments.commands.chosen import chosen_study
 from experiments.spec.space import Integer, Real, ZeroOrLog
 from experiments.spec.study import resolve
 
-
-def repeated(words, seed):
-    """The command that repeats a search: six seeds, where the command line takes them."""
-    option = "--seeds 6" if "--seeds" in SUBCOMMAND else f"--seed {seed}"
-    return f"batchscale run {words} {option}"
-
-
-SUBCOMMAND = build_parser()._subparsers._group_actions[0].choices["run"]._option_string_actions
 DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
 
 
@@ -208,14 +200,14 @@ def test_an_open_legal_limit_is_approached_and_never_met():
     assert edge.proposed == (0.0, pytest.approx(0.95))
 
 
-def test_a_sound_study_gets_a_second_seed():
+def test_a_sound_study_of_one_search_is_told_so_and_gets_six():
     record = handmade({8: [(DONE, {1: 0.5, 600: 0.05, 1280: 0.06})] * 2}, trials=2, seeds=(4,))
     trials = record.trials.with_columns(pl.lit(4).alias("seed"))
     evaluations = record.evaluations.with_columns(pl.lit(4).alias("seed"))
     verdict = summarise(dataclasses.replace(record, trials=trials, evaluations=evaluations)).verdict
     assert verdict.findings == (OneSearch(limited=True),)
     assert "One search cannot say how much earlier" in verdict.findings[0].sentence
-    assert verdict.next.command == repeated("synthetic", 5)
+    assert verdict.next.command == "batchscale run synthetic --seeds 6"
 
 
 def test_what_is_noted_and_the_reason_of_the_next_command_do_not_contradict_each_other():
@@ -230,7 +222,7 @@ def test_what_is_noted_and_the_reason_of_the_next_command_do_not_contradict_each
         ([(DONE, calm)] * 2, []),
     ):
         verdict = summarise(handmade({8: rows}, trials=2)).verdict
-        assert verdict.next.command == repeated("synthetic", 1)
+        assert verdict.next.command == "batchscale run synthetic --seeds 6"
         *others, one = verdict.findings
         assert isinstance(one, OneSearch)
         assert all(n in f.sentence for n, f in zip(noted, others, strict=True))
