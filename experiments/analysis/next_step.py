@@ -38,7 +38,7 @@ class NextStep:
     """What to type next.
 
     Attributes:
-      command: one line for the shell.
+      command: one line for the shell; "" where nothing can be run.
       reason: one sentence, why.
       file_name, file_text: the study file that ``command`` runs, where it runs a new one.
     """
@@ -51,6 +51,8 @@ class NextStep:
 
 def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
     """The answer to the weightiest finding: finish, narrow, widen, lengthen, or repeat."""
+    if question.imported:
+        return NextStep("", "The trials were imported; none can be added.")
     shortfalls = _only(findings, Shortfall)
     edges = [edge for edge in _only(findings, EdgeOptimum) if edge.proposed is not None]
     if shortfalls and not shortfalls[0].exhausted:

@@ -49,20 +49,22 @@ class Question(StudyFields):
       seeds: one search each, those planned first; the first is the study's own.
       train_steps: batch size -> length of its trials in steps, of every batch size.
       fixed: every hyperparameter that is not searched -> value, or a duration as text.
-      train_size: training examples, those of an epoch.
+      train_size: training examples, those of an epoch; None where an imported record has none.
       hyperparameters: names of all hyperparameter columns of the trials table.
+      imported: the form that the trials were imported from; "" where batchscale trained them.
     """
 
     goal: Goal = dataclasses.field(kw_only=True)
     space: Mapping[str, spaces.Distribution] = dataclasses.field(kw_only=True)
     sampler: str = DEFAULT_SAMPLER
-    train_size: int = dataclasses.field(kw_only=True)
+    train_size: int | None = dataclasses.field(kw_only=True)
     hyperparameters: tuple[str, ...] = dataclasses.field(kw_only=True)
+    imported: str = dataclasses.field(default="", kw_only=True)
 
     @property
-    def epoch_budget(self) -> float:
-        """The example budget in epochs."""
-        return self.example_budget / self.train_size
+    def epoch_budget(self) -> float | None:
+        """The example budget in epochs; None where the training set's size is not known."""
+        return self.example_budget / self.train_size if self.train_size else None
 
 
 def read_question(record: Record) -> Question:
@@ -78,4 +80,5 @@ def read_question(record: Record) -> Question:
         **{**fields, "batch_sizes": tuple(sorted(batch_sizes)), "seeds": tuple(seeds)},
         train_size=study["train_size"],
         hyperparameters=tuple(record.study.get("hyperparameters", names)),
+        imported=record.study.get("imported", {}).get("format", ""),
     )

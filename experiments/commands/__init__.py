@@ -8,6 +8,8 @@ from experiments.commands import (
     clip_threshold,
     data,
     evaluate,
+    export,
+    import_batch_science,
     listing,
     nqm,
     plan,
@@ -17,4 +19,7 @@ from experiments.commands import (
     run,
 )
 
-COMMANDS = (listing, plan, run, report, evaluate, plot_schedule, clip_threshold, rescale, data, nqm)
+COMMANDS = (
+    listing, plan, run, report, evaluate, export, import_batch_science, plot_schedule,
+    clip_threshold, rescale, data, nqm,
+)  # fmt: skip

@@ -38,7 +38,10 @@ record went on with where --allow-changed-code was given, file -> sha256 of its 
 (name, sizes, source, checksum); ``identity``;
 ``hyperparameters`` (column names); ``environment`` (versions, device, commit) in which the
 record began, ``environments`` all it was continued in;
-``plans`` (list; a trial's ``plan`` is its index here).
+``plans`` (list; a trial's ``plan`` is its index here); ``imported`` where the trials come from an
+archive (exchange/batch_science.py): ``format``, ``path`` in it, its ``studies`` (batch size ->
+study.json as it stood) and ``columns`` (batch size -> header); the study then holds only what the
+archive says, and trials may lack ``seconds`` and ``plan``.
 """
 
 from __future__ import annotations

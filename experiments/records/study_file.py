@@ -37,8 +37,18 @@ def read_study(folder: Path | str) -> dict[str, Any]:
     return study
 
 
+def refuse_imported(study: Mapping[str, Any], folder: Path | str) -> None:
+    """Refuse to train in a record whose trials come from elsewhere."""
+    if "imported" in study:
+        raise RecordError(
+            f"the record {folder} was imported: it can be read and drawn, nothing can be trained "
+            "in it (choose another folder)"
+        )
+
+
 def require_current(study: Mapping[str, Any], folder: Path | str) -> None:
-    """Refuse to train on from a record of the old schema version."""
+    """Refuse to train on from a record of the old schema version, or an imported one."""
+    refuse_imported(study, folder)
     if study["schema_version"] == OLD_VERSION:
         raise RecordError(
             f"the record {folder} has schema version {OLD_VERSION}, from before the order of "

@@ -17,15 +17,20 @@ from experiments.spec.parts import PARTS
 from experiments.spec.space import Choice, Distribution, ZeroOrLog
 
 _HASH = 12
+_ARCHIVED = ("workload", "step_budget", "example_budget", "optimizer", "space", "trials", "goal")
+"""Fields that an archive says; a default of the others is not what was done."""
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """(name, value) pairs for the head of the page, in reading order."""
     question, study = summary.question, summary.record.study
     shown: list[tuple[str, str]] = []
+    if imported := study.get("imported"):
+        shown.append(("Imported", f"{imported['path']}, in the layout {imported['format']}"))
     for name, row in rows_of(type(question)).items():
         value = getattr(question, name)
-        if row.shown and value != row.neutral:
+        known = not question.imported or name in _ARCHIVED
+        if row.shown and known and value != row.neutral:
             text = SHOWN[name](summary) if name in SHOWN else _words(value)
             text = label(text) if name in PARTS else text
             shown.append((row.shown, text))

@@ -171,8 +171,9 @@ def _verdict(summary: Summary) -> str:
         f'<ul class="findings">{items}</ul>' if items else "<p>No check speaks against it.</p>"
     )
     step = verdict.next
+    command = f"<p>Next: <code>{html.escape(step.command)}</code></p>" if step.command else ""
     parts.append(
-        f'<div class="next"><p>Next: <code>{html.escape(step.command)}</code></p>'
+        f'<div class="next">{command}'
         f'<p class="note">{html.escape(step.reason)}{_study_file(step)}</div>'
     )
     return "\n".join(parts)

@@ -227,5 +227,6 @@ def _print_verdict(summary: Summary, console: Console) -> None:
         )
     step = verdict.next
     reason = step.reason + (" The report shows the file." if step.file_name else "")
-    console.print(Text("\nNext: ").append(step.command, style="bold"))
+    if step.command:
+        console.print(Text("\nNext: ").append(step.command, style="bold"))
     console.print(Padding(Text(reason, style="dim"), (0, 0, 1, 6)))

@@ -24,5 +24,7 @@ def budget_words(question: Question, budget: str) -> str:
     """'at most 200 steps' or '10 epochs (10,240 examples)'."""
     if budget == "step":
         return f"at most {question.step_budget:,} steps"
+    if question.epoch_budget is None:
+        return f"{question.example_budget:,} examples"
     epochs = f"{question.epoch_budget:,.4g} epoch{'' if question.epoch_budget == 1 else 's'}"
     return f"{epochs} ({question.example_budget:,} examples)"

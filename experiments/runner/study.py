@@ -27,6 +27,7 @@ from experiments.records.files import check_writable
 from experiments.records.follower import Follower, broadcast
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import RecordError, Writer, read, read_study
+from experiments.records.study_file import refuse_imported
 from experiments.records.tables import TRIAL_KEY
 from experiments.runner.coordinator import Coordinator, Observer, Progress
 from experiments.runtime import hosts
@@ -151,7 +152,11 @@ def run_study(
 
 def _begun(folder: Path) -> dict[str, Any]:
     """The content of the study.json in ``folder``; nothing where it holds no record."""
-    return read_study(folder) if (folder / STUDY_FILE).exists() else {}
+    if not (folder / STUDY_FILE).exists():
+        return {}
+    study = read_study(folder)
+    refuse_imported(study, folder)
+    return study
 
 
 def _header(study: ResolvedStudy, dataset: Dataset) -> dict[str, Any]:

@@ -7,8 +7,22 @@ from pathlib import Path
 
 import polars as pl
 
+from experiments.analysis.question import Record
 from experiments.records.groups import RecordsFolder
+from experiments.records.schema import SCHEMA_VERSION
 from experiments.records.store import read_study
+from experiments.records.study_file import write_study
+
+
+def on_disk(folder: Path, record: Record) -> Path:
+    """A record that was in memory, as one group."""
+    study = {**record.study, "schema_version": SCHEMA_VERSION}
+    records = RecordsFolder(folder / "records", study["identity"])
+    records.path.mkdir(parents=True)
+    write_study(folder, study)
+    evaluations = record.scan("evaluations").collect()
+    records.write_group(1, {"evaluations": evaluations, "trials": record.trials})
+    return folder
 
 
 def rewrite(folder: Path, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:

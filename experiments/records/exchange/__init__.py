@@ -1,0 +1,1 @@
+"""Records that others can read, and records of others: the batch_science layout, CSV, Parquet."""

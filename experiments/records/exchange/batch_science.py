@@ -1,0 +1,276 @@
+"""From the layout of the published archive to records: one record a workload, streamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.records.exchange import published
+from experiments.records.exchange.layout import (
+    INTERNAL,
+    STUDY,
+    ArchiveStudy,
+    ArchiveTrial,
+    ArchiveWorkload,
+    find_workloads,
+    trials_of,
+)
+from experiments.records.exchange.measurements import RawTable, ours, parse, read_raw
+from experiments.records.exchange.parameters import space_of
+from experiments.records.exchange.staging import new_folder
+from experiments.records.files import RecordError
+from experiments.records.groups import RecordsFolder
+from experiments.records.schema import (
+    OPTIONAL_TRIAL_COLUMNS,
+    RECORDS_FOLDER,
+    SCHEMA_VERSION,
+    TRIAL_COLUMNS,
+)
+from experiments.records.study_file import write_study
+from experiments.records.tables import in_order
+from experiments.spec import space as spaces
+from experiments.spec.kinds import LONGEST_NAME
+from workloads.base import Goal, Workload
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT = "batch_science"
+GROUP_BYTES = 16 << 20
+"""Of measurements.csv, collected before a group is written: what bounds the memory."""
+_OPTIMIZERS = {"nesterov_momentum": "nesterov"}
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.+=,%-]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the archive does not say.
+
+    Attributes:
+      goals: workload -> goal; the workload "" stands for all that are not named.
+      trials: N, COMPLETE trials counted at a batch size; default: that of the authors, or the
+        fewest that any batch size has.
+    """
+
+    goals: Mapping[str, Goal] = dataclasses.field(default_factory=dict)
+    trials: int | None = None
+
+    def goal(self, path: str) -> Goal:
+        """The goal of a workload: as asked for, else as published.
+
+        Raises:
+          RecordError: there is none.
+        """
+        for goal in (self.goals.get(path), self.goals.get(""), published.GOALS.get(path)):
+            if goal is not None:
+                return goal
+        raise RecordError(
+            f"no goal of {path} is published: give one (--goal METRIC=VALUE, for it alone "
+            f"--goal {path}:METRIC=VALUE)"
+        )
+
+
+def import_archive(
+    source: Path,
+    out: Path,
+    asked: Asked,
+    progress: Callable[[str], None] = lambda workload: None,
+) -> list[Path]:
+    """Write a record of every workload below ``source``.
+
+    Args:
+      source: the unpacked archive, a part of it, or one workload (a folder of batch sizes).
+      out: the record of that one workload, else a folder of records named as in the archive.
+      asked: goals and N.
+      progress: takes the name of every workload, before it is read.
+
+    Returns:
+      The records' folders.
+
+    Raises:
+      RecordError: one line that names the file; ``out`` is not made then.
+    """
+    workloads = find_workloads(source)
+    unknown = sorted({*asked.goals} - {w.path for w in workloads} - {""})
+    if unknown:
+        raise RecordError(f"{source} holds no workload {unknown[0]}, for which a goal was given")
+    goals = {workload.path: asked.goal(workload.path) for workload in workloads}
+    alone = len(workloads) == 1 and workloads[0].studies[0].folder.parent == source
+    with new_folder(out) as building:
+        for workload in workloads:
+            progress(workload.path)
+            folder = building if alone else building / workload.path
+            _Import(folder, workload, goals[workload.path]).run(asked.trials)
+    return [out if alone else out / workload.path for workload in workloads]
+
+
+class _Import:
+    """One workload on its way into a record.
+
+    Keeps of the trials how many are COMPLETE at a batch size, and their fewest and most steps.
+    """
+
+    def __init__(self, folder: Path, workload: ArchiveWorkload, goal: Goal) -> None:
+        self.folder = folder
+        self.workload = workload
+        self.goal = goal
+        self.spaces = space_of(
+            {s.folder / STUDY: s.content["parameter_configs"] for s in workload.studies}
+        )
+        contents = {str(s.batch_size): dict(s.content) for s in workload.studies}
+        self.imported: dict[str, Any] = {
+            "format": FORMAT, "path": workload.path, "studies": contents, "columns": {},
+        }  # fmt: skip
+        text = json.dumps(self.imported, sort_keys=True)
+        self.identity = hashlib.sha256(text.encode()).hexdigest()[:32]
+        self.records = RecordsFolder(folder / RECORDS_FOLDER, self.identity)
+        self.groups: list[int] = []
+        self.hyperparameters: dict[str, None] = dict.fromkeys(self.spaces)
+        self.complete: dict[int, list[int]] = {}
+        self.longest: dict[int, int] = {}
+
+    def run(self, trials: int | None) -> None:
+        """Write the record."""
+        self.records.path.mkdir(parents=True)
+        self.records.write_newest(0)
+        for study in self.workload.studies:
+            self._study(study)
+        write_study(self.folder, self._header(trials))
+
+    def _study(self, study: ArchiveStudy) -> None:
+        size, steps = study.batch_size, self.complete.setdefault(study.batch_size, [])
+        batch: list[tuple[ArchiveTrial, RawTable]] = []
+        header, held = None, 0
+        for trial in trials_of(study):
+            table = read_raw(trial.folder)
+            self._check(trial, table, header)
+            header = table.header
+            if trial.status == "COMPLETE":
+                steps.append(trial.steps)
+            self.longest[size] = max(self.longest.get(size, 1), trial.steps)
+            self.hyperparameters.update(dict.fromkeys(trial.parameters))
+            batch.append((trial, table))
+            held += len(table.rows)
+            if held >= GROUP_BYTES:
+                self._write(study, batch)
+                batch, held = [], 0
+        if batch:
+            self._write(study, batch)
+        self.imported["columns"][str(size)] = list(header or ())
+
+    def _check(self, trial: ArchiveTrial, table: RawTable, header: tuple[str, ...] | None) -> None:
+        if header is not None and table.header != header:
+            raise RecordError(
+                f"{table.path} has the columns {', '.join(table.header)}, other trials of the "
+                f"study {', '.join(header)}"
+            )
+        if header is None and self.goal.column not in map(ours, table.header[1:]):
+            raise RecordError(f"{table.path} has no column of the goal's {self.goal.column}")
+        if trial.status == "COMPLETE" and not table.count:
+            raise RecordError(f"{table.path} holds no measurement of a COMPLETE trial")
+        for name in trial.parameters:
+            if name in (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS, *INTERNAL):
+                raise RecordError(f"{trial.folder}: parameter {name!r} is the name of a column")
+
+    def _write(self, study: ArchiveStudy, batch: list[tuple[ArchiveTrial, RawTable]]) -> None:
+        number = len(self.groups) + 1
+        trials = [trial for trial, _ in batch]
+        tables = {
+            "evaluations": _evaluations(study, trials, [table for _, table in batch]),
+            "trials": _trials(study, trials, self.identity),
+        }
+        self.records.write_group(number, tables, self.groups)
+        self.groups.append(number)
+
+    def _header(self, trials: int | None) -> dict[str, Any]:
+        """study.json: the question in words of ours, and every study.json of the archive."""
+        path, studies = self.workload.path, self.workload.studies
+        first = studies[0].content
+        lengths = {s.batch_size: s.train_steps or self.longest[s.batch_size] for s in studies}
+        sure = {
+            s.batch_size: s.train_steps or min(self.complete[s.batch_size], default=1) or 1
+            for s in studies
+        }
+        wanted = published.FEWER_TRIALS.get(path, published.TRIALS)
+        fewest = min(len(steps) for steps in self.complete.values())
+        workload = Workload(
+            path, first["dataset"], first["model"], "not stated", self.goal,
+        )  # fmt: skip
+        study = {
+            "name": _NOT_IN_A_NAME.sub("_", path.replace("/", "-"))[-LONGEST_NAME:].lstrip("."),
+            "question": f"What does the archive of measurements say of {path}?",
+            "workload": workload.describe(),
+            "batch_sizes": [s.batch_size for s in studies],
+            "step_budget": min(sure.values()),
+            "example_budget": min(size * steps for size, steps in sure.items()),
+            "optimizer": _OPTIMIZERS.get(first["optimizer"], first["optimizer"]),
+            "space": {name: spaces.to_json(found) for name, found in self.spaces.items()},
+            "fixed": {},
+            "train_steps": {str(size): steps for size, steps in lengths.items()},
+            "trials": trials or max(1, min(wanted, fewest)),
+            "seeds": [0],
+            "goal": dataclasses.asdict(self.goal),
+            "train_size": published.train_size(path),
+        }
+        return {
+            "schema_version": SCHEMA_VERSION, "identity": self.identity, "study": study,
+            "hyperparameters": [*self.hyperparameters], "plans": [], "imported": self.imported,
+        }  # fmt: skip
+
+
+def _evaluations(
+    study: ArchiveStudy, trials: Iterable[ArchiveTrial], tables: list[RawTable]
+) -> pl.DataFrame:
+    """One row a measurement, by trial and step; equal steps keep the order of the file."""
+    import polars as pl
+
+    rows = parse(tables)
+    ids = np.array([trial.trial_id for trial in trials], np.int32)
+    key = pl.Series("trial", np.repeat(ids, [table.count for table in tables]))
+    size = pl.lit(study.batch_size, dtype=pl.Int64)
+    rows = rows.with_columns(
+        key,
+        batch_size=size,
+        seed=pl.lit(0, dtype=pl.Int64),
+        examples=pl.col("step").cast(pl.Int64) * size,
+    )
+    order = pl.struct("trial", "step")
+    if not rows.select(order.is_sorted()).item():
+        rows = rows.sort("trial", "step", maintain_order=True)
+    return rows.select(in_order(rows.columns))
+
+
+def _trials(study: ArchiveStudy, trials: list[ArchiveTrial], identity: str) -> pl.DataFrame:
+    """One row a trial; ``train_steps`` of a time budget are the steps the trial made."""
+    import polars as pl
+
+    n = len(trials)
+    ids = [trial.trial_id for trial in trials]
+    steps = [trial.steps for trial in trials]
+    lengths = [study.train_steps or max(1, made) for made in steps]
+    columns = {
+        "batch_size": pl.Series([study.batch_size] * n, dtype=pl.Int64),
+        "seed": pl.Series([0] * n, dtype=pl.Int64),
+        "trial": pl.Series(ids, dtype=pl.Int32),
+        "identity": pl.Series([f"{identity}/{study.batch_size}/{each}" for each in ids]),
+        "status": pl.Series([trial.status for trial in trials]),
+        "train_steps": pl.Series(lengths, dtype=pl.Int32),
+        "steps": pl.Series(steps, dtype=pl.Int32),
+        "seconds": pl.Series([None] * n, dtype=pl.Float64),
+        "plan": pl.Series([None] * n, dtype=pl.Int32),
+        "message": pl.Series([""] * n, dtype=pl.String),
+    }
+    for name in dict.fromkeys(name for trial in trials for name in trial.parameters):
+        values = [trial.parameters.get(name) for trial in trials]
+        columns[name] = pl.Series(values, dtype=pl.Float64)
+    for name, kind in INTERNAL.items():
+        kept = [trial.internal.get(name) for trial in trials]
+        columns[name] = pl.Series(kept, dtype=pl.String if kind is str else pl.Int64)
+    return pl.DataFrame(columns)
