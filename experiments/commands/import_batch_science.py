@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.commands.arguments import whole_number
+from experiments.spec.fields import SAMPLERS
 
 if TYPE_CHECKING:
     from workloads.base import Goal
@@ -32,6 +33,12 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--trials", type=whole_number(1), metavar="N", help="COMPLETE trials a batch size counts"
     )
+    parser.add_argument(
+        "--sampler",
+        choices=SAMPLERS,
+        default="not stated",
+        help="how points were drawn; halton for the published archive (default: not stated)",
+    )
     parser.set_defaults(function=import_command)
 
 
@@ -39,7 +46,7 @@ def import_command(options: argparse.Namespace) -> int:
     """Read the archive, write the records, say where they are."""
     from experiments.records.exchange.batch_science import Asked, import_archive
 
-    asked = Asked(goals_of(options.goal), options.trials)
+    asked = Asked(goals_of(options.goal), options.trials, options.sampler)
     records = import_archive(
         options.source, options.out, asked, lambda workload: print(f"{workload} ...", flush=True)
     )

@@ -57,10 +57,12 @@ class Asked:
       goals: workload -> goal; the workload "" stands for all that are not named.
       trials: N, COMPLETE trials counted at a batch size; default: that of the authors, or the
         fewest that any batch size has.
+      sampler: how the points of its searches were drawn; Shallue et al. drew quasi-random ones.
     """
 
     goals: Mapping[str, Goal] = dataclasses.field(default_factory=dict)
     trials: int | None = None
+    sampler: str = "not stated"
 
     def goal(self, path: str) -> Goal:
         """The goal of a workload: as asked for, else as published.
@@ -107,7 +109,7 @@ def import_archive(
         for workload in workloads:
             progress(workload.path)
             folder = building if alone else building / workload.path
-            _Import(folder, workload, goals[workload.path]).run(asked.trials)
+            _Import(folder, workload, goals[workload.path]).run(asked)
     return [out if alone else out / workload.path for workload in workloads]
 
 
@@ -136,13 +138,13 @@ class _Import:
         self.complete: dict[int, list[int]] = {}
         self.longest: dict[int, int] = {}
 
-    def run(self, trials: int | None) -> None:
+    def run(self, asked: Asked) -> None:
         """Write the record."""
         self.records.path.mkdir(parents=True)
         self.records.write_newest(0)
         for study in self.workload.studies:
             self._study(study)
-        write_study(self.folder, self._header(trials))
+        write_study(self.folder, self._header(asked))
 
     def _study(self, study: ArchiveStudy) -> None:
         size, steps = study.batch_size, self.complete.setdefault(study.batch_size, [])
@@ -189,7 +191,7 @@ class _Import:
         self.records.write_group(number, tables, self.groups)
         self.groups.append(number)
 
-    def _header(self, trials: int | None) -> dict[str, Any]:
+    def _header(self, asked: Asked) -> dict[str, Any]:
         """study.json: the question in words of ours, and every study.json of the archive."""
         path, studies = self.workload.path, self.workload.studies
         first = studies[0].content
@@ -214,7 +216,8 @@ class _Import:
             "space": {name: spaces.to_json(found) for name, found in self.spaces.items()},
             "fixed": {},
             "train_steps": {str(size): steps for size, steps in lengths.items()},
-            "trials": trials or max(1, min(wanted, fewest)),
+            "sampler": asked.sampler,
+            "trials": asked.trials or max(1, min(wanted, fewest)),
             "seeds": [0],
             "goal": dataclasses.asdict(self.goal),
             "train_size": published.train_size(path),

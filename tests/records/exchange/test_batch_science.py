@@ -32,6 +32,7 @@ from experiments.records.exchange import batch_science, export
 from experiments.records.exchange.batch_science import Asked, import_archive
 from experiments.records.exchange.export import export_batch_science
 from experiments.records.store import RecordError, Writer, read
+from experiments.report.answer import certainty
 from experiments.report.facts import facts
 from experiments.report.page import page
 from experiments.spec.trial import Status
@@ -154,6 +155,7 @@ def test_the_record_says_what_the_archive_does_and_no_default(archive, tmp_path)
     shown = dict(facts(summary))
     assert shown["Imported"] == f"{WORKLOAD}, in the layout batch_science"
     assert not shown.keys() & {"Precision", "Schedule", "Seeds"}
+    assert certainty(summary).startswith("none for one search of this sampler")
     text = page(summary, [])
     assert "none can be added" in text and "<p>Next:" not in text
 
