@@ -136,7 +136,8 @@ def noise_measurements(view: View, trials: pl.DataFrame) -> pl.DataFrame:
     )
     named = {name: pl.col(column) for name, column in _COLUMNS.items()}
     size, trace = named["batch_size"], named["trace"]
-    shares = {"training": 1 / size - 1 / view.question.train_size, "population": 1 / size}
+    whole = view.question.train_size or math.inf
+    shares = {"training": 1 / size - 1 / whole, "population": 1 / size}
     found = rows.select(
         *TRIAL,
         "step",
