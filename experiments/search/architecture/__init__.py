@@ -1,0 +1,1 @@
+"""Architectures as data: spaces, search strategies and learning curves; no jax."""

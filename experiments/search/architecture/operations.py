@@ -1,0 +1,123 @@
+"""Operations that a node of an architecture can apply: the table, and what each one costs.
+
+An operation is one function
+
+    cost(shape, width) -> Cost(shape, parameters, flops)
+
+of its input's shape without the batch, (features,) or (height, width, channels), and of the width
+asked for, None where the operation keeps the width. It raises ValueError where it cannot be
+applied. FLOPs are those of one example's forward pass, two a multiply-add; element-wise functions
+and additions of branches are not counted. The table `OPERATIONS` is a plain dict, and a user's
+file may add to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+Shape = tuple[int, ...]
+
+
+class Cost(NamedTuple):
+    """What an operation makes of its input.
+
+    Attributes:
+      shape: of the output, without the batch.
+      parameters: trained numbers.
+      flops: floating-point operations an example, forward.
+    """
+
+    shape: Shape
+    parameters: int
+    flops: int
+
+
+class Operation(NamedTuple):
+    """A row of the table.
+
+    Attributes:
+      meaning: one line.
+      cost: (input shape, width or None) -> Cost; raises ValueError.
+      wide: whether it makes its output as wide as it is told; others keep the width.
+    """
+
+    meaning: str
+    cost: Callable[[Shape, int | None], Cost]
+    wide: bool = False
+
+
+def image(shape: Shape, name: str) -> Shape:
+    """The shape, if it is an image's.
+
+    Raises:
+      ValueError: it is not (height, width, channels).
+    """
+    if len(shape) != 3:
+        raise ValueError(f"{name} needs (height, width, channels), got {shape}")
+    return shape
+
+
+def _kept(shape: Shape, width: int | None) -> Cost:
+    del width
+    return Cost(shape, 0, 0)
+
+
+def _dense(shape: Shape, width: int | None) -> Cost:
+    inputs = math.prod(shape)  # an image is flattened
+    outputs = inputs if width is None else width
+    return Cost((outputs,), inputs * outputs + outputs, 2 * inputs * outputs)
+
+
+def convolution(kernel: int, *, normalised: bool) -> Callable[[Shape, int | None], Cost]:
+    """Cost of a square convolution that keeps height and width ("same" padding, stride 1).
+
+    It has a bias per output channel or, normalised, a scale and an offset.
+    """
+
+    def cost(shape: Shape, width: int | None) -> Cost:
+        height, across, channels = image(shape, f"a {kernel}x{kernel} convolution")
+        outputs = channels if width is None else width
+        weights = kernel * kernel * channels * outputs
+        parameters = weights + (2 if normalised else 1) * outputs
+        return Cost((height, across, outputs), parameters, 2 * height * across * weights)
+
+    return cost
+
+
+def _flat(shape: Shape, width: int | None) -> Cost:
+    del width
+    return Cost((math.prod(shape),), 0, 0)
+
+
+def _average(shape: Shape, width: int | None) -> Cost:
+    del width
+    return Cost(image(shape, "a pool"), 0, 0)
+
+
+def _halved(shape: Shape, width: int | None) -> Cost:
+    del width
+    height, across, channels = image(shape, "a pool")
+    if min(height, across) < 2:
+        raise ValueError(f"a 2x2 pool needs at least 2 x 2 points, got {height} x {across}")
+    return Cost((height // 2, across // 2, channels), 0, 0)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "skip": Operation("identity", _kept),
+    "relu": Operation("max(x, 0)", _kept),
+    "flatten": Operation("all values as features", _flat),
+    "dense": Operation("affine, then relu; an image is flattened", _dense, wide=True),
+    "conv1x1": Operation("1x1 convolution, relu", convolution(1, normalised=False), wide=True),
+    "conv3x3": Operation("3x3 convolution, relu", convolution(3, normalised=False), wide=True),
+    "conv5x5": Operation("5x5 convolution, relu", convolution(5, normalised=False), wide=True),
+    "bn_conv1x1": Operation(
+        "relu, 1x1 convolution, batch norm", convolution(1, normalised=True), wide=True
+    ),
+    "bn_conv3x3": Operation(
+        "relu, 3x3 convolution, batch norm", convolution(3, normalised=True), wide=True
+    ),
+    "avg_pool3x3": Operation("mean over 3x3 points, stride 1", _average),
+    "max_pool2x2": Operation("maximum over 2x2 points, stride 2", _halved),
+}

@@ -1,0 +1,52 @@
+"""The strategies by name, with the settings they have unless others are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from experiments.search.architecture.strategies import (
+    bayesian,
+    evolution,
+    local,
+    plain,
+    reinforce,
+)
+from experiments.search.architecture.strategies.base import Strategy
+from workloads.registry import unknown_name
+
+
+class Row(NamedTuple):
+    """A strategy of the table.
+
+    Attributes:
+      make: keyword settings -> strategy.
+      adaptive: whether its proposals depend on results, so that it must wait for them.
+      meaning: a line for lists.
+    """
+
+    make: Callable[..., Strategy]
+    adaptive: bool
+    meaning: str
+
+
+STRATEGIES: dict[str, Row] = {
+    "random": Row(plain.random, False, "uniform architectures, none twice"),
+    "grid": Row(plain.grid, False, "every architecture once, spread over the space"),
+    "local": Row(local.local, True, "first better neighbour, with restarts"),
+    "evolution": Row(evolution.evolution, True, "regularised evolution: tournament and ageing"),
+    "reinforce": Row(reinforce.reinforce, True, "REINFORCE over independent choices"),
+    "bayesian": Row(bayesian.bayesian, True, "Gaussian process over one-hot choices"),
+}
+
+
+def strategy(name: str, **settings: float) -> Strategy:
+    """The strategy of this name.
+
+    Raises:
+      UnknownNameError: no such strategy; lists those there are.
+      ValueError: a setting out of range.
+    """
+    if name not in STRATEGIES:
+        raise unknown_name("strategy", name, STRATEGIES)
+    return STRATEGIES[name].make(**settings)
