@@ -3,9 +3,10 @@
 Step budget K: the best measurement at step <= K. Epoch budget: the best at examples consumed
 <= budget, as recorded (batch size x step, unless the batch grows). Best over trials and over
 evaluations (the best checkpoint, not the last), among the first N COMPLETE trials; ties by
-(step, trial). The two answer different questions and are never mixed: given the same number of
-steps a larger batch has seen more examples, given the same examples a smaller batch has made more
-steps.
+(step, trial). Where trials stop, only the searches that train to full length answer.
+
+The two answer different questions and are never mixed: given the same number of steps a larger
+batch has seen more examples, given the same examples a smaller batch has made more steps.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def best_within(
         inside &= pl.col("step") <= steps
     if examples is not None:
         inside &= pl.col("examples") <= examples
-    per_trial = view.of_counted().group_by(TRIAL).agg(view.best_of(inside, "")).collect()
+    measured = view.of_counted().join(view.trained.select(TRIAL).lazy(), on=TRIAL, how="semi")
+    per_trial = measured.group_by(TRIAL).agg(view.best_of(inside, "")).collect()
     return _of_searches(view, _of_trials(per_trial, ""))
 
 
@@ -57,7 +59,7 @@ def best_under_budgets(record: Record | View, goal: float | Goal | None = None) 
     """
     view = view_of(record, goal)
     return pl.concat(
-        _of_searches(view, _of_trials(view.outcomes, f"{budget}_")).select(
+        _of_searches(view, _of_trials(view.trained, f"{budget}_")).select(
             pl.lit(budget).alias("budget"), pl.all()
         )
         for budget in BUDGETS
@@ -75,18 +77,22 @@ def budgets_across(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
     """
     sign, rows = view.goal.sign, []
     for budget in BUDGETS:
-        trials = _of_trials(view.outcomes, f"{budget}_")
+        trials = _of_trials(view.trained, f"{budget}_")
         for (batch_size,), found in trials.partition_by("batch_size", as_dict=True).items():
             own = [
                 [Answer.exactly(sign * value) for value in group["best_value"]]
                 for group in found.partition_by("seed")
             ]
             best = [min(answers) for answers in own]
-            silent = max(searches.get(int(batch_size), 0) - len(own), 0)
+            asked = searches.get(int(batch_size), 0)
+            answering = min(asked, len(view.full_seeds))
+            silent = max(answering - len(own), 0)
             answers = [*best, *[NO_ANSWER] * silent]
             across = Across.of(
                 answers, own[0] if len(answers) == 1 else (), view.question.sampler, sign
             )
+            if answering < asked:  # no interval unless all searches answer
+                across = Across(across.searches, across.median)
             pooled = sign * min(best).high
             rows.append((budget, batch_size, *(getattr(across, name) for name in ACROSS), pooled))
     schema = {"budget": pl.String, "batch_size": pl.Int64, **dict.fromkeys(ACROSS, pl.Float64),

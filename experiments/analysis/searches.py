@@ -128,7 +128,7 @@ def steps_across(
     reach the goal); ``pooled, pooled_examples, pooled_seed, pooled_trial``, the fewest steps of any
     trial of any search and the least examples of any; ``median_examples``; ``censored_at``, the
     length at which the goal was not reached, where ``median`` is null; sums over the searches
-    ``complete, infeasible, incomplete, missing``.
+    ``complete, infeasible, incomplete, stopped, missing``.
     """
     rows = []
     for batch_size in view.question.batch_sizes:
@@ -164,12 +164,12 @@ def steps_across(
     return pl.DataFrame(rows, schema=schema)
 
 
-COUNTS = ("complete", "infeasible", "incomplete", "missing")
+COUNTS = ("complete", "infeasible", "incomplete", "stopped", "missing")
 
 
 def begun(table: pl.DataFrame) -> pl.DataFrame:
     """The searches (rows with the counts of `steps_to_result`) that hold a trial."""
-    return table.filter(pl.sum_horizontal("complete", "infeasible", "incomplete") > 0)
+    return table.filter(pl.sum_horizontal(COUNTS[:-1]) > 0)
 
 
 def across_values(

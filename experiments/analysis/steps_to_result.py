@@ -3,7 +3,8 @@
 Shallue et al. 2019, as their data release computes it: per batch size, the first N COMPLETE
 trials by index; all their measurements sorted by (step, trial); the first row whose metric is
 strictly better than the goal. Here a search is one (batch size, seed). A trial that passed the
-goal and diverged later is INFEASIBLE and does not count.
+goal and diverged later is INFEASIBLE and does not count, unless the study's trials stop at the
+goal (`View.countable`): a trial that stopped there never came to diverge.
 
 Steps to result are known only to the evaluation grid: the trial was last seen short of the goal
 at ``evaluated_before``, so the truth lies in (``evaluated_before``, ``steps_to_result``].
@@ -24,8 +25,8 @@ COUNTED_TO_RESULT = "function_evaluations_to_result"
 def trial_counts(record: Record | View) -> pl.DataFrame:
     """How the trials of each search ended, for every planned search, trials or not.
 
-    Columns: ``batch_size, seed, complete, infeasible, incomplete`` and ``missing``, the COMPLETE
-    trials short of the planned N.
+    Columns: ``batch_size, seed, complete, infeasible, incomplete, stopped`` and ``missing``, the
+    trials that count short of the planned N.
     """
     view = view_of(record)
     question = view.question
@@ -38,11 +39,13 @@ def trial_counts(record: Record | View) -> pl.DataFrame:
     counts = view.record.trials.group_by(SEARCH).agg(
         (status == ended.value).sum().cast(pl.Int64).alias(ended.value.lower()) for ended in Status
     )
-    names = ["complete", "infeasible", "incomplete"]
+    names = ["complete", "infeasible", "incomplete", "stopped"]
     counts = counts.select(*(pl.col(name).cast(pl.Int64) for name in SEARCH), *names)
     table = planned.join(counts, on=SEARCH, how="left").with_columns(pl.col(names).fill_null(0))
-    missing = (question.trials - pl.col("complete")).clip(lower_bound=0).alias("missing")
-    return table.with_columns(missing).sort(SEARCH)
+    count = view.countable.group_by(SEARCH).agg(pl.len().cast(pl.Int64).alias("count"))
+    missing = (question.trials - pl.col("count").fill_null(0)).clip(lower_bound=0).alias("missing")
+    table = table.join(count, on=SEARCH, how="left").with_columns(missing)
+    return table.drop("count").sort(SEARCH)
 
 
 def crossings(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
@@ -103,8 +106,8 @@ def steps_to_result(record: Record | View, goal: float | Goal | None = None) -> 
     ``examples_to_result`` consumed by then, null where no counted trial passed the goal;
     ``censored_at``, the length in steps at which a search that did not reach the goal ended, null
     where it did or where nothing COMPLETE is recorded;
-    ``best_value`` over all counted measurements; ``complete, infeasible, incomplete, missing``
-    as in `trial_counts`; ``function_evaluations_to_result`` where the record counts them.
+    ``best_value`` over all counted measurements; ``complete, infeasible, incomplete, stopped,
+    missing`` as in `trial_counts`; ``function_evaluations_to_result`` where the record counts them.
 
     Raises:
       ValueError: a goal the record cannot answer (`View`).
@@ -138,5 +141,6 @@ def steps_to_result(record: Record | View, goal: float | Goal | None = None) -> 
         unreached.alias("censored_at"), pl.lit(goal.value).cast(pl.Float64).alias("goal")
     ).select(
         *SEARCH, "goal", "steps_to_result", "trial", "evaluated_before", "examples_to_result",
-        "censored_at", "best_value", "complete", "infeasible", "incomplete", "missing", *counted,
+        "censored_at", "best_value", "complete", "infeasible", "incomplete", "stopped", "missing",
+        *counted,
     ).sort(SEARCH)  # fmt: skip

@@ -132,11 +132,11 @@ def best_steps(best: pl.DataFrame) -> list[BestStep]:
 
 
 def shortfalls(question: Question, table: pl.DataFrame) -> list[Shortfall]:
-    """Searches with fewer COMPLETE trials than planned."""
+    """Searches in which fewer trials count than planned."""
     rows = table.filter(pl.col("missing") > 0)
     if rows.is_empty():
         return []
-    started = pl.col("complete") + pl.col("infeasible") + pl.col("incomplete")
+    started = pl.sum_horizontal("complete", "infeasible", "incomplete", "stopped")
     exhausted = rows.select((started >= MOST_STARTED * question.trials).all()).item()
     complete = tuple(rows["complete"].to_list())
     return [Shortfall(_unique(rows), complete, question.trials, bool(exhausted))]

@@ -45,14 +45,69 @@ class View:
         self.question: Question = dataclasses.replace(question, goal=self.goal)
 
     @functools.cached_property
-    def counted(self) -> pl.DataFrame:
-        """The first N COMPLETE trials of each search by index; all there are where fewer.
+    def countable(self) -> pl.DataFrame:
+        """The trials that may count among the N, rows of the trials table sorted by `TRIAL`.
 
-        Rows of the trials table, sorted by (batch_size, seed, trial).
+        COMPLETE ones. Where trials stop, STOPPED ones too, and of those that diverged the ones
+        that had passed the goal before, or that the race would have ended before: one counting
+        rule holds for searches that stop and for those that train to full length.
         """
-        complete = self.record.trials.filter(pl.col("status") == Status.COMPLETE.value)
-        first = complete.sort(TRIAL).group_by(SEARCH, maintain_order=True)
-        return first.head(self.question.trials)
+        trials, status = self.record.trials.sort(TRIAL), pl.col("status")
+        if not self.stops:
+            return trials.filter(status == Status.COMPLETE.value)
+        diverged = trials.filter(status == Status.INFEASIBLE.value)
+        passed = self.measurements().filter(self.goal.better(pl.col("value"))).select(TRIAL)
+        shown = diverged.lazy().join(passed, on=TRIAL, how="semi").collect().select(TRIAL)
+        if "race_bound" in diverged.columns:
+            raced = diverged.filter(pl.col("race_bound") < pl.col("steps")).select(TRIAL)
+            shown = pl.concat([shown, raced]).unique()
+        ended = trials.filter(status.is_in([Status.COMPLETE.value, Status.STOPPED.value]))
+        return pl.concat([ended, diverged.join(shown, on=TRIAL, how="semi")]).sort(TRIAL)
+
+    @functools.cached_property
+    def counted(self) -> pl.DataFrame:
+        """The first N `countable` trials of each search by index; all there are where fewer.
+
+        A goal that a STOPPED trial may have reached after it stopped is answered by the searches
+        that train to full length alone. Rows of the trials table, sorted by `TRIAL`.
+        """
+        first = self.countable.group_by(SEARCH, maintain_order=True).head(self.question.trials)
+        return first if self.all_answer else first.filter(pl.col("seed").is_in(self.full_seeds))
+
+    @property
+    def stops(self) -> bool:
+        """Whether trials of the study stop before their length."""
+        return self.question.stop != "never"
+
+    @property
+    def full_seeds(self) -> list[int]:
+        """Seeds of the searches that train to full length."""
+        seeds = self.question.seeds
+        return list(seeds[: self.question.full_searches] if self.stops else seeds)
+
+    @functools.cached_property
+    def all_answer(self) -> bool:
+        """Whether every search answers for this goal: it is no stricter than that they stop at."""
+        recorded = _read_question(self.record).goal
+        same = self.goal.column == recorded.column and self.goal.direction == recorded.direction
+        easier = recorded.sign * (self.goal.value - recorded.value) >= 0
+        return not self.stops or (same and easier)
+
+    @functools.cached_property
+    def trained(self) -> pl.DataFrame:
+        """Rows of `outcomes` of the trials that answer the budgets: COMPLETE, at full length."""
+        if not self.stops:
+            return self.outcomes
+        full = pl.col("seed").is_in(self.full_seeds) & (pl.col("status") == Status.COMPLETE.value)
+        return self.outcomes.join(self.counted.filter(full), on=TRIAL, how="semi")
+
+    @property
+    def steps_saved(self) -> tuple[int, int]:
+        """(trial-steps that STOPPED trials did not make, those of all trials at full length)."""
+        trials = self.record.trials
+        stopped = trials.filter(pl.col("status") == Status.STOPPED.value)
+        left = (stopped["train_steps"] - stopped["steps"]).sum()
+        return int(left), int(trials["train_steps"].sum())
 
     @functools.cached_property
     def columns(self) -> list[str]:

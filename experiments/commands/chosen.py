@@ -75,6 +75,8 @@ def _options(rows: Mapping[str, Row] | None = None) -> dict[str, Row]:
 
 
 def _add_option(command: argparse.ArgumentParser, flag: str, row: Row) -> None:
+    from experiments.spec import kinds
+
     option = row.option
     assert option is not None
     if option.change in ("flag", "off"):
@@ -83,9 +85,10 @@ def _add_option(command: argparse.ArgumentParser, flag: str, row: Row) -> None:
         return
     low: int | None = 1 if option.change == "count" else getattr(row.kind, "low", None)
     numbers = option.change in ("value", "values", "only", "count") and low is not None
+    kind: Callable[[str], Any] = float if isinstance(row.kind, kinds.Real) else str
     command.add_argument(
         f"--{flag}",
-        type=whole_number(low) if numbers and low is not None else str,
+        type=whole_number(low) if numbers and low is not None else kind,
         nargs="+" if option.several else None,
         metavar=option.metavar,
         help=option.help,

@@ -13,9 +13,10 @@ A study's folder holds::
 Tables (schema version 2; docs/record.md has the rules, types and older versions)
 
 trials: ``batch_size, seed, trial, identity, status, train_steps, steps, seconds, plan,
-message``; ``clipped_share`` (steps whose gradient was clipped, of ``steps``) where the study
-clips; then one column per hyperparameter under its own name (float64; listed in
-study.json's ``hyperparameters``).
+message``; where the study stops trials ``reason`` (goal or race, of a STOPPED one) and
+``race_bound`` (steps after which the race ends it, or would; null: none); ``clipped_share``
+(steps whose gradient was clipped, of ``steps``) where the study clips; then one column per
+hyperparameter under its own name (float64; listed in study.json's ``hyperparameters``).
 
 evaluations: ``batch_size, seed, trial, step, examples`` (consumed: step * batch_size, unless the
 batch grows: ``batch_size`` is then that of the first step), then ``split/metric`` columns
@@ -69,5 +70,5 @@ TRIAL_COLUMNS = (
     "message",
 )
 MEASUREMENT_KEY = ("batch_size", "seed", "trial", "step")
-OPTIONAL_TRIAL_COLUMNS = ("clipped_share",)
+OPTIONAL_TRIAL_COLUMNS = ("reason", "race_bound", "clipped_share")
 NORM_COLUMNS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate", "clipped")

@@ -132,8 +132,8 @@ class Writer(RecordState):
     def commit(self, results: Sequence[TrialResult]) -> None:
         """Records these trials as one group: after a return they survive anything.
 
-        A trial recorded COMPLETE or INFEASIBLE under the same identity is left as it was; an
-        INCOMPLETE one is superseded. Raises RecordError where the folder is full or fails (the
+        A trial recorded COMPLETE, INFEASIBLE or STOPPED under the same identity is left as it was;
+        an INCOMPLETE one is superseded. Raises RecordError where the folder is full or fails (the
         record stays readable and resumes), where a recorded trial comes with another identity,
         where a COMPLETE one holds no measurement, and where a result's columns are not of one
         length.

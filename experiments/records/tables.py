@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 TRIAL_KEY = MEASUREMENT_KEY[:3]
-_TEXT = ("identity", "status", "message")
+_TEXT = ("identity", "status", "message", "reason")
 _WIDE = ("batch_size", "seed", "examples")
-_WHOLE = ("trial", "step", "train_steps", "steps", "plan")
+_WHOLE = ("trial", "step", "train_steps", "steps", "plan", "race_bound")
 
 
 def column_type(name: str) -> type[pl.DataType]:
@@ -75,6 +75,9 @@ def trials_table(results: Sequence[TrialResult]) -> pl.DataFrame:
         "plan": [r.plan for r in results],
         "message": [r.message for r in results],
     }
+    if any(r.trial.stops or r.trial.race_bound is not None for r in results):
+        columns["reason"] = [r.reason or None for r in results]
+        columns["race_bound"] = [r.trial.race_bound for r in results]
     if any(r.clipped_share is not None for r in results):
         columns["clipped_share"] = [r.clipped_share for r in results]
     for name in dict.fromkeys(name for r in results for name in r.trial.hyperparameters):

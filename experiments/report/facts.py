@@ -77,11 +77,32 @@ def _range(distribution: Distribution) -> str:
 def _trials(summary: Summary) -> str:
     """'220 COMPLETE (20 per batch size), 265 infeasible, 0 incomplete'."""
     steps = summary.steps
-    counts = steps.select(pl.col("complete", "infeasible", "incomplete").sum()).row(0, named=True)
+    names = ("complete", "infeasible", "incomplete", "stopped")
+    counts = steps.select(pl.col(names).sum()).row(0, named=True)
+    stopped = f", {counts['stopped']:,} stopped" if summary.view.stops else ""
     return (
         f"{counts['complete']:,} COMPLETE ({summary.question.trials} planned per batch size), "
-        f"{counts['infeasible']:,} infeasible, {counts['incomplete']:,} incomplete"
+        f"{counts['infeasible']:,} infeasible, {counts['incomplete']:,} incomplete{stopped}"
     )
+
+
+def stopping(summary: Summary) -> str:
+    """When trials end, what that saved, and who answers what; "" where they never stop."""
+    view, question = summary.view, summary.question
+    if not view.stops:
+        return ""
+    race = f", or at {question.race_factor:g} times the fewest steps of earlier rounds"
+    saved, whole = view.steps_saved
+    full = len(view.full_seeds)
+    words = [
+        f"at the goal{race if question.stop == 'race' else ''}",
+        f"{saved:,} of {whole:,} trial-steps saved ({saved / max(whole, 1):.0%})",
+        f"the first {full} of {len(question.seeds)} searches trained to full length and "
+        + ("answers the budgets" if full == 1 else "answer the budgets"),
+    ]
+    if not view.all_answer:
+        words.append("a stricter goal than the one trials stop at is answered by them alone")
+    return "; ".join(words)
 
 
 def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -139,6 +160,7 @@ SHOWN: dict[str, Callable[[Summary], str]] = {
     "trials": _trials,
     "seeds": lambda summary: ", ".join(map(str, summary.question.seeds)),
     "goal": lambda summary: goal_words(summary.question),
+    "stop": stopping,
     "precision": lambda summary: _words(dataclasses.asdict(summary.question.precision)),
 }
 """Fields that are shown otherwise than as they are."""

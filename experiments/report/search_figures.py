@@ -48,13 +48,14 @@ def classified_trials(summary: Summary) -> pl.DataFrame:
     for part in (passed, values_of, best):
         joined = joined.join(part, on=TRIAL, how="left")
     status = pl.col("status")
+    ended = status.is_in(["COMPLETE", "STOPPED"])
     kind = (
-        pl.when(status != "COMPLETE").then(status.str.to_lowercase())
+        pl.when(~ended).then(status.str.to_lowercase())
         .when(pl.col("best")).then(pl.lit("best"))
         .when(pl.col("steps_to_goal").is_not_null()).then(pl.lit("goal reached"))
         .otherwise(pl.lit("goal not reached"))
     )  # fmt: skip
-    counted = pl.col("counted") | (status != "COMPLETE")
+    counted = pl.col("counted") | ~ended
     found = summary.of_seed(joined).filter(counted.fill_null(False))
     # Drawn in this order, so that the best lies on top of its neighbours.
     return (

@@ -25,7 +25,7 @@ from experiments.report.answer import (
     steps_text,
     value_interval,
 )
-from experiments.report.facts import micro_batches
+from experiments.report.facts import micro_batches, stopping
 from experiments.report.tables import csv_table, hyperparameter_table
 from experiments.report.words import budget_words, goal_words, metric_title
 from workloads.base import Goal
@@ -57,6 +57,8 @@ def print_summary(record: Record | Summary, console: Console | None = None) -> N
     console.print(f"[dim]{'; '.join(limits)}[/]")
     console.print()
     console.print(_hyperparameter_table(summary))
+    if words := stopping(summary):
+        console.print(f"[dim]stopping: {words}[/]")
     if words := micro_batches(summary.record.study):
         console.print(f"[dim]micro-batches: {words}[/]")
     _print_verdict(summary, console)

@@ -31,7 +31,8 @@ class Progress:
 
     Attributes:
       phase: what happens now, in words.
-      complete, infeasible, wanted: trials, over all batch sizes; ``wanted`` COMPLETE ones.
+      complete, infeasible, wanted: trials, over all batch sizes; ``complete`` ones are COMPLETE
+        or STOPPED, ``wanted`` so many.
       running: batch sizes being trained.
       share: done part of the work in [0, 1], by time.
       remaining_seconds: estimate, None before there is one.
@@ -382,7 +383,10 @@ class Coordinator:
             remaining = sum(map(self._remaining_seconds, sizes))
             running = [b for b in sizes if self._running(b)]
             complete = sum(
-                min(search.count(Status.COMPLETE, b), self._study.trials)
+                min(
+                    search.count(Status.COMPLETE, b) + search.count(Status.STOPPED, b),
+                    self._study.trials,
+                )
                 for search in searches
                 for b in sizes
             )

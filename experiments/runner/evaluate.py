@@ -163,10 +163,10 @@ def _row(
         )
         raise ValueError(f"there is no trial {batch_size}/{trial} of seed {seed} ({held})")
     row = mine.row(0, named=True)
-    if row["status"] != Status.COMPLETE:
+    if row["status"] not in (Status.COMPLETE, Status.STOPPED):
         raise ValueError(
-            f"trial {batch_size}/{trial} of seed {seed} is {row['status']}: only a COMPLETE one "
-            "has a best step"
+            f"trial {batch_size}/{trial} of seed {seed} is {row['status']}: only a COMPLETE or "
+            "STOPPED one has a best step"
         )
     return row
 

@@ -54,7 +54,7 @@ from workloads.base import Goal
 from workloads.datasets.base import Dataset, Split
 from workloads.datasets.base import read as read_split
 
-FINAL = (Status.COMPLETE, Status.INFEASIBLE)
+FINAL = (Status.COMPLETE, Status.INFEASIBLE, Status.STOPPED)
 
 
 def run_study(
@@ -292,31 +292,40 @@ def _searches(
 ) -> list[Search]:
     """One search for each seed, with what is recorded already."""
     rounds = [Round.from_json(found) for found in writer.study.get("rounds", [])]
-    learns = any(found.seed in study.seeds for found in rounds)
+    learns = any(found.seed in study.seeds for found in rounds) or study.stop != "never"
     passed = hosts.from_first(lambda: _measured(study.goal, folder)) if learns else {}
     ended: dict[int, dict[tuple[int, int], Ended]] = {seed: {} for seed in study.seeds}
     for (batch_size, seed, index), (status, _) in writer.recorded().items():
         if seed in ended and status in FINAL:
-            known = passed.get((batch_size, seed, index), (None, 0))
+            known = passed.get((batch_size, seed, index), (0, None, 0))
             ended[seed][batch_size, index] = Ended(status, *known)
+    full = writer.study["study"]["seeds"][: study.full_searches]  # growth appends searches
     return [
-        Search(study, seed, checksum, [r for r in rounds if r.seed == seed], ended[seed])
+        Search(
+            study,
+            seed,
+            checksum,
+            study.stop == "never" or seed in full,
+            [found for found in rounds if found.seed == seed],
+            ended[seed],
+        )
         for seed in study.seeds
     ]
 
 
-def _measured(goal: Goal, folder: Path) -> dict[tuple[int, int, int], tuple[int | None, int]]:
-    """(batch size, seed, index) -> first evaluation past the goal, if any, and the last one."""
+def _measured(goal: Goal, folder: Path) -> dict[tuple[int, int, int], tuple[int, int | None, int]]:
+    """(batch size, seed, index) -> steps, first evaluation past the goal, if any, the last one."""
     import polars as pl
 
-    rows = read(folder).scan("evaluations")
+    record = read(folder)
+    rows = record.scan("evaluations")
     assert rows is not None, "a record always has the table"
-    if goal.column not in rows.collect_schema().names():
-        return {}
-    step = pl.col("step")
-    passed = step.filter(goal.better(pl.col(goal.column))).min()
-    table = rows.group_by(TRIAL_KEY).agg(passed.alias("passed"), step.max()).collect()
-    return {(b, s, i): (passed, last) for b, s, i, passed, last in table.iter_rows()}
+    step, nowhere = pl.col("step"), pl.lit(None, dtype=pl.Int64)
+    known = goal.column in rows.collect_schema().names()
+    passed = step.filter(goal.better(pl.col(goal.column))).min() if known else nowhere
+    found = rows.group_by(TRIAL_KEY).agg(passed.alias("passed"), step.max()).collect()
+    table = record.trials.select(*TRIAL_KEY, "steps").join(found, on=TRIAL_KEY, how="left")
+    return {(b, s, i): (n, passed, last or 0) for b, s, i, n, passed, last in table.iter_rows()}
 
 
 def _fitting(plans: Sequence[Plan], request: str, needed: set[int]) -> int | None:

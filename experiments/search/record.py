@@ -74,11 +74,13 @@ class Ended:
 
     Attributes:
       status: of the trial.
+      steps: updates made; of an INFEASIBLE trial the step that diverged.
       passed: the first evaluation past the goal (of an INFEASIBLE trial: before it diverged).
       last: its last evaluation; 0 where it has none.
     """
 
     status: Status
+    steps: int = 0
     passed: int | None = None
     last: int = 0
 
@@ -90,6 +92,7 @@ class Ended:
         passed = steps[goal.better(values)] if len(steps) else steps
         return cls(
             result.status,
+            result.steps,
             int(passed[0]) if len(passed) else None,
             int(steps[-1]) if len(steps) else 0,
         )

@@ -5,10 +5,16 @@ are f(seed, r, the results of earlier rounds of this seed). It is asked for when
 round before have ended, recorded before any of its own starts, and never computed again. Points of
 other samplers do not wait for results: trial i starts once i < N + the number INFEASIBLE so far, at
 most 4N. Either way the set that is started in the end is the same whatever the timing.
+
+Where trials race, every sampler goes in rounds: the bound of a trial follows from the trials of
+earlier rounds of its search and batch size, so it is known before the trial starts. One counting
+rule holds for all searches of a study: of a trial that trains to full length a sampler is told, and
+the N count, what it would have shown had it stopped.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import heapq
 import math
@@ -16,7 +22,7 @@ from collections.abc import Iterable, Mapping
 
 from experiments.search import rounds
 from experiments.search.record import Ended, Points, Round
-from experiments.search.samplers.base import Ask, Box, Outcome, Point, Seen
+from experiments.search.samplers.base import Ask, Box, Outcome, Point, Proposal, Seen
 from experiments.search.samplers.halton import point as halton_point
 from experiments.search.samplers.table import SAMPLERS, sampler
 from experiments.spec.resolved import ResolvedStudy
@@ -35,6 +41,8 @@ class _Size:
       following: no index from here on was ever started.
       replaced: ended ones that do not count among the N, as those that diverged.
       last: points of the newest round that this batch size took part in.
+      rounds: first index of each of its rounds.
+      bounds: first index of a round -> the race's bound of its trials.
     """
 
     ended: dict[int, Ended] = dataclasses.field(default_factory=dict)
@@ -43,6 +51,8 @@ class _Size:
     following: int = 0
     replaced: set[int] = dataclasses.field(default_factory=set)
     last: int = 0
+    rounds: list[int] = dataclasses.field(default_factory=list)
+    bounds: dict[int, int | None] = dataclasses.field(default_factory=dict)
 
 
 class Search:
@@ -52,6 +62,7 @@ class Search:
       study: the question.
       seed: of the search.
       checksum: of the dataset.
+      full: whether its trials train to full length, whatever the study says of stopping.
       recorded: its rounds so far, in their order.
       ended: (batch size, index) -> how it ended, of trials recorded already.
     """
@@ -61,12 +72,16 @@ class Search:
         study: ResolvedStudy,
         seed: int,
         checksum: str,
+        full: bool = True,
         recorded: Iterable[Round] = (),
         ended: Mapping[tuple[int, int], Ended] | None = None,
     ):
         self.study, self.seed, self.checksum = study, seed, checksum
-        self.in_rounds = SAMPLERS[study.sampler].adaptive
-        self._listed = study.sampler != "halton"  # whose point i is a formula of i
+        self.full = full
+        self.adaptive = SAMPLERS[study.sampler].adaptive
+        self.in_rounds = self.adaptive or study.stop == "race"
+        # Point i of a free Halton sequence is a formula of i; all others are recorded.
+        self._listed = self.in_rounds or study.sampler != "halton"
         self.rounds: list[Round] = []
         self._points: Points = {}
         self._boxes: dict[int, Box] = {}
@@ -94,18 +109,46 @@ class Search:
         sizes = self.study.batch_sizes if batch_size is None else (batch_size,)
         return sum(how.status == status for b in sizes for how in self._of(b).ended.values())
 
+    def race_bound(self, batch_size: int, index: int) -> int | None:
+        """Steps after which the race ends a trial, or would; None: its length comes first."""
+        if self.study.stop != "race":
+            return None
+        own = self._of(batch_size)
+        first = own.rounds[bisect.bisect_right(own.rounds, index) - 1]
+        if first not in own.bounds:
+            earlier = [own.ended[i].passed for i in range(first) if i in own.ended]
+            fewest = min((steps for steps in earlier if steps is not None), default=None)
+            length = self.study.length(batch_size)
+            bound = rounds.race_bound(fewest, length, self.study.race_factor)
+            own.bounds[first] = bound if bound < length else None
+        return own.bounds[first]
+
     def outcome(self, batch_size: int, index: int) -> tuple[Outcome, float]:
-        """What a sampler is told of a trial: its steps to the goal, or more than its last."""
+        """What a sampler is told of a trial: its steps to the goal, or more than its last.
+
+        Where trials stop, of every trial what it shows by then, before it diverges.
+        """
         how = self._of(batch_size).ended[index]
-        if how.status in (Status.INFEASIBLE, Status.INCOMPLETE):
+        if how.status == Status.INCOMPLETE:
             return "infeasible", math.inf
-        if how.passed is not None:
+        bound = self.race_bound(batch_size, index)
+        diverged = how.status == Status.INFEASIBLE
+        if diverged and self.study.stop == "never":
+            return "infeasible", math.inf
+        if how.passed is not None and (bound is None or how.passed <= bound):
             return "reached", float(how.passed)
-        return "censored", float(how.last)
+        if diverged and (bound is None or how.steps <= bound):
+            return "infeasible", math.inf
+        if bound is None or how.last <= bound:
+            return "censored", float(how.last)
+        grid = self.study.grid(self.study.length(batch_size))
+        return "censored", float(grid[bisect.bisect_right(grid, bound) - 1])
 
     def _counts_among(self, batch_size: int, index: int) -> bool:
         """Whether a trial that has ended counts among the N, or will once it is tried again."""
-        return self._of(batch_size).ended[index].status != Status.INFEASIBLE
+        if self._of(batch_size).ended[index].status == Status.INCOMPLETE:
+            return True
+        return self.outcome(batch_size, index)[0] != "infeasible"
 
     def _replaced(self, batch_size: int, first: int = 0) -> int:
         """Trials from index ``first`` on that do not count among the N."""
@@ -148,13 +191,17 @@ class Search:
         return self.startable(batch_size) or bool(wanted) or bool(self._of(batch_size).running)
 
     def remaining_steps(self, batch_size: int) -> int:
-        """Trial-steps of trials that have not ended, if nothing more diverges."""
-        proposed = self.proposed(batch_size)
+        """Trial-steps of trials that have not ended, at most, if nothing more diverges."""
+        own, proposed = self._of(batch_size), self.proposed(batch_size)
         counted = proposed - self._replaced(batch_size)
-        ended = sum(index < proposed for index in self._of(batch_size).ended)
         exhausted = batch_size in self._exhausted
         later = 0 if exhausted else max(0, self.study.trials - counted)
-        return (proposed - ended + later) * self.study.length(batch_size)
+        waiting = proposed - sum(index < proposed for index in own.ended)
+        length = self.study.length(batch_size)
+        if self.full or not own.rounds:
+            return (waiting + later) * length
+        bound = self.race_bound(batch_size, own.rounds[-1]) or length
+        return (waiting + later) * bound
 
     def trial(self, batch_size: int, index: int) -> Trial:
         """Trial ``index``, at its point."""
@@ -163,7 +210,11 @@ class Search:
             position = dict(zip(names, self._points[batch_size][index], strict=True))
         else:
             position = halton_point(self.seed, index, names)
-        return self.study.trial(batch_size, self.seed, index, position, self.checksum)
+        trial = self.study.trial(batch_size, self.seed, index, position, self.checksum)
+        if self.study.stop == "never":
+            return trial
+        bound = self.race_bound(batch_size, index)
+        return dataclasses.replace(trial, stops=not self.full, race_bound=bound)
 
     def start(self, batch_size: int) -> Trial | None:
         """The next trial, or None where none may start now."""
@@ -215,7 +266,7 @@ class Search:
                 self._replaced(batch_size, started - last),
             )
         return rounds.counts(
-            self.study.trials, progress, adaptive=self.in_rounds, exhausted=self._exhausted
+            self.study.trials, progress, adaptive=self.adaptive, exhausted=self._exhausted
         )
 
     def due(self) -> dict[int, int]:
@@ -234,6 +285,8 @@ class Search:
     def propose(self, counts: Mapping[int, int]) -> Round:
         """The points that are `due`; `add` makes them startable once they are recorded."""
         number = len(self.rounds)
+        if self.study.sampler == "halton":
+            return Round(self.seed, number, self._quasi_random(counts))
         asked = number if self.in_rounds else self.proposed(min(counts))
         ask = Ask(
             self.seed,
@@ -246,6 +299,18 @@ class Search:
             _limits(self.study) if self.study.expand else {},
         )
         return Round(self.seed, number, sampler(self.study.sampler)(ask))
+
+    def _quasi_random(self, counts: Mapping[int, int]) -> Proposal:
+        """The next points of the sequence, those that it has without rounds."""
+        names = sorted(self.study.space)
+        whole = ((0.0, 1.0),) * len(names)
+        points = {}
+        for batch_size, count in counts.items():
+            first = self.proposed(batch_size)
+            found = [halton_point(self.seed, first + i, names) for i in range(count)]
+            points[batch_size] = tuple(tuple(at[name] for name in names) for at in found)
+        sources = {b: ("quasi-random",) * len(found) for b, found in points.items()}
+        return Proposal(points, dict.fromkeys(counts, whole), sources)
 
     def _seen(self) -> tuple[Seen, ...]:
         found = []
@@ -262,8 +327,9 @@ class Search:
         self.rounds.append(found)
         for batch_size, points in found.proposal.points.items():
             known: list[Point] = self._points.setdefault(batch_size, [])
-            known.extend(points)
+            self._of(batch_size).rounds.append(len(known))
             self._of(batch_size).last = len(points)
+            known.extend(points)
         self._boxes |= found.proposal.boxes
         self._exhausted |= found.proposal.exhausted
 

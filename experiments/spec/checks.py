@@ -37,6 +37,11 @@ def _check_choices(study: ResolvedStudy) -> None:
             f"momentum_schedule must be constant with {study.optimizer}, which has neither "
             f"momentum nor beta1, got {study.momentum_schedule!r}"
         )
+    if study.stop != "never" and OPTIMIZERS[study.optimizer].needs_value_fn:
+        raise ValueError(
+            f"stop must be never with {study.optimizer}, whose answer is counted in function "
+            f"evaluations too, got {study.stop!r}"
+        )
     if study.goal.metric == study.workload.goal.metric and (
         study.goal.direction != study.workload.goal.direction
     ):

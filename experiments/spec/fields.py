@@ -367,6 +367,34 @@ class StudyFields:
         unrecorded=True,
         option=Option("no-expand", "", "propose no point outside the search space", "off"),
     )
+    stop: Literal["never", "goal", "race"] = row(
+        kinds.OneOf(("never", "goal", "race")),
+        '"goal": a trial ends at its first evaluation past the goal; "race": also ``race_factor`` '
+        "times the fewest steps known from earlier rounds of its search and batch size; those of "
+        "the first ``full_searches`` searches never do",
+        default="never",
+        neutral="never",
+        unrecorded=True,
+        option=Option("stop", "WHEN", "trials end: never (at their length), goal, or race"),
+        shown="Stopping",
+    )
+    race_factor: float = row(
+        kinds.Real(1.0),
+        "with ``stop`` race, how many times the fewest known steps a trial may take",
+        default=3.0,
+        neutral=3.0,
+        unrecorded=True,
+        option=Option("race-factor", "F", "a racing trial ends at F times the fewest known steps"),
+    )
+    full_searches: int = row(
+        kinds.Whole(0, MOST_SEEDS),
+        "how many of a study's searches, the first ones, train to full length although others "
+        "stop: they answer the budgets",
+        default=1,
+        neutral=1,
+        unrecorded=True,
+        option=Option("full-searches", "R", "first searches that never stop (1)"),
+    )
     expected: str = row(
         kinds.Text(),
         "one sentence, the result expected beforehand or known",

@@ -31,11 +31,12 @@ MOST_STARTED = 4
 
 
 class Status(enum.StrEnum):
-    """How a trial ended (Shallue et al. 2019)."""
+    """How a trial ended (Shallue et al. 2019); STOPPED before its length, for a reason."""
 
     COMPLETE = "COMPLETE"
     INCOMPLETE = "INCOMPLETE"
     INFEASIBLE = "INFEASIBLE"
+    STOPPED = "STOPPED"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,9 @@ class Trial:
       index: 0, 1, 2, ... within its batch size and seed, in the order of the sampler.
       train_steps: its length in steps.
       hyperparameters: name -> number, complete (searched, fixed and defaults).
-      identity: hash of all that determines the result.
+      identity: hash of all that determines the result, were it trained to its length.
+      stops: whether it ends at its first evaluation past the goal, or at ``race_bound``.
+      race_bound: steps after which a race ends it, below ``train_steps``; None: it does not.
     """
 
     batch_size: int
@@ -108,6 +111,15 @@ class Trial:
     train_steps: int
     hyperparameters: Mapping[str, float]
     identity: str
+    stops: bool = False
+    race_bound: int | None = None
+
+    @property
+    def most_steps(self) -> int:
+        """Steps after which it ends, if not earlier."""
+        if self.stops and self.race_bound is not None:
+            return min(self.race_bound, self.train_steps)
+        return self.train_steps
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -121,7 +133,7 @@ class TrialResult:
 
     Attributes:
       trial: the run.
-      status: COMPLETE, INFEASIBLE (diverged at any point) or INCOMPLETE (an exception).
+      status: COMPLETE, INFEASIBLE (diverged at any point), INCOMPLETE (an exception), or STOPPED.
       steps: updates made; for an INFEASIBLE trial the step whose loss or gradient diverged.
       evaluations: column -> [evaluations] array. ``step`` and ``examples`` (consumed) are always
         there, then ``split/metric`` for validation and train; norms too where they are recorded at
@@ -132,7 +144,9 @@ class TrialResult:
       seconds: wall-clock time of the run, its share of the pack; not part of the science.
       plan: index into the recorded plans of how it was executed.
       message: why it is INCOMPLETE.
-      clipped_share: steps whose gradient was clipped over ``steps``; None without clipping.
+      clipped_share: steps whose gradient was clipped over ``steps``; None without clipping, and
+        for a STOPPED trial.
+      reason: why it STOPPED: "goal" or "race".
     """
 
     trial: Trial
@@ -144,6 +158,7 @@ class TrialResult:
     plan: int = 0
     message: str = ""
     clipped_share: float | None = None
+    reason: Literal["", "goal", "race"] = ""
 
 
 def evaluation_steps(train_steps: int, spacing: float = 0.05) -> list[int]:

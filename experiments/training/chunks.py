@@ -108,7 +108,7 @@ class ChunkSource:
     def steps_to_border(self, slot: Slot) -> int:
         """Steps to the trial's end or to the next change of the batch size."""
         borders = [part.step for part in self._stretches if part.step > self.part.step][:1]
-        return min([slot.trial.train_steps, *borders]) - slot.step
+        return min([slot.trial.most_steps, *borders]) - slot.step
 
     def chunk(self, slots: Sequence[Slot | None], steps: int, evaluation_batch: int) -> Chunk:
         """What the next ``steps`` steps need; the orders of the trials are moved on.

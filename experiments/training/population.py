@@ -6,7 +6,7 @@ slot, its neighbours or when it started.
 
 While the device computes one chunk of steps, the host prepares and dispatches the next and then
 fetches the results of the first: what a chunk is given depends on counters alone, and a trial that
-has diverged is found one chunk later, its further steps thrown away.
+has diverged, or stops at the goal, is found one chunk later, its further steps thrown away.
 
 Trials whose batch grows run as cohorts: they start together, so that all slots are at one step
 and one batch size, and free slots wait for the next cohort. One program is compiled for each
@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from experiments.runtime import hosts
-from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
+from experiments.spec.trial import Trial, TrialResult, evaluation_steps
 from experiments.training.chunks import ChunkSource
 from experiments.training.feed import MAX_CHUNK_STEPS
 from experiments.training.layout import ONE_DEVICE, SCAN, Execution
@@ -215,7 +215,7 @@ class Population:
         return max(1, self._evaluation_batch // self._execution.layout.data)
 
     def _retire(self, i: int) -> None:
-        """Free slot ``i``: all steps of its trial are under way, or it has diverged."""
+        """Free slot ``i``: all steps of its trial are under way, or it has ended."""
         self._slots[i] = None
 
     @property
@@ -266,7 +266,7 @@ class Population:
             self._pack, results = self._program.chunk(shapes, self._pack, chunk.inputs)
         for i, slot, _ in running:
             slot.step += chunk.steps
-            if slot.step == slot.trial.train_steps:
+            if slot.step == slot.trial.most_steps:
                 self._retire(i)
         return Flight(chunk, running, results, began)
 
@@ -284,19 +284,19 @@ class Population:
         self._flights.popleft()
         ended = []
         for i, slot, first in running:
-            if slot.ended:  # it had diverged in the chunk before
+            if slot.ended:  # in the chunk before
                 continue
             collect(slot, i, first, chunk, results)
             slot.seconds += seconds / len(running)
             slot.ran += seconds
             diverged, last = int(results.diverged_at[i]), first + chunk.steps
-            if not diverged and last < slot.trial.train_steps:
+            end = slot.end(last, diverged or None, self._program.config.goal)
+            if end is None:
                 continue
             if self._slots[i] is slot:
                 self._retire(i)
-            status = Status.INFEASIBLE if diverged else Status.COMPLETE
             clipped = int(results.clipped_steps[i]) if len(results.clipped_steps) else None
-            ended.append(slot.result(diverged or last, status, self._plan, clipped))
+            ended.append(slot.result(end, self._plan, clipped))
         return ended
 
     def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:

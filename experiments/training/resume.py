@@ -145,7 +145,7 @@ class Checkpoints:
         """
         if not hosts.first():
             return
-        if status == Status.COMPLETE:
+        if status in (Status.COMPLETE, Status.STOPPED):
             checkpoint.keep_best(self.of(trial))
         elif status == Status.INFEASIBLE:
             checkpoint.remove(self.of(trial))

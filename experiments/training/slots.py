@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,17 @@ from experiments.training.pytrees import (
 from experiments.training.sharding import Leaf
 from experiments.training.step import Measurements
 from schedules.batch_size import Stretch, examples_after
+from workloads.base import Goal
 
 Table = Mapping[str, np.ndarray]
+
+
+class End(NamedTuple):
+    """Where a trial ended, how and why."""
+
+    steps: int
+    status: Status
+    reason: Literal["", "goal", "race"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -54,10 +63,39 @@ class Slot:
         """The next step of the grid."""
         return int(self.grid[np.searchsorted(self.grid, self.step + 1)])
 
-    def result(self, steps: int, status: Status, plan: int, clipped: int | None) -> TrialResult:
-        """What the trial returns after so many steps, ``clipped`` of them with a clipped gradient
+    def end(self, last: int, diverged: int | None, goal: Goal | None) -> End | None:
+        """How and where the trial ends, None where it goes on after ``last`` steps.
+
+        Where it stops depends on its own measurements and its bound, not on where a chunk ended:
+        what was measured beyond is thrown away.
+
+        Args:
+          last: steps whose results are known.
+          diverged: the step among them that diverged, if one did.
+          goal: of the study.
+        """
+        trial = self.trial
+        if trial.stops and goal is not None and self.evaluations:
+            newest = self.evaluations[-1]
+            passed = newest["step"][goal.better(newest[goal.column])]
+            before = diverged or trial.train_steps  # at its full length it is COMPLETE
+            if len(passed) and passed[0] < before:
+                return End(int(passed[0]), Status.STOPPED, "goal")
+        if diverged:
+            return End(diverged, Status.INFEASIBLE, "")
+        if last < trial.most_steps:
+            return None
+        if last < trial.train_steps:
+            return End(last, Status.STOPPED, "race")
+        return End(last, Status.COMPLETE, "")
+
+    def result(self, end: End, plan: int, clipped: int | None) -> TrialResult:
+        """What the trial returns, ``clipped`` of all the steps it made with a clipped gradient
         (None without a clipping)."""
+        steps, status, reason = end
         self.ended = True
+        if status == Status.STOPPED:
+            clipped = None  # it counts the steps beyond too
         return TrialResult(
             self.trial,
             status,
@@ -67,6 +105,7 @@ class Slot:
             self.seconds,
             plan,
             clipped_share=None if clipped is None else min(clipped, steps) / steps,
+            reason=reason,
         )
 
 

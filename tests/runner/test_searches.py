@@ -13,6 +13,9 @@ import pytest
 from support.comparing import assert_same_record
 from support.engine_factory import tiny_study
 
+from experiments.analysis.budgets import best_under_budgets
+from experiments.analysis.steps_to_result import crossings, steps_to_result, trial_counts
+from experiments.analysis.view import View
 from experiments.records.store import RecordError, read, read_study
 from experiments.runner.study import run_study
 from experiments.search.record import Ended, Round
@@ -62,7 +65,7 @@ def test_every_round_follows_from_the_earlier_ones_of_its_own_seed(finished):
         rounds = [Round.from_json(r) for r in rounds_of(finished) if r["seed"] == seed]
         assert len(rounds) >= 5
         for number, recorded in enumerate(rounds):
-            again = Search(study, seed, "", rounds[:number])
+            again = Search(study, seed, "", True, rounds[:number])
             for batch_size in study.batch_sizes:
                 for index in range(again.proposed(batch_size)):
                     key = {"batch_size": batch_size, "seed": seed, "trial": index}
@@ -70,6 +73,7 @@ def test_every_round_follows_from_the_earlier_ones_of_its_own_seed(finished):
                     passed = rows.filter(study.goal.better(rows[column]))["step"]
                     again.ended(batch_size)[index] = Ended(
                         Status(record.trials.filter(**key)["status"].item()),
+                        0,
                         passed[0] if len(passed) else None,
                         rows["step"].max() or 0,
                     )
@@ -153,3 +157,83 @@ def test_another_sampler_or_box_is_refused_and_a_default_stays_what_it_was(finis
     typed = dataclasses.replace(searched_study(), sampler=None)
     run_study(typed, finished)
     assert (finished / "study.json").read_bytes() == before
+
+
+RACED = {"sampler": "halton", "step_budget": 60, "example_budget": 480, "race_factor": 2.0}
+SLOW = {"learning_rate": {"low": 3e-4, "high": 300.0, "scale": "log"}}
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory):
+    """The same points three times: never stopping, at the goal, racing (the first in full)."""
+    base = tmp_path_factory.mktemp("raced")
+    return {
+        stop: run_study(
+            searched_study(**RACED, stop=stop, trials=8, space=SLOW), base / stop, execution="scan"
+        )
+        for stop in ("never", "goal", "race")
+    }
+
+
+def test_steps_to_result_of_trials_that_stop_are_those_of_trials_that_do_not(raced):
+    """For a list of points; one that diverges after it passed is in none of these."""
+    views = {stop: View(read(folder)) for stop, folder in raced.items()}
+    columns = ["batch_size", "seed", "steps_to_result", "trial", "evaluated_before"]
+    never = steps_to_result(views["never"]).select(columns)
+    assert never["steps_to_result"].null_count() == 0
+    for stop in ("goal", "race"):
+        assert steps_to_result(views[stop]).select(columns).equals(never)
+        assert trial_counts(views[stop])["missing"].sum() == 0
+    saved = {stop: view.steps_saved[0] for stop, view in views.items()}
+    assert saved["race"] > saved["goal"] > saved["never"] == 0
+    reasons = read(raced["race"]).trials.drop_nulls("reason")
+    assert set(reasons["reason"]) == {"goal", "race"} and set(reasons["seed"]) == {3}
+    early = steps_to_result(views["race"], 0.7).select(columns)
+    assert early.equals(steps_to_result(views["never"], 0.7).select(columns))
+
+
+def test_a_racing_trial_ends_at_its_bound_which_follows_from_earlier_rounds(raced):
+    record = read(raced["race"])
+    passed = crossings(View(read(raced["never"]))).select("batch_size", "seed", "trial", "step")
+    for row in record.trials.iter_rows(named=True):
+        key = {name: row[name] for name in ("batch_size", "seed")}
+        first = row["trial"]  # (with eight trials a round is one)
+        steps = passed.filter(**key).filter(passed.filter(**key)["trial"] < first)["step"].min()
+        expected = None if steps is None or 2 * steps >= row["train_steps"] else 2 * steps
+        assert row["race_bound"] == expected
+        if row["reason"] == "race":
+            assert row["steps"] == row["race_bound"] and row["seed"] == 3
+
+
+def test_only_searches_at_full_length_answer_the_budgets_and_a_stricter_goal(raced):
+    views = {stop: View(read(folder)) for stop, folder in raced.items()}
+    found = best_under_budgets(views["race"])
+    assert set(found["seed"]) == {0}
+    assert found.equals(best_under_budgets(views["never"]).filter(seed=0))
+    strict = steps_to_result(views["race"], 0.3)
+    assert strict.filter(seed=3)["steps_to_result"].null_count() == 2
+    assert not View(read(raced["race"]), 0.3).all_answer
+
+
+def test_killed_while_racing_a_study_ends_with_the_same_record(raced, tmp_path, monkeypatch):
+    folder, replace, written = tmp_path / "study", os.replace, []
+    study = searched_study(**RACED, stop="race", trials=8, space=SLOW)
+
+    def hooked(source, target, **options):
+        replace(source, target, **options)
+        written.extend([target] * (str(target) == str(folder / "study.json")))
+        if len(written) == 8:
+            written.append("asked")
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "replace", hooked)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study, folder, execution="scan")
+    monkeypatch.setattr(os, "replace", replace)
+    run_study(study, folder)
+    same(folder, raced["race"])
+
+
+def test_rules_that_count_function_evaluations_do_not_stop():
+    with pytest.raises(ValueError, match="stop must be never with lbfgs.*got 'goal'"):
+        tiny_study(optimizer="lbfgs", stop="goal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from support.engine_factory import tiny_study
 from support.planted import SPACE, valley
 
-from experiments.search.record import Round
+from experiments.search.record import Ended, Round
 from experiments.search.samplers.table import SAMPLERS, sampler
 from experiments.search.search import Search
 from experiments.spec import fields
@@ -76,7 +77,7 @@ def test_a_search_goes_on_from_its_recorded_rounds_and_recomputes_none():
     half = Search(study, 0, "checksum")
     train(half, rounds=2)
     ended = {(b, i): how for b in SIZES for i, how in half.ended(b).items()}
-    resumed = Search(study, 0, "checksum", half.rounds, ended)
+    resumed = Search(study, 0, "checksum", True, half.rounds, ended)
     assert {**train(resumed), **{k: expected[k] for k in expected if k[::2] in ended}} == expected
     assert [r.to_json() for r in resumed.rounds] == [r.to_json() for r in whole.rounds]
 
@@ -101,7 +102,7 @@ def test_growth_appends_rounds_and_a_new_batch_size_joins_with_the_next():
     before = [r.to_json() for r in small.rounds]
     ended = {(b, i): how for b in SIZES for i, how in small.ended(b).items()}
     grown = Search(
-        planted_study(trials=12, batch_sizes=(4, 16, 64)), 0, "checksum", small.rounds, ended
+        planted_study(trials=12, batch_sizes=(4, 16, 64)), 0, "checksum", True, small.rounds, ended
     )
     counts = grown.due()
     assert counts[64] == 4 and counts[4] == counts[16] == 2
@@ -139,3 +140,31 @@ def test_the_names_of_samplers_in_a_study_are_those_of_the_table():
     with pytest.raises(ValueError, match="sampler must be halton, random, grid"):
         tiny_study(sampler="sobol")
     assert sampler(fields.DEFAULT_SAMPLER)
+
+
+def test_full_length_searches_are_told_what_a_racing_trial_would_have_shown():
+    study = planted_study(stop="race", race_factor=2.0, trials=12, sampler="halton")
+    search = Search(study, 0, "", full=True)
+    search.add(search.propose(search.due()))
+    ends = {
+        0: Ended(Status.COMPLETE, 60, passed=10, last=60),
+        1: Ended(Status.INFEASIBLE, 30, passed=20, last=29),  # passed, then diverged
+        2: Ended(Status.INFEASIBLE, 30, None, last=29),  # the race had ended it before
+        3: Ended(Status.INFEASIBLE, 15, None, last=14),
+        4: Ended(Status.COMPLETE, 60, passed=50, last=60),
+    }
+    for batch_size in SIZES:
+        search.ended(batch_size)[0] = ends[0]
+        search.ended(batch_size)[1] = ends[1]
+    search.add(search.propose({b: 3 for b in SIZES}))
+    for index in (2, 3, 4):
+        search.ended(4)[index] = ends[index]
+    assert [search.race_bound(4, i) for i in range(5)] == [None, None, 20, 20, 20]
+    assert [search.outcome(4, i) for i in range(5)] == [
+        ("reached", 10.0), ("reached", 20.0), ("censored", 20.0), ("infeasible", float("inf")),
+        ("censored", 20.0),
+    ]  # fmt: skip
+    trial = search.trial(4, 4)
+    assert (trial.stops, trial.race_bound, trial.most_steps) == (False, 20, trial.train_steps)
+    raced = dataclasses.replace(trial, stops=True)
+    assert raced.most_steps == 20 and raced.identity == trial.identity

@@ -91,7 +91,7 @@ OTHER = {
     "evaluation_spacing": 0.5, "train_evaluation_examples": 8, "divergence_factor": 9.0,
     "record_norms": "off", "norms_per_layer": True, "record_noise": True,
     "expected": "More.", "source": "", "code": {"mine.py": "0"}, "command": ("quickstart",),
-    "sampler": "gp", "expand": False,
+    "sampler": "gp", "expand": False, "stop": "race", "race_factor": 2.0, "full_searches": 2,
 }  # fmt: skip
 """A value of every field that is not what `tiny_study` has."""
 GROWN = {"batch_size_schedule": "smith", "batch_size_cuts": (256,)}
@@ -129,7 +129,7 @@ def test_every_field_is_in_the_facts_or_said_elsewhere():
     elsewhere = {
         "name", "question", "expected", "batch_sizes", "train_steps", "evaluation_spacing",
         "train_evaluation_examples", "divergence_factor", "record_norms", "sampler", "source",
-        "command", "expand",
+        "command", "expand", "race_factor", "full_searches",
     }  # fmt: skip
     assert {name for name, row in ROWS.items() if not row.shown} == elsewhere
     record = make_record(tiny_study(clipping="agc", seeds=(0, 3), code={"mine.py": "f" * 64}))
