@@ -115,13 +115,19 @@ class Shortfall:
 
 @dataclasses.dataclass(frozen=True)
 class Unreached:
-    """Searches none of whose counted trials reached the goal."""
+    """Batch sizes where no search reached the goal, or, ``some``, where most did not."""
 
     batch_sizes: tuple[int, ...]
+    some: bool = False
 
     @property
     def sentence(self) -> str:
         """Where the goal was missed."""
+        if self.some:
+            return (
+                f"Most searches missed the goal at {_listed(self.batch_sizes)}; the steps that a "
+                "typical search needs there exceed the length of the trials (censored)."
+            )
         return (
             f"No trial reached the goal at {_listed(self.batch_sizes)}; "
             "steps to result there exceed the length of the trials (censored)."

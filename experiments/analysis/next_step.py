@@ -68,7 +68,7 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
         return _new_study(question, "wider", changes, reason)
     unreached = _only(findings, Unreached)
     if unreached:
-        return _longer(question, unreached[0])
+        return _longer(question, unreached)
     if any(isinstance(found, (UntunedSmallest, NonMonotone)) for found in findings):
         reason = "More trials in every search, beside those there are, bring it closer to its end."
         return NextStep(_run(question, trials=2 * question.trials), reason)
@@ -176,8 +176,9 @@ def _new_study(
     return _file(question, kind, told, reason, space={**question.space, **changes})
 
 
-def _longer(question: Question, unreached: Unreached) -> NextStep:
-    lengths = {b: 2 * question.train_steps[b] for b in unreached.batch_sizes}
+def _longer(question: Question, unreached: Sequence[Unreached]) -> NextStep:
+    missed = [b for found in unreached for b in found.batch_sizes]
+    lengths = {b: 2 * question.train_steps[b] for b in missed}
     reason = "Trials twice as long, where the goal was not reached, may reach it."
     longer = {**question.train_steps, **lengths}
     return _file(question, "longer", "trials twice as long", reason, train_steps=longer)

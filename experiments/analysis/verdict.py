@@ -57,7 +57,7 @@ def judge(
     """
     findings: tuple[Finding, ...] = (
         *shortfalls(question, table),
-        *unreached(table),
+        *unreached(across),
         *edge_optima(question, best),
         *mostly_infeasible(table),
         *mostly_clipped(best),
@@ -142,10 +142,13 @@ def shortfalls(question: Question, table: pl.DataFrame) -> list[Shortfall]:
     return [Shortfall(_unique(rows), complete, question.trials, bool(exhausted))]
 
 
-def unreached(table: pl.DataFrame) -> list[Unreached]:
-    """Searches that have COMPLETE trials, none of which reached the goal."""
-    rows = table.filter(pl.col("censored_at").is_not_null())
-    return [] if rows.is_empty() else [Unreached(_unique(rows))]
+def unreached(across: pl.DataFrame) -> list[Unreached]:
+    """Batch sizes that have COMPLETE trials, where no search, or not half of them, got there."""
+    rows = across.filter(pl.col("median").is_null() & (pl.col("complete") > 0))
+    never = rows.filter(pl.col("pooled").is_null())
+    most = rows.filter(pl.col("pooled").is_not_null())
+    found = [] if never.is_empty() else [Unreached(_unique(never))]
+    return found if most.is_empty() else [*found, Unreached(_unique(most), some=True)]
 
 
 def untuned_smallest(question: Question, across: pl.DataFrame) -> list[UntunedSmallest]:

@@ -131,7 +131,7 @@ def interval(estimate: Estimate) -> str:
 def size_range(low: float, high: float) -> str:
     """'4.8 to 16', '77 to beyond the largest', 'anywhere'."""
     if math.isinf(high) and low <= 0:
-        return "anywhere"
+        return "open on both sides"
     start = "below the smallest" if low <= 0 else sized(low)
     return f"{start} to {'beyond the largest' if math.isinf(high) else sized(high)}"
 

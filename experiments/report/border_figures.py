@@ -61,8 +61,9 @@ def border_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -> l
         if value is not None and estimate.relation == "=" and low < value < high:
             height = bottom * (top / bottom) ** (0.97 - 0.07 * line)
             row = {"batch_size": value, "text": f"{words} {sized(value)}", "at": height}
-            if estimate.low is not None and estimate.high is not None:
-                row |= {"low": max(estimate.low, low), "high": min(estimate.high, high)}
+            ends = estimate.low, estimate.high
+            if ends[0] is not None and ends[1] is not None and ends != (0.0, np.inf):
+                row |= {"low": max(ends[0], low), "high": min(ends[1], high)}
             rows.append(row)
     # The smaller's name to its left, the larger ones' to their right where there is room.
     rule = alt.Chart(alt.Data(values=rows)).mark_rule(strokeDash=[2, 3], opacity=0.9)
@@ -75,10 +76,14 @@ def border_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -> l
         share = np.log(row["batch_size"] / low) / np.log(high / low)
         left = share > 0.7 or (share > 0.3 and len(rows) > 1 and place == 0)
         beside = row.get("low", row["batch_size"]) if left else row.get("high", row["batch_size"])
+        if not low * 3 < beside < high / 3:  # no room beside the range: beside the rule, above it
+            beside = row["batch_size"]
+        above = -9 if beside == row["batch_size"] and "low" in row else 0
         named = alt.Chart(alt.Data(values=[{**row, "beside": beside}])).encode(
             x="beside:Q", y=at, text="text:N"
         )
-        layers.append(named.mark_text(align="right" if left else "left", dx=-6 if left else 6))
+        side = {"align": "right", "dx": -6} if left else {"align": "left", "dx": 6}
+        layers.append(named.mark_text(dy=above, **side))
     return layers
 
 

@@ -313,3 +313,20 @@ def test_checks_of_the_curve_raise_few_false_alarms():
 
 
 ONE_STUDY = read_question(make_record(make_study(trials=1)))
+
+
+def test_a_goal_that_most_searches_miss_is_not_said_to_be_missed_by_all():
+    one = handmade({8: [(DONE, {10: 0.05})], 16: [(DONE, {10: 0.5})]}, trials=1)
+    missed = pl.lit(0.5).alias("validation/classification_error")
+    seeds = [pl.lit(s, dtype=pl.Int64).alias("seed") for s in (0, 1, 2)]
+    evaluations = [one.evaluations.with_columns(s, missed) for s in seeds[1:]]
+    record = dataclasses.replace(
+        one,
+        study={**one.study, "study": {**one.study["study"], "seeds": [0, 1, 2]}},
+        trials=pl.concat(one.trials.with_columns(s) for s in seeds),
+        evaluations=pl.concat([one.evaluations, *evaluations]),
+    )
+    verdict = summarise(record).verdict
+    never, most = (f for f in verdict.findings if isinstance(f, Unreached))
+    assert (never, most) == (Unreached((16,)), Unreached((8,), some=True))
+    assert verdict.next.command == "batchscale run synthetic_longer.py"

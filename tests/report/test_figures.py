@@ -17,6 +17,7 @@ from experiments.analysis.summary import summarise
 from experiments.records.store import Writer
 from experiments.report import figures
 from experiments.report.answer import answer
+from experiments.report.curve_figures import best_of_trials, tuning_curves
 from experiments.report.facts import facts
 from experiments.report.figure import NOT_SEARCHED
 from experiments.report.figures import FIGURES, drawn
@@ -296,3 +297,34 @@ def test_noise_figures_of_a_study_without_an_answer_still_open():
         for figure in noise_figures(summary):
             assert vl_convert.vegalite_to_svg(figure.specification()).startswith("<svg")
         assert noise_table(summary).columns
+
+
+def test_tuning_curves_have_exact_bands_for_independent_trials_alone():
+    fields = {"batch_sizes": (4, 64), "trials": 12, "seeds": (0, 1)}
+    for sampler in ("random", "halton"):
+        summary = summarise(make_record(make_study(sampler=sampler, **fields)))
+        figure = best_of_trials(summary)
+        table, bands = figure.table, ["low", "high", "simultaneous_low", "simultaneous_high"]
+        assert table["k"].max() == 24  # those of both searches
+        if sampler == "halton":
+            assert table.select(bands).null_count().row(0) == (len(table),) * 4
+            assert "Without bands" in figure.caption
+            continue
+        assert "exact 95% bands" in figure.caption
+        first = table.filter(pl.col("k") == 1)
+        assert (first["low"] < first["median"]).all() and (first["median"] < first["high"]).all()
+        assert (table["simultaneous_low"] <= table["low"]).all()
+        assert (table["high"] <= table["simultaneous_high"]).all()
+        svg = vl_convert.vegalite_to_svg(figure.specification())
+        assert "NaN" not in svg
+
+
+def test_of_a_metric_that_is_better_when_larger_the_curve_rises_and_its_bands_are_in_order():
+    record = maximising()
+    study = {**record.study["study"], "sampler": "random"}
+    table = tuning_curves(
+        summarise(dataclasses.replace(record, study={**record.study, "study": study}))
+    )
+    assert (table["low"] <= table["median"]).all() and (table["median"] <= table["high"]).all()
+    for rows in table.partition_by("batch_size"):
+        assert rows["median"].is_sorted()

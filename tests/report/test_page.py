@@ -160,3 +160,26 @@ def test_specifications_are_json_without_numbers_that_json_lacks(goal):
     summary = summarise(make_record(make_study((4, 64), trials=3, goal=goal), Truth()))
     for draw in FIGURES:
         assert json.dumps(draw(summary).specification(), allow_nan=False)  # NaN would raise
+
+
+def test_the_answer_comes_first_and_the_facts_of_the_machine_last():
+    text = document(make_record(make_study((4, 64, 512), trials=3)))
+    order = ['class="answer"', 'id="chart-steps_to_result"', "What to make of it",
+             'id="chart-definitions"', 'id="chart-best_of_trials"', 'class="facts"']  # fmt: skip
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    assert "<details><summary>All facts</summary>" in text
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ({"trials": 6}, "one search cannot say how much earlier another might be"),
+        ({"trials": 6, "seeds": range(6)}, "covers the median answer of such a search with 96.9%"),
+        ({"trials": 6, "sampler": "tpe"}, "none for one search of this sampler"),
+    ],
+)
+def test_the_page_says_what_its_bars_are_and_what_they_rest_on(study, words):
+    text = document(make_record(make_study((4, 64, 512), **study)))
+    assert words in text and "for this split of the data and this plan" in text
+    assert "ootstrap" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
