@@ -125,7 +125,9 @@ def _rows(label: str, summary: Summary, counted: bool = False) -> pl.DataFrame:
 def _best(summary: Summary) -> pl.DataFrame:
     """The best value over training of each batch size, its searches together."""
     sign, rows = summary.question.goal.sign, []
-    for (batch_size,), found in summary.values.partition_by("batch_size", as_dict=True).items():
+    for (batch_size,), found in summary.full_values.partition_by(
+        "batch_size", as_dict=True
+    ).items():
         trials = [
             [Answer.exactly(sign * value) for value in group["best_value"]]
             for group in found.partition_by("seed")

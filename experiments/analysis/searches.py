@@ -132,7 +132,7 @@ def steps_across(
     """
     rows = []
     for batch_size in view.question.batch_sizes:
-        own = begun(table.filter(pl.col("batch_size") == batch_size))
+        own = answering(view, table.filter(pl.col("batch_size") == batch_size))
         trials = [answers.get((batch_size, seed), []) for seed in own["seed"]]
         across = Across.of(
             [search_answer(found) for found in trials] or [NO_ANSWER],
@@ -167,9 +167,14 @@ def steps_across(
 COUNTS = ("complete", "infeasible", "incomplete", "stopped", "missing")
 
 
-def begun(table: pl.DataFrame) -> pl.DataFrame:
-    """The searches (rows with the counts of `steps_to_result`) that hold a trial."""
-    return table.filter(pl.sum_horizontal(COUNTS[:-1]) > 0)
+def answering(view: View, table: pl.DataFrame) -> pl.DataFrame:
+    """The searches (rows of `steps_to_result`) that hold a trial and answer for the view's goal.
+
+    A goal that trials may have reached after they were stopped is answered by the searches at full
+    length alone; the others did not miss it.
+    """
+    found = table.filter(pl.sum_horizontal(COUNTS[:-1]) > 0)
+    return found if view.all_answer else found.filter(pl.col("seed").is_in(view.full_seeds))
 
 
 def across_values(

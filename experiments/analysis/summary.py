@@ -12,7 +12,7 @@ from experiments.analysis.best_hyperparameters import best_across, choose_best
 from experiments.analysis.budgets import best_under_budgets, budgets_across
 from experiments.analysis.critical_batch_size import CriticalBatchSize
 from experiments.analysis.definitions import definition_table
-from experiments.analysis.question import SEARCH, Question, Record
+from experiments.analysis.question import SEARCH, TRIAL, Question, Record
 from experiments.analysis.regimes import (
     FLAT_SAVING,
     PERFECT_OVERHEAD,
@@ -22,7 +22,7 @@ from experiments.analysis.regimes import (
     scaling,
 )
 from experiments.analysis.scaling_curve import Hyperbola
-from experiments.analysis.searches import begun, steps_across, trial_answers
+from experiments.analysis.searches import answering, steps_across, trial_answers
 from experiments.analysis.steps_to_result import best_values, crossings, steps_to_result
 from experiments.analysis.verdict import Verdict, judge
 from experiments.analysis.view import View, view_of
@@ -118,6 +118,13 @@ class Summary:
         """The most searches that any batch size holds."""
         return int(self.curve["searches"].max() or 0)  # type: ignore[arg-type]
 
+    @property
+    def full_values(self) -> pl.DataFrame:
+        """Rows of ``values`` of the trials that trained to full length: those that can be compared
+        by their best value."""
+        trained = self.view.trained.select(TRIAL)
+        return self.values.join(trained, on=TRIAL, how="semi", maintain_order="left")
+
     def of_seed(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of the study's own seed."""
         return table.filter(pl.col("seed") == self.seed)
@@ -133,7 +140,7 @@ def summarise(record: Record | View, goal: float | Goal | None = None) -> Summar
     passed, found = crossings(view), steps_to_result(view)
     across = steps_across(view, found, trial_answers(view, passed))
     searches = dict(across.select("batch_size", "searches").rows())
-    borders = _critical(view.question, found)
+    borders = _critical(view, found)
     values = best_values(view)
     best = choose_best(view, found, values)
     return Summary(
@@ -156,7 +163,8 @@ def summary_of(source: Record | View | Summary) -> Summary:
     return source if isinstance(source, Summary) else summarise(source)
 
 
-def _critical(question: Question, table: pl.DataFrame) -> Critical:
+def _critical(view: View, table: pl.DataFrame) -> Critical:
+    question = view.question
     if question.batch_size_schedule != "constant":
         note = "is defined for a batch that does not grow within a trial"
         limit, noise, convex, anchored, flat, cheapest = (
@@ -164,7 +172,7 @@ def _critical(question: Question, table: pl.DataFrame) -> Critical:
         )
         none = dict.fromkeys(question.seeds)
         return Critical(limit, noise, convex, anchored, flat, cheapest, (), none)
-    by_seed = points_of(begun(table))
+    by_seed = points_of(answering(view, table))
     searches = tuple(by_seed.values())
     return Critical(
         critical.perfect_scaling_limit(searches),

@@ -61,7 +61,7 @@ def judge(
         *edge_optima(question, best),
         *mostly_infeasible(table),
         *mostly_clipped(best),
-        *best_steps(best),
+        *best_steps(_full_length(question, best)),
         *untuned_smallest(question, across),
         *non_monotone(across),
         *one_search(question, across),
@@ -129,6 +129,13 @@ def best_steps(best: pl.DataFrame) -> list[BestStep]:
         if len(there) and 2 * len(there) >= len(rows):
             found.append(BestStep(when, _unique(there), rows["batch_size"].n_unique()))
     return found
+
+
+def _full_length(question: Question, best: pl.DataFrame) -> pl.DataFrame:
+    """The rows of searches whose trials train to full length: of others none says it was long."""
+    if question.stop == "never":
+        return best
+    return best.filter(pl.col("seed").is_in(question.seeds[: question.full_searches]))
 
 
 def shortfalls(question: Question, table: pl.DataFrame) -> list[Shortfall]:

@@ -150,7 +150,7 @@ def trials_figure(compared: Compared) -> Figure:
     found = [
         tuning_curves(summary).select(pl.lit(name).alias("label"), "batch_size", "k", "median")
         for name, summary in compared.members.items()
-        if len(summary.values)
+        if len(summary.full_values)
     ]
     if not found:
         return Figure("best_of_trials", "Best of k trials", "", nothing(), pl.DataFrame())

@@ -149,7 +149,7 @@ def best_of_trials(summary: Summary) -> Figure:
 def tuning_curves(summary: Summary) -> pl.DataFrame:
     """`analysis.tuning_curve` of the best value, with ``batch_size``, in the metric's direction."""
     sign, tables = summary.question.goal.sign, []
-    for (batch_size,), rows in summary.values.partition_by("batch_size", as_dict=True).items():
+    for (batch_size,), rows in summary.full_values.partition_by("batch_size", as_dict=True).items():
         grid = sorted({round(k) for k in np.geomspace(1, len(rows), 15)})
         answers = [Answer.exactly(sign * value) for value in rows["best_value"]]
         found = tuning_curve(answers, grid, independent=summary.question.sampler == INDEPENDENT)

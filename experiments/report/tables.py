@@ -44,7 +44,7 @@ def steps_table(summary: Summary) -> Table:
             "batch size": f"{row['batch_size']:,}",
             "function evaluations": fewest.get(row["batch_size"], ""),
             "pooled": "" if row["pooled"] is None else f"{row['pooled']:,}",
-            "trials": f"{row['complete']:,}",
+            "trials": f"{row['complete'] + row['stopped']:,}",
             "infeasible": f"{row['infeasible']:,}",
             **_step_cells(row),
         }

@@ -109,7 +109,8 @@ def _print_steps(summary: Summary, console: Console) -> None:
     table = _table(f"Steps to result: {goal_words(question)}")
     heads = ["batch", "steps", "range" if several else "limit"]
     heads += ["pooled"] if several and not counted else []
-    heads += [*(["evals"] if counted else []), "vs line", "regime", "complete", "infeas."]
+    counts = "counted" if summary.view.stops else "complete"  # COMPLETE, or STOPPED as well
+    heads += [*(["evals"] if counted else []), "vs line", "regime", counts, "infeas."]
     if several and counted:
         heads.remove("vs line")  # all of them do not fit
     for head in heads:
@@ -118,9 +119,9 @@ def _print_steps(summary: Summary, console: Console) -> None:
     for row in summary.curve.iter_rows(named=True):
         cells = {"batch": f"{row['batch_size']}", "infeas.": f"{row['infeasible']}"}
         cells |= {"evals": evaluations.get(row["batch_size"], ""), **_step_cells(row)}
-        cells["complete"] = f"{row['complete']}"
+        cells[counts] = f"{row['complete'] + row['stopped']}"
         planned = question.trials * max(row["searches"], 1)
-        cells["complete"] += f" of {planned}" if row["missing"] else ""
+        cells[counts] += f" of {planned}" if row["missing"] else ""
         table.add_row(*(cells.get(head, "") for head in heads))
     console.print(table)
     for line in _legend(summary, counted):

@@ -138,8 +138,11 @@ def test_the_table_that_is_shown_is_the_figures():
     for cells, rows in zip(shown, searches.values(), strict=True):
         steps = float(cells[1].replace(",", ""))
         assert steps == pytest.approx(float(rows[0]["across_median"]), abs=0.5)
-        counts = [sum(int(row[name]) for row in rows) for name in ("complete", "infeasible")]
-        assert cells[-2:] == [str(count) for count in counts]
+        counted, infeasible = (
+            sum(int(row[name]) for row in rows for name in names)
+            for names in (("complete", "stopped"), ("infeasible",))
+        )
+        assert cells[-2:] == [str(counted), str(infeasible)]
         assert rows[0]["across_regime"].startswith(cells[-3].removesuffix("?"))
 
 

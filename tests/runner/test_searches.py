@@ -15,8 +15,10 @@ from support.engine_factory import tiny_study
 
 from experiments.analysis.budgets import best_under_budgets
 from experiments.analysis.steps_to_result import crossings, steps_to_result, trial_counts
+from experiments.analysis.summary import summarise
 from experiments.analysis.view import View
 from experiments.records.store import RecordError, read, read_study
+from experiments.report.curve_figures import tuning_curves
 from experiments.runner.study import run_study
 from experiments.search.record import Ended, Round
 from experiments.search.search import Search
@@ -117,6 +119,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from experiments.runner import coordinator
+from experiments.report.curve_figures import tuning_curves
 from experiments.runner.study import run_study
 sys.path.insert(0, str(Path(sys.argv[2])))
 from runner.test_searches import searched_study
@@ -237,3 +240,18 @@ def test_killed_while_racing_a_study_ends_with_the_same_record(raced, tmp_path, 
 def test_rules_that_count_function_evaluations_do_not_stop():
     with pytest.raises(ValueError, match="stop must be never with lbfgs.*got 'goal'"):
         tiny_study(optimizer="lbfgs", stop="goal")
+
+
+def test_searches_that_stop_answer_together_and_a_stricter_goal_is_that_of_the_full_one(raced):
+    whole, stopped = summarise(read(raced["never"])), summarise(read(raced["race"]))
+    columns = ["batch_size", "searches", "median", "high", "coverage", "pooled"]
+    assert stopped.curve.select(columns).equals(whole.curve.select(columns))
+    assert set(stopped.full_values["seed"]) == {0} and set(whole.full_values["seed"]) == {0, 3}
+    assert tuning_curves(stopped)["k"].max() == 8
+    strict = summarise(read(raced["race"]), 0.3)
+    assert strict.searches == 1 and len(strict.critical.searches) == 1
+    assert (
+        strict.curve["pooled"].to_list()
+        == strict.of_seed(strict.steps)["steps_to_result"].to_list()
+    )
+    assert not any(getattr(found, "some", False) for found in strict.verdict.findings)
