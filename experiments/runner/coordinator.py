@@ -101,12 +101,20 @@ class Coordinator:
         """Train all; on any way out but a failing disk, what has finished is recorded.
 
         Raises:
-          StudyError: a trial failed, or a worker did.
-          RecordError: the disk failed.
+          StudyError: a trial failed, or a worker did, or the record was damaged meanwhile.
+          DiskError: the disk failed.
           KeyboardInterrupt, Preempted: asked for through ``stop``, or raised by the caller's own
             handler. `Preempted` saves what is running too; it is raised in every process once one
             is told to end.
         """
+        try:
+            self._train_and_record()
+        except DiskError:
+            raise
+        except RecordError as error:  # training has begun: this is no bad input
+            raise StudyError(str(error)) from error
+
+    def _train_and_record(self) -> None:
         threads = [
             threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True)
             for i in range(self._plan.workers)
@@ -125,10 +133,8 @@ class Coordinator:
             if self._preempted:
                 self._stop.check()
                 raise Preempted
-        except DiskError:
+        except RecordError:  # a second attempt would meet the same disk or the same damage
             raise
-        except RecordError as error:  # (a damaged part, found while groups are merged)
-            raise StudyError(str(error)) from error
         except BaseException as error:
             self._commit()
             if isinstance(error, KeyboardInterrupt) and hosts.several() and not self._failure:

@@ -14,7 +14,7 @@ import pytest
 from support.comparing import assert_same_record
 from support.engine_factory import TINY, tiny_study
 
-from experiments.records.store import read
+from experiments.records.store import RecordError, read
 from experiments.runner import coordinator
 from experiments.runner.comparison import run_comparison
 from experiments.runner.study import run_study
@@ -119,6 +119,25 @@ def test_interrupted_between_a_commit_and_its_bookkeeping_it_is_recorded_once(
     assert read(folder).trials.height == len(finished)
     run_study(small_study(), folder)
     assert_same_record(folder, undisturbed)
+
+
+@pytest.mark.parametrize("when", ["under way", "closing", "interrupted"])
+def test_a_record_damaged_under_a_running_study_is_no_bad_input(tmp_path, monkeypatch, when):
+    """The command line answers a StudyError by exit code 1, a RecordError by 2."""
+    seconds = 0.0 if when == "under way" else float("inf")
+    monkeypatch.setattr(coordinator, "COMMIT_SECONDS", seconds)
+
+    def commit(self, results):
+        if results:
+            raise RecordError("a part is damaged")
+
+    def observe(progress):
+        if when == "interrupted" and progress.complete:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(coordinator.Writer, "commit", commit)
+    with pytest.raises(StudyError, match="a part is damaged"):
+        run_study(small_study(), tmp_path / "study", execution="scan", observe=observe)
 
 
 def test_an_observer_that_raises_ends_the_study_and_loses_nothing(tmp_path, finished):
