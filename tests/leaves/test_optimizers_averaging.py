@@ -135,6 +135,18 @@ def test_accumulated_equals_full_batch_with_clipping_and_momentum(micro_batches)
         np.testing.assert_allclose(one, other, rtol=FLOAT32, atol=FLOAT32)
 
 
+def test_tokens_are_weighted_alike_whatever_sentence_they_stand_in():
+    """Sentences of 1 and of 3 tokens with losses w and 2 w: (1 + 3 * 2) / 4, no mean of 1 and 2."""
+
+    def of_sentences(w, sentences):
+        losses, counted = sentences
+        return jnp.sum(w * losses * counted), (jnp.sum(counted), ())
+
+    sentences = jnp.asarray([[1.0, 9, 9], [2, 2, 2]]), jnp.asarray([[1.0, 0, 0], [1, 1, 1]])
+    loss, gradient, _ = accumulated_gradient(of_sentences, jnp.float32(1.0), sentences)
+    assert float(loss) == float(gradient) == 1.75
+
+
 def test_a_mean_of_means_would_be_wrong():
     """The uneven parts above do tell the two apart."""
     weighted_sum, params, batch = regression()

@@ -11,7 +11,7 @@ from optimizers import OPTIMIZERS
 from optimizers.accumulation import accumulated_gradient
 
 
-@pytest.mark.parametrize("pieces", [1, 64, 512, 1024])
+@pytest.mark.parametrize("pieces", [1, 64, 257, 512, 1024])
 def test_micro_batches_of_equal_gradients_add_up(pieces):
     """loss = w: every piece's gradient is 1, and so is the batch's."""
 

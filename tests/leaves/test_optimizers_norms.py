@@ -14,6 +14,8 @@ from optimizers.norms import all_finite, largest_of, norm_of, norms_along
 
 ROUNDING = 2e-6
 """Of sums of some hundred float32 terms."""
+DIGITS_STATED = 1e-5
+"""The hand-worked value is stated to five digits."""
 FREE_OF_SCALE = {
     "lars": {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "trust_coefficient": 0.1},
     "lion": {"learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1},
@@ -109,8 +111,32 @@ def test_lars_step_by_hand():
     w = jnp.asarray([3.0, 4.0])
     updates, _ = rule.update(jnp.asarray([0.6, 0.8]), rule.init(w), w)
     length = 2.0 * 0.01 * 5 / 1.5
-    np.testing.assert_allclose(w + updates, [3 - length * 0.9, 4 - length * 1.2], rtol=1e-6)
-    np.testing.assert_allclose(w + updates, [2.94, 3.92], rtol=1e-6)
+    np.testing.assert_allclose(w + updates, [3 - length * 0.9, 4 - length * 1.2], rtol=ROUNDING)
+    np.testing.assert_allclose(w + updates, [2.94, 3.92], rtol=ROUNDING)
+
+
+def test_two_lars_steps_along_the_parameters():
+    """g along w, no decay: v = -.01 w, then -(.9 .01 + .01 .99) w; w falls by 2.89 % in all."""
+    values = {"learning_rate": 1.0, "momentum": 0.9, "weight_decay": 0.0}
+    rule = OPTIMIZERS["lars"].transformation({**values, "trust_coefficient": 0.01})
+    w = jnp.asarray([3.0, 4.0])
+    state = rule.init(w)
+    for _ in range(2):
+        updates, state = rule.update(7 * w, state, w)
+        w = w + updates
+    np.testing.assert_allclose(w, [2.9133, 3.8844], rtol=ROUNDING)
+
+
+@pytest.mark.parametrize(("second", "reached"), [(1.0, 0.81), (0.1, 0.88630)])
+def test_two_adafactor_steps_by_hand(second, reached):
+    """w = 1, gradients 1 and ``second``: V = 1, then 2^-.8 + (1 - 2^-.8) g^2; u = g / sqrt(V)."""
+    rule = OPTIMIZERS["adafactor"].transformation({"learning_rate": 0.1, "decay_exponent": 0.8})
+    w = jnp.ones(3)
+    state = rule.init(w)
+    for size in (1.0, second):
+        updates, state = rule.update(jnp.full(3, size), state, w)
+        w = w + updates
+    np.testing.assert_allclose(w, reached, rtol=DIGITS_STATED)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,12 @@ def test_newton_cg_goes_as_at_scale_one_in_float32(scale):
     np.testing.assert_allclose(w, [1.0, 1.0], atol=0.02)
 
 
+def test_lbfgs_stays_where_the_loss_is_defined():
+    """-log(1 - x) - 100 x falls towards the border of its domain: least at x = .99."""
+    x, _ = take_steps("lbfgs", lambda x: -jnp.log(1 - x) - 100 * x, jnp.asarray(0.0), 30)
+    assert float(x) == pytest.approx(0.99, abs=FLOAT32)
+
+
 def test_negative_curvature_still_descends():
     """At a saddle's shoulder Newton climbs towards the saddle, Newton-CG goes down."""
 

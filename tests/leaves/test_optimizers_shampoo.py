@@ -32,6 +32,12 @@ def test_float32_roots_are_as_exact_as_stated(root, epsilon, tolerance, scale):
     assert np.max(np.abs(got - wanted)) < tolerance * np.max(np.abs(wanted))
 
 
+def test_fourth_roots_by_hand():
+    """2^(-1/4) and 8^(-1/4)."""
+    root = ROOT(jnp.diag(jnp.asarray([2.0, 8.0])), 4, 0.0)
+    np.testing.assert_allclose(root, np.diag([0.84090, 0.59460]), atol=1e-5)  # five digits
+
+
 def test_root_of_nothing_is_the_identity():
     assert np.array_equal(ROOT(jnp.zeros((3, 3)), 4, 1e-4), np.eye(3))
 

@@ -161,6 +161,12 @@ def test_goyal_imagenet_schedule():
         assert rate[round(start_epoch * epoch)] == pytest.approx(wanted), start_epoch
 
 
+def test_half_of_a_cosine_is_half_way_between_warmup_and_end():
+    """550 of 1,000 steps, of which 100 warm up."""
+    got = curve("cosine", 1000, warmup_steps=100.0, end_factor=0.0)
+    assert got[550] == pytest.approx(0.5, abs=ROUNDING)
+
+
 def test_vaswani_rate_is_inverse_sqrt_with_equal_warmup():
     got = curve("inverse_sqrt", 500, warmup_steps=40.0, timescale_steps=40.0)
     step = np.arange(500)
@@ -216,6 +222,14 @@ def test_plateau_of_a_metric_to_maximise_and_its_floor():
     rising = plateau([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], sign=-1)
     assert rising == [1.0] * 6
     assert min(plateau([1.0] * 40, least_multiplier=0.2)) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_plateau_below_zero(sign):
+    """-1, -2, ... improves where less is better; -6, -5, ... where more is."""
+    better = [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0][::sign]
+    assert plateau(better, sign) == [1.0] * 6
+    assert plateau([-1.0] * 4, sign) == [1.0, 1.0, 0.5, 0.5]
 
 
 def test_plateau_takes_nothing_that_is_not_finite_for_an_improvement_and_packs():

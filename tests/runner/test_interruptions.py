@@ -23,7 +23,7 @@ from experiments.runtime.stopping import EndedAtOnce, Preempted, Stop, deferred,
 from experiments.search.search import Search
 from experiments.spec.comparison import Comparison
 from experiments.spec.errors import StudyError
-from experiments.training.population import Population
+from experiments.training.chunks import ChunkSource
 from experiments.training.program import Program
 
 
@@ -181,7 +181,7 @@ def unreadable(*arguments, **options):
 
 
 @pytest.mark.parametrize("way", [exhausted, unreadable, raise_here])
-@pytest.mark.parametrize("place", [(Population, "_enter"), (Program, "at"), (Search, "start")])
+@pytest.mark.parametrize("place", [(ChunkSource, "_enter"), (Program, "at"), (Search, "start")])
 def test_a_worker_that_dies_fails_the_study(tmp_path, monkeypatch, place, way):
     folder = run_study(small_study(), tmp_path / "study", execution="scan")
     monkeypatch.setattr(*place, lambda *arguments, **options: way())
