@@ -25,6 +25,7 @@ from experiments.spec import space as spaces
 from experiments.spec.fields import ROWS
 from experiments.spec.kinds import LONGEST_NAME
 from experiments.spec.parts import PARTS, rows
+from schedules.rescaling import FROM_THE_START
 
 _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
 _SMOKE = "-smoke"
@@ -127,12 +128,16 @@ def _moved(searched: spaces.Range, end: str, share: float) -> float:
 
 
 def _legal(question: Question, name: str) -> tuple[tuple[float, bool], tuple[float, bool]]:
-    """((low, excluded), (high, excluded)) of a hyperparameter; unbounded where unknown."""
+    """((low, excluded), (high, excluded)) of a hyperparameter; unbounded where unknown.
+
+    A warmup, or what comes before an average, must end within the shortest trial.
+    """
+    longest = min(question.train_steps.values()) if name in FROM_THE_START else math.inf
     chosen = {field: getattr(question, field) for field in PARTS}
     known = (rows(field, value) for field, value in chosen.items() if value in PARTS[field])
     for row in itertools.chain.from_iterable(known):
         if row.name == name:
-            return (row.low, row.low_open), (row.high, row.high_open)
+            return (row.low, row.low_open), (min(row.high, longest), row.high_open)
     return (-math.inf, False), (math.inf, False)
 
 

@@ -153,10 +153,12 @@ def _check_lengths(study: ResolvedStudy) -> None:
 
 
 def _check_durations(study: ResolvedStudy, batch_size: int) -> None:
-    """Warmup, and what comes before an average, end within the trial."""
+    """Warmup, and what comes before an average, end within the trial, however they are searched."""
     length = study.length(batch_size)
     for name in FROM_THE_START:
         value = study.fixed.get(name)
+        if name in study.space:
+            value = spaces.greatest(study.space[name])
         if value is not None and (steps := study.number(name, value, batch_size)) > length:
             raise ValueError(
                 f"hyperparameter {name} must end within the trial: {value!r} is {steps:,.0f} steps "

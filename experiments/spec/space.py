@@ -167,6 +167,15 @@ class Choice:
 Range = Real | Integer | ZeroOrLog
 """What has a low and a high end."""
 Distribution = Range | Choice
+
+
+def greatest(distribution: Distribution) -> float:
+    """The greatest value that may be drawn; of a choice, that of its numbers (0 without any)."""
+    if isinstance(distribution, Choice):
+        return max((float(v) for v in distribution.values if finite_number(v)), default=0.0)
+    return distribution.high
+
+
 _TYPES: dict[str, type[Distribution]] = {
     "real": Real,
     "integer": Integer,

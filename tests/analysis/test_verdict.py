@@ -200,6 +200,13 @@ def test_an_open_legal_limit_is_approached_and_never_met():
     assert edge.proposed == (0.0, pytest.approx(0.95))
 
 
+def test_a_warmup_is_widened_to_the_shortest_trials_end():
+    record = with_rate(0.1, {"warmup_steps": Real(1.0, 1000.0)})
+    trials = record.trials.with_columns(warmup_steps=pl.lit(990.0))
+    (edge,) = findings_of(dataclasses.replace(record, trials=trials), EdgeOptimum)
+    assert edge.proposed == (1.0, 1280.0)
+
+
 def test_a_sound_study_of_one_search_is_told_so_and_gets_six():
     record = handmade({8: [(DONE, {1: 0.5, 600: 0.05, 1280: 0.06})] * 2}, trials=2, seeds=(4,))
     trials = record.trials.with_columns(pl.lit(4).alias("seed"))

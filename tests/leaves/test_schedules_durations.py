@@ -12,6 +12,7 @@ from experiments.analysis.summary import summarise
 from experiments.cli import build_parser
 from experiments.commands.chosen import chosen_study
 from experiments.report.facts import facts
+from experiments.spec.space import Choice, Integer, Real, ZeroOrLog
 from schedules.durations import UNITS, Duration, of_steps, parse
 
 SIZES = st.integers(1, 10**7)
@@ -128,6 +129,18 @@ def test_a_warmup_that_outlasts_its_trial_is_refused(value):
     with pytest.raises(ValueError, match=message):
         tiny_study(fixed={"warmup_steps": value})
     assert tiny_study(fixed={"warmup_steps": "60"})
+
+
+@pytest.mark.parametrize(
+    "given", [Real(1.0, 61.0), Integer(1, 61), ZeroOrLog(1.0, 61.0), Choice((0, 61))]
+)
+def test_a_warmup_that_may_be_searched_past_the_trials_end_is_refused(given):
+    """At batch size 64 a trial has 60 steps: the greatest value of the range must fit too."""
+    rate = {"learning_rate": Real(1e-3, 1.0, "log")}
+    message = "warmup_steps must end within the trial: 61(.0)? is 61 steps at batch size 64"
+    with pytest.raises(ValueError, match=message):
+        tiny_study(space={**rate, "warmup_steps": given})
+    assert tiny_study(space={**rate, "warmup_steps": Real(1.0, 60.0)})
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_goyal_imagenet_schedule():
 
 def test_half_of_a_cosine_is_half_way_between_warmup_and_end():
     """550 of 1,000 steps, of which 100 warm up."""
-    got = curve("cosine", 1000, warmup_steps=100.0, end_factor=0.0)
+    got = curve("cosine", 1000, warmup_steps=100.0, end_learning_rate_factor=0.0)
     assert got[550] == pytest.approx(0.5, abs=ROUNDING)
 
 
