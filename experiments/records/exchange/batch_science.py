@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ FORMAT = "batch_science"
 GROUP_BYTES = 16 << 20
 """Of measurements.csv, collected before a group is written: what bounds the memory."""
 _OPTIMIZERS = {"nesterov_momentum": "nesterov"}
+_Held = tuple[ArchiveStudy, ArchiveTrial, RawTable]
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.+=,%-]")
 
 
@@ -116,7 +117,8 @@ def import_archive(
 class _Import:
     """One workload on its way into a record.
 
-    Keeps of the trials how many are COMPLETE at a batch size, and their fewest and most steps.
+    Keeps the trials of the group that is to be written next, all of one header, and of the others
+    the steps of those that are COMPLETE, a batch size each.
     """
 
     def __init__(self, folder: Path, workload: ArchiveWorkload, goal: Goal) -> None:
@@ -137,6 +139,8 @@ class _Import:
         self.hyperparameters: dict[str, None] = dict.fromkeys(self.spaces)
         self.complete: dict[int, list[int]] = {}
         self.longest: dict[int, int] = {}
+        self.held: list[_Held] = []
+        self.bytes = 0
 
     def run(self, asked: Asked) -> None:
         """Write the record."""
@@ -144,27 +148,27 @@ class _Import:
         self.records.write_newest(0)
         for study in self.workload.studies:
             self._study(study)
+        if self.held:
+            self._write()
         write_study(self.folder, self._header(asked))
 
     def _study(self, study: ArchiveStudy) -> None:
         size, steps = study.batch_size, self.complete.setdefault(study.batch_size, [])
-        batch: list[tuple[ArchiveTrial, RawTable]] = []
-        header, held = None, 0
+        header = None
         for trial in trials_of(study):
             table = read_raw(trial.folder)
             self._check(trial, table, header)
+            if self.held and self.held[-1][2].header != table.header:
+                self._write()
             header = table.header
             if trial.status == "COMPLETE":
                 steps.append(trial.steps)
             self.longest[size] = max(self.longest.get(size, 1), trial.steps)
             self.hyperparameters.update(dict.fromkeys(trial.parameters))
-            batch.append((trial, table))
-            held += len(table.rows)
-            if held >= GROUP_BYTES:
-                self._write(study, batch)
-                batch, held = [], 0
-        if batch:
-            self._write(study, batch)
+            self.held.append((study, trial, table))
+            self.bytes += len(table.rows)
+            if self.bytes >= GROUP_BYTES:
+                self._write()
         self.imported["columns"][str(size)] = list(header or ())
 
     def _check(self, trial: ArchiveTrial, table: RawTable, header: tuple[str, ...] | None) -> None:
@@ -181,15 +185,16 @@ class _Import:
             if name in (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS, *INTERNAL):
                 raise RecordError(f"{trial.folder}: parameter {name!r} is the name of a column")
 
-    def _write(self, study: ArchiveStudy, batch: list[tuple[ArchiveTrial, RawTable]]) -> None:
+    def _write(self) -> None:
+        """Commit what is held as one group."""
         number = len(self.groups) + 1
-        trials = [trial for trial, _ in batch]
         tables = {
-            "evaluations": _evaluations(study, trials, [table for _, table in batch]),
-            "trials": _trials(study, trials, self.identity),
+            "evaluations": _evaluations(self.held),
+            "trials": _trials(self.held, self.identity),
         }
         self.records.write_group(number, tables, self.groups)
         self.groups.append(number)
+        self.held, self.bytes = [], 0
 
     def _header(self, asked: Asked) -> dict[str, Any]:
         """study.json: the question in words of ours, and every study.json of the archive."""
@@ -228,41 +233,44 @@ class _Import:
         }  # fmt: skip
 
 
-def _evaluations(
-    study: ArchiveStudy, trials: Iterable[ArchiveTrial], tables: list[RawTable]
-) -> pl.DataFrame:
-    """One row a measurement, by trial and step; equal steps keep the order of the file."""
+def _evaluations(held: Sequence[_Held]) -> pl.DataFrame:
+    """One row a measurement, sorted by key; equal steps keep the order of the file."""
     import polars as pl
 
-    rows = parse(tables)
-    ids = np.array([trial.trial_id for trial in trials], np.int32)
-    key = pl.Series("trial", np.repeat(ids, [table.count for table in tables]))
-    size = pl.lit(study.batch_size, dtype=pl.Int64)
+    rows = parse([table for _, _, table in held])
+    counts = [table.count for _, _, table in held]
+    sizes = np.array([study.batch_size for study, _, _ in held], np.int64)
+    ids = np.array([trial.trial_id for _, trial, _ in held], np.int32)
+    size = pl.Series("batch_size", np.repeat(sizes, counts))
     rows = rows.with_columns(
-        key,
-        batch_size=size,
+        size,
+        pl.Series("trial", np.repeat(ids, counts)),
         seed=pl.lit(0, dtype=pl.Int64),
         examples=pl.col("step").cast(pl.Int64) * size,
     )
-    order = pl.struct("trial", "step")
-    if not rows.select(order.is_sorted()).item():
-        rows = rows.sort("trial", "step", maintain_order=True)
+    key = ("batch_size", "trial", "step")
+    if not rows.select(pl.struct(key).is_sorted()).item():
+        rows = rows.sort(key, maintain_order=True)
     return rows.select(in_order(rows.columns))
 
 
-def _trials(study: ArchiveStudy, trials: list[ArchiveTrial], identity: str) -> pl.DataFrame:
+def _trials(held: Sequence[_Held], identity: str) -> pl.DataFrame:
     """One row a trial; ``train_steps`` of a time budget are the steps the trial made."""
     import polars as pl
 
-    n = len(trials)
+    n = len(held)
+    trials = [trial for _, trial, _ in held]
+    sizes = [study.batch_size for study, _, _ in held]
     ids = [trial.trial_id for trial in trials]
     steps = [trial.steps for trial in trials]
-    lengths = [study.train_steps or max(1, made) for made in steps]
+    lengths = [study.train_steps or max(1, trial.steps) for study, trial, _ in held]
     columns = {
-        "batch_size": pl.Series([study.batch_size] * n, dtype=pl.Int64),
+        "batch_size": pl.Series(sizes, dtype=pl.Int64),
         "seed": pl.Series([0] * n, dtype=pl.Int64),
         "trial": pl.Series(ids, dtype=pl.Int32),
-        "identity": pl.Series([f"{identity}/{study.batch_size}/{each}" for each in ids]),
+        "identity": pl.Series(
+            [f"{identity}/{size}/{each}" for size, each in zip(sizes, ids, strict=True)]
+        ),
         "status": pl.Series([trial.status for trial in trials]),
         "train_steps": pl.Series(lengths, dtype=pl.Int32),
         "steps": pl.Series(steps, dtype=pl.Int32),
