@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -59,10 +60,13 @@ def load_file(path: Path) -> ModuleType:
 def code_of(workload: Workload, source: str = "") -> dict[str, str]:
     """File name -> sha256 of its text: ``source``, and the user's files the workload names.
 
+    Another file of a name that is taken is called "name (2)", "name (3)", ...: folders are left
+    out, so that a study that was moved stays the same.
+
     Modules of the four packages and of installed distributions are not among them: their versions
     are recorded with the environment.
     """
-    found: dict[str, str] = {}
+    found: dict[Path, str] = {}
     references: tuple[Reference | None, ...] = (
         workload.model,
         workload.losses,
@@ -72,24 +76,36 @@ def code_of(workload: Workload, source: str = "") -> dict[str, str]:
         if reference is not None:
             found |= _of_module(describe_reference(reference).partition(":")[0])
     if source:
-        found |= _of_file(Path(source))
-    return dict(sorted(found.items()))
+        found |= _of_file(Path(source))  # as it is now, whatever text of it the models are of
+    return _named(found)
 
 
-def _of_file(path: Path) -> dict[str, str]:
-    """A file's name and the sha256 of its text, as it was loaded where it was."""
+def _named(found: Mapping[Path, str]) -> dict[str, str]:
+    """File name -> sha256; a text that is there under its file's name is not repeated."""
+    named: dict[str, str] = {}
+    for path, digest in found.items():
+        key, count = path.name, 1
+        while named.get(key, digest) != digest:
+            count += 1
+            key = f"{path.name} ({count})"
+        named[key] = digest
+    return dict(sorted(named.items()))
+
+
+def _of_file(path: Path) -> dict[Path, str]:
+    """A file and the sha256 of its text, as it was loaded where it was."""
     path = path.resolve()
     loaded = [digest for file, digest in _LOADED.values() if file == path]
     if loaded:
-        return {path.name: loaded[-1]}
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
+        return {path: loaded[-1]}
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest()} if path.is_file() else {}
 
 
-def _of_module(name: str) -> dict[str, str]:
+def _of_module(name: str) -> dict[Path, str]:
     """The file that defines a module, with its sha256; nothing where it is not a user's."""
     if name in _LOADED:
         file, digest = _LOADED[name]
-        return {file.name: digest}
+        return {file: digest}
     if name.startswith(_OURS):
         return {}
     module = sys.modules.get(name)

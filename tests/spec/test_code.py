@@ -81,6 +81,20 @@ def test_two_files_of_one_stem_do_not_mix(tmp_path):
     assert resolve(one).identity("x") != resolve(two).identity("x")
 
 
+def test_two_files_of_one_name_are_both_recorded(tmp_path):
+    """The model of a/net.py and a study of b/net.py: a change of either is another study."""
+    model = written(tmp_path / "a" / "net.py", 1).workload.model
+    study = written(tmp_path / "b" / "net.py", 2)
+    mixed = dataclasses.replace(
+        study,
+        workload=dataclasses.replace(study.workload, model=model),
+        source=str(tmp_path / "b" / "net.py"),
+    )
+    texts = [(tmp_path / folder / "net.py").read_bytes() for folder in ("a", "b")]
+    first, second = (hashlib.sha256(text).hexdigest() for text in texts)
+    assert resolve(mixed).describe()["code"] == {"net.py": first, "net.py (2)": second}
+
+
 def test_a_module_that_the_workload_names_counts_and_an_installed_one_does_not(
     tmp_path, monkeypatch
 ):
