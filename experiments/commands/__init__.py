@@ -17,9 +17,10 @@ from experiments.commands import (
     report,
     rescale,
     run,
+    status,
 )
 
 COMMANDS = (
-    listing, plan, run, report, evaluate, export, import_batch_science, plot_schedule,
+    listing, plan, run, status, report, evaluate, export, import_batch_science, plot_schedule,
     clip_threshold, rescale, data, nqm,
 )  # fmt: skip

@@ -50,7 +50,8 @@ def _text(progress: Any) -> str:
     return f"{counts}; batch size {running}" if running else counts
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """Time left in words; "" where it is not known."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
@@ -80,7 +81,7 @@ def _bar(header: str) -> Iterator[Callable[[Any], None]]:
                 task,
                 description=_text(progress),
                 completed=progress.share,
-                left=_duration(progress.remaining_seconds),
+                left=duration(progress.remaining_seconds),
             )
 
         yield observe
@@ -98,7 +99,7 @@ def _plain(header: str) -> Callable[[Any], None]:
         now = time.monotonic()
         if progress.phase != last[1] or now - last[0] > PLAIN_SECONDS:  # type: ignore[operator]
             last[:] = [now, progress.phase]
-            left = _duration(progress.remaining_seconds)
+            left = duration(progress.remaining_seconds)
             line = f"  {progress.share:4.0%}  {_text(progress)}" + (f"; {left}" if left else "")
             print(line, flush=True)
 

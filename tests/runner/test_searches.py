@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from experiments.analysis.budgets import best_under_budgets
 from experiments.analysis.steps_to_result import crossings, steps_to_result, trial_counts
 from experiments.analysis.summary import summarise
 from experiments.analysis.view import View
-from experiments.records.store import RecordError, read, read_study
+from experiments.cli import main
+from experiments.records.store import RecordError, Writer, read, read_study
 from experiments.report.curve_figures import tuning_curves
 from experiments.runner.study import run_study
 from experiments.search.record import Ended, Round
@@ -255,3 +257,24 @@ def test_searches_that_stop_answer_together_and_a_stricter_goal_is_that_of_the_f
         == strict.of_seed(strict.steps)["steps_to_result"].to_list()
     )
     assert not any(getattr(found, "some", False) for found in strict.verdict.findings)
+
+
+def test_status_says_how_far_a_study_is_from_its_record_alone(raced, tmp_path, capsys):
+    assert main(["status", str(raced["race"])]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny: 32 of 32 trials (100%), done" in shown
+    rounds = [sum(r["seed"] == seed for r in rounds_of(raced["race"])) for seed in (0, 3)]
+    assert f"rounds: {rounds[0]} of {rounds[0]} (seed 0), {rounds[1]} of" in shown
+    record = read(raced["race"])
+    fewest = steps_to_result(record).filter(batch_size=8)["steps_to_result"].min()
+    row = next(line for line in shown.splitlines() if line.split()[:2] == ["8", "16/16"])
+    assert row.split()[4] == str(fewest)
+    # In the midst of it: some trials are there, none is wanted less.
+    half = tmp_path / "half"
+    shutil.copytree(raced["race"], half)
+    study = read_study(half)
+    Writer.open(half, {**study, "study": {**study["study"], "trials": 16}}).close()
+    assert main(["status", str(half)]) == 0
+    shown = capsys.readouterr().out
+    assert "tiny: 32 of 64 trials (50%)," in shown and "s left" in shown
+    assert main(["status", str(tmp_path)]) == 2
