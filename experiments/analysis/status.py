@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from experiments.analysis.question import Record
-from experiments.analysis.searches import begun
 from experiments.analysis.steps_to_result import steps_to_result
 from experiments.analysis.view import View, view_of
 from experiments.search.rounds import planned
@@ -67,7 +66,7 @@ def study_status(record: Record | View) -> StudyStatus:
         own = table.filter(pl.col("batch_size") == batch_size)
         missing = int(own["missing"].sum())
         wanted = question.trials * len(own)
-        ended = int(begun(own).select(pl.sum_horizontal(_ENDED).sum()).item() or 0)
+        ended = int(own.select(pl.sum_horizontal(_ENDED).sum()).item() or 0)
         pace = seconds.get(batch_size)
         left = missing * _steps(view, batch_size)
         rows.append(
