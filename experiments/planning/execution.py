@@ -20,7 +20,7 @@ DEFAULT_PACK = 8
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What was chosen, and why; goes into the record.
+    """The chosen executions with the reasons, as the record keeps them.
 
     Attributes:
       executions: batch size -> how its trials run.
@@ -136,7 +136,7 @@ def spread_candidates(divisible: bool) -> list[Execution]:
 
 @dataclasses.dataclass(frozen=True)
 class ExecutionRequest:
-    """How a caller wants trials to run.
+    """The execution, layout and workers that a caller asks for.
 
     Attributes:
       execution: "auto" (the plan measures), "loop", "scan" or "packed" (`DEFAULT_PACK` slots).

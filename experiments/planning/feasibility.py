@@ -20,6 +20,7 @@ import numpy as np
 from experiments.runtime.platform import process_bytes, reset_peak
 from experiments.spec.trial import Trial
 from experiments.training.layout import SCAN, Execution, Layout
+from experiments.training.lowering import lowered, window_bytes
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.slots import Chunk
@@ -56,20 +57,15 @@ def smallest(layout: Layout) -> Execution:
     return Execution("packed" if layout.trials > 1 else "scan", layout.trials, layout)
 
 
-def _pack(program: Program, batch_size: int, execution: Execution | None) -> Population:
-    return Population(program, batch_size, execution or smallest(program.layout))
-
-
 def predict(program: Program, trial: Trial, execution: Execution | None = None) -> Predicted:
-    """What a pack of trials like ``trial`` needs, by default the smallest; of one device where it
-    uses several."""
+    """Predict the memory and the operations of a pack of trials like ``trial``, by default the
+    smallest pack; per device if it uses several."""
     execution = execution or smallest(program.layout)
     execution = program.planned(execution, trial.batch_size, trial.hyperparameters)
     resident, needs = resident_bytes(program, execution), []
     names: tuple[Literal["start", "chunk"], ...] = ("start", "chunk")
     for name in names:
-        population = _pack(program, trial.batch_size, execution)
-        found: Any = population.lowered(trial, name).compile().memory_analysis()
+        found: Any = lowered(program, trial, execution, name).compile().memory_analysis()
         needs.append(
             found.argument_size_in_bytes
             + found.output_size_in_bytes
@@ -79,7 +75,7 @@ def predict(program: Program, trial: Trial, execution: Execution | None = None) 
     # The program that starts a trial takes no evaluation data.
     needs[0] -= resident - _evaluation_bytes(program, execution)
     # The window of the chunk that is dispatched ahead lies beside that of the chunk under way.
-    needs[1] += population.window_bytes - resident
+    needs[1] += window_bytes(program, trial, execution) - resident
     scratch = CPU_SCRATCH if jax.default_backend() == "cpu" else 0.0
     flops = step_flops(program, trial, execution)
     batch = execution.evaluation_batch
@@ -89,8 +85,8 @@ def predict(program: Program, trial: Trial, execution: Execution | None = None) 
 
 def step_flops(program: Program, trial: Trial, execution: Execution | None = None) -> float:
     """Floating-point operations of a step of all slots, by XLA's cost analysis; not compiled."""
-    lowered = _pack(program, trial.batch_size, execution).lowered(trial, "step")
-    return max(0.0, float((lowered.cost_analysis() or {}).get("flops", 0.0)))
+    step = lowered(program, trial, execution or smallest(program.layout), "step")
+    return max(0.0, float((step.cost_analysis() or {}).get("flops", 0.0)))
 
 
 def resident_bytes(program: Program, execution: Execution) -> int:
@@ -107,8 +103,8 @@ def _evaluation_bytes(program: Program, execution: Execution) -> int:
 
 def step_traffic(program: Program, trial: Trial) -> float:
     """Bytes that the compiled step of one trial reads and writes, by XLA's cost analysis."""
-    lowered = _pack(program, trial.batch_size, None).lowered(trial, "step")
-    return float((lowered.compile().cost_analysis() or {}).get("bytes accessed", 0.0))
+    step = lowered(program, trial, smallest(program.layout), "step")
+    return float((step.compile().cost_analysis() or {}).get("bytes accessed", 0.0))
 
 
 def peak_bytes(program: Program, make_trial: MakeTrial, batch_size: int, workers: int) -> int:
@@ -140,7 +136,7 @@ def few_steps(program: Program, make_trial: MakeTrial, batch_size: int, workers:
         made = [make_trial(batch_size, worker * slots + i) for i in range(slots)]
         pending = [dataclasses.replace(trial, train_steps=VERIFIED_STEPS) for trial in made]
         try:
-            _pack(program, batch_size, None).run(
+            Population(program, batch_size, smallest(program.layout)).run(
                 lambda: pending.pop() if pending else None, lambda result: None
             )
         except Exception as error:  # noqa: BLE001 (raised again below)

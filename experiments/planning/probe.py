@@ -47,7 +47,7 @@ class ProbeError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Workplan:
-    """What a plan is made for.
+    """The work that a plan is made for.
 
     Attributes:
       steps: batch size -> trial-steps the study will make there.
@@ -171,13 +171,13 @@ class _Probe:
 
     @property
     def affordable(self) -> bool:
-        """Whether one more measurement stays within the probe's share of the planned time."""
+        """Tell whether one more measurement stays within the probe's share of the planned time."""
         one = self.spent / len(self.found) if self.found else FIRST_MEASUREMENT_SECONDS
         return self.spent + one <= PROBE_SHARE * self.planned()
 
     @property
     def candidates(self) -> list[Execution]:
-        """What was measured anywhere, in the order of measuring."""
+        """Return the executions measured at any batch size, in the order of measuring."""
         return list(dict.fromkeys(execution for _, execution in self.found))
 
     def planned(self) -> float:
@@ -207,7 +207,7 @@ class _Probe:
         self.flops_per_example = flops / batch_size
 
     def may_fit(self, batch_size: int, execution: Execution) -> bool:
-        """Whether nothing smaller has run out of memory."""
+        """Tell whether no smaller pack has run out of memory."""
         examples, slots = execution.load(batch_size)
         return not any(examples >= b and slots >= n for b, n in self.full)
 

@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What a child is asked for: ``what`` is "predict", "verify" or "measure"."""
+    """A request to a child process: ``what`` is "predict", "verify" or "measure"."""
 
     what: str
     study: ResolvedStudy
@@ -181,7 +181,7 @@ def _flag(timed: Sequence[dict[str, Any]], facts: Mapping[str, Any]) -> None:
 def bound(
     row: Mapping[str, Any], other: Mapping[str, Any] | None, facts: Mapping[str, Any]
 ) -> str | None:
-    """What bounds a step, from measured quantities.
+    """Name what bounds a step, from measured quantities.
 
     Between two batch sizes the seconds of a step are a + b B. Where a is at least half of them,
     launching is the bound ("dispatch"), or the traffic of the parameters' update where that, at the

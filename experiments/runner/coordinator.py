@@ -27,7 +27,7 @@ COMMIT_SECONDS = 1.0
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a caller may show while a study runs.
+    """The progress of a study, for a caller to show.
 
     Attributes:
       phase: what happens now, in words.
@@ -328,7 +328,7 @@ class Coordinator:
             return not self._stopped and not self._outdated(batch_size, plan)
 
     def _outdated(self, size: int, plan: int) -> bool:
-        """Whether trials of this batch size are to start again under a newer plan."""
+        """Tell whether trials of this batch size must start again under a newer plan."""
         changed = self._plans[plan].executions[size] != self._plan.executions[size]
         return changed or size in self._full
 

@@ -160,7 +160,7 @@ def _begun(folder: Path) -> dict[str, Any]:
 
 
 def _header(study: ResolvedStudy, dataset: Dataset) -> dict[str, Any]:
-    """What study.json says of a study on a dataset."""
+    """Return the content of study.json for a study on a dataset."""
     described = dataset.describe()
     return {
         "identity": study.identity(described["checksum"]),

@@ -240,7 +240,7 @@ class StudyFields:
         shown="Search space",
     )
     fixed: Mapping[str, float | str] = row(
-        kinds.Held(),
+        kinds.FixedValues(),
         "hyperparameters held at a value; others take their defaults. One that counts steps may be "
         'a duration, such as ``"2 epochs"`` or ``"5%"`` of the trial: steps then differ between '
         "batch sizes",

@@ -306,7 +306,7 @@ class WorkloadKind:
         Typed(Goal).check(f"{field} goal", value.goal)
         if "train_examples" in (options := described["dataset_options"]):
             whole(f"{field} dataset_options train_examples", options["train_examples"], 1)
-        Held().check(f"{field} hyperparameters", value.hyperparameters)
+        FixedValues().check(f"{field} hyperparameters", value.hyperparameters)
         if not isinstance(value.search_spaces, Mapping):
             raise refuse(f"{field} search_spaces", "a mapping", value.search_spaces)
         for optimizer, space in value.search_spaces.items():
@@ -345,7 +345,7 @@ class Space:
         return self.check(field, data)
 
 
-class Held:
+class FixedValues:
     """Hyperparameter -> the number, or the duration, it is held at."""
 
     def check(self, field: str, value: Any) -> dict[str, float | str]:

@@ -34,7 +34,7 @@ class CheckpointError(ValueError):
 
 
 class Saved(NamedTuple):
-    """What was saved at ``step``."""
+    """The arrays and facts saved at ``step``."""
 
     step: int
     arrays: dict[str, np.ndarray]
@@ -139,7 +139,7 @@ def drop_aside(folder: Path) -> None:
 
 
 def aside(folder: Path) -> Path:
-    """Where the checkpoints of an older plan wait for the first one of the newer."""
+    """Return the folder in which an older plan's checkpoints wait for the newer plan's first."""
     return folder.with_name(f"{folder.name}-aside")
 
 

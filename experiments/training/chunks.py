@@ -49,7 +49,7 @@ class ChunkSource:
 
     @property
     def grows(self) -> bool:
-        """Whether the batch size changes, so that trials run as cohorts."""
+        """Tell whether the batch size changes: trials then run as cohorts."""
         return len(self._stretches) > 1
 
     @property
@@ -59,7 +59,7 @@ class ChunkSource:
 
     @property
     def window_bytes(self) -> int:
-        """What one chunk's window of streamed examples takes; 0 where nothing is streamed."""
+        """Return the bytes of one chunk's window of streamed examples; 0 if nothing is streamed."""
         return self._feed.window_bytes
 
     def close(self) -> None:
@@ -67,7 +67,7 @@ class ChunkSource:
         self._open.close()
 
     def _enter(self, part: Stretch) -> None:
-        """What follows is of this batch size."""
+        """Change to the batch size of ``part``."""
         self.part, self.pace = part, Pace()
         program, size = self._program, part.batch_size
         self._assignment = program.assignment(size)
@@ -99,8 +99,8 @@ class ChunkSource:
         return pack._replace(hyperparameters={**pack.hyperparameters, PHASE_RATE: rate})
 
     def values(self, hyperparameters: Numbers) -> Numbers:
-        """What a trial's programs read: its hyperparameters and, of a growing batch, the phase's
-        rate."""
+        """Return the numbers that a trial's programs read: its hyperparameters and, if its batch
+        grows, the rate's multiplier of the phase."""
         grows = self._program.config.batch_size_schedule != "constant"
         phase = {PHASE_RATE: self.part.rate_multiplier} if grows else {}
         return self._program.numbers({**hyperparameters, **phase})
@@ -111,7 +111,7 @@ class ChunkSource:
         return min([slot.trial.most_steps, *borders]) - slot.step
 
     def chunk(self, slots: Sequence[Slot | None], steps: int, evaluation_batch: int) -> Chunk:
-        """What the next ``steps`` steps need; the orders of the trials are moved on.
+        """Make the inputs of the next ``steps`` steps and move the trials' orders on.
 
         Args:
           slots: of the pack, None where one is idle.

@@ -41,7 +41,7 @@ def chunk_steps(batch_size: int) -> int:
 
 
 def is_streamed(train: Split) -> bool:
-    """Whether a training split is too large to lie on the device: `RESIDENT_BYTES`."""
+    """Tell whether a training split exceeds `RESIDENT_BYTES`, the most that lies on a device."""
     return bytes_of(train) > RESIDENT_BYTES
 
 
@@ -63,7 +63,7 @@ def read_all(split: Split, first: int | None = None) -> dict[str, np.ndarray]:
 
 
 class ResidentData:
-    """What of a dataset lies on devices, and where the rest is read; thread-safe.
+    """The arrays of a dataset on devices, and the split that is streamed from disk; thread-safe.
 
     Every set of devices holds the data once, whatever programs run there.
 
@@ -147,7 +147,7 @@ class ResidentData:
 
 
 def _cut_of(sharding: Sharding) -> tuple[Hashable, ...]:
-    """What decides how evaluation batches lie on devices."""
+    """Return the key under which evaluation batches are shared: devices and their use."""
     layout = sharding.layout
     return sharding.device_ids, layout.how, layout.trials, layout.data
 
@@ -164,7 +164,7 @@ def _padded(batches: Examples, parts: int) -> Examples:
 
 
 class Window(NamedTuple):
-    """What one call is given of the data."""
+    """The training data of one call."""
 
     train: Mapping[str, Any]  # role -> [n, ...]
     stream: np.ndarray  # int32 [steps + 1, N, B], rows of ``train``

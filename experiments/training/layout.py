@@ -14,7 +14,7 @@ Mode = Literal["loop", "scan", "packed"]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a pack runs. It changes the last bits of a result and nothing else.
+    """The devices and micro-batches of a pack; they change only the last bits of a result.
 
     Attributes:
       how: "jit", one device; "pmap", every trial over ``data`` devices; "shard_map", also a mesh
@@ -52,7 +52,7 @@ class Layout:
 
     @property
     def divides(self) -> bool:
-        """Whether the examples of a step are cut at all."""
+        """Tell whether the examples of a step are cut at all."""
         return self.data > 1 or self.micro_batch is not None
 
     def to_json(self) -> dict[str, Any]:

@@ -20,7 +20,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import jax
 import numpy as np
@@ -29,14 +28,13 @@ from experiments.runtime import hosts
 from experiments.spec.trial import Trial, TrialResult, evaluation_steps
 from experiments.training.chunks import ChunkSource
 from experiments.training.feed import MAX_CHUNK_STEPS
-from experiments.training.layout import ONE_DEVICE, SCAN, Execution
+from experiments.training.layout import SCAN, Execution
 from experiments.training.loop import dispatch_loop, loop_results
 from experiments.training.order import ExampleOrder, trial_keys
 from experiments.training.program import Program
 from experiments.training.pytrees import (
     Pack,
     PutInputs,
-    StepInputs,
 )
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import Saving
@@ -80,7 +78,7 @@ class Population:
         self._plan = plan
         # The trials of a cohort start again together: none goes on alone.
         alone = not self._source.grows or execution.slots == 1
-        self._saving = Saving(checkpoints if alone else None, self._described())
+        self._saving = Saving(checkpoints if alone else None, execution, program)
         self._slots: list[Slot | None] = [None] * execution.slots
         self._pack: Pack | None = None
         self._flights: collections.deque[Flight] = collections.deque()  # at most two
@@ -91,15 +89,6 @@ class Population:
             execution.layout.how in ("pmap", "shard_map") or hosts.several()
         )
         self._lookahead = lookahead and not simulated
-
-    def _described(self) -> str:
-        """What must be the same for a saved trial to go on to the bit."""
-        execution, device = self._execution, jax.local_devices()[0].device_kind
-        processes = f"{hosts.count()} processes" if hosts.several() else ""
-        norms = f"norms {self._program.config.record_norms}"
-        mode = f"{execution.mode} x {execution.slots}"
-        words = (mode, str(execution.layout), processes, norms, device)
-        return ", ".join(word for word in words if word)
 
     def run(
         self,
@@ -218,11 +207,6 @@ class Population:
         """Free slot ``i``: all steps of its trial are under way, or it has ended."""
         self._slots[i] = None
 
-    @property
-    def window_bytes(self) -> int:
-        """What one chunk's window of streamed examples takes; 0 where nothing is streamed."""
-        return self._source.window_bytes
-
     # Checkpoints.
 
     def save(self, wanted: Callable[[Slot], bool] = lambda slot: slot.step > 0) -> None:
@@ -232,7 +216,7 @@ class Population:
             self._saving.save(self._slots, self._pack.states, wanted)
 
     def _may_save(self) -> bool:
-        """Whether a trial may be due at the end of the chunk under way."""
+        """Tell whether a trial may have to be saved at the end of the chunk under way."""
         running = [slot for _, slot in self._running]
         return self._saving.possible(running, time.perf_counter() - self._flights[0].began)
 
@@ -249,7 +233,7 @@ class Population:
         return hosts.agreed_number(max(1, min(*most, *ends)))
 
     def _inputs(self, count: int) -> Chunk:
-        """What the next ``count`` steps need."""
+        """Make the inputs of the next ``count`` steps."""
         return self._source.chunk(self._slots, count, self._evaluation_batch)
 
     def _dispatch(self, most: int = MAX_CHUNK_STEPS) -> Flight:
@@ -298,21 +282,3 @@ class Population:
             clipped = int(results.clipped_steps[i]) if len(results.clipped_steps) else None
             ended.append(slot.result(end, self._plan, clipped))
         return ended
-
-    def lowered(self, trial: Trial, name: Literal["start", "chunk", "step"]) -> jax.stages.Lowered:
-        """``start`` or ``chunk`` as this pack runs it, or ``step``, its step on one device; no
-        array of the pack is made: what `experiments.planning.feasibility` predicts from."""
-        program, slots = self._program, len(self._slots)
-        values = self._source.values(trial.hyperparameters)
-        self._execution = program.planned(self._execution, trial.batch_size, values)
-        pack = program.pack_shapes(slots, values)
-        if name == "start":
-            keys, batch = np.zeros((2, 2), np.uint32), self._evaluated_on_one_device
-            return program.start.lower(pack, program.start_inputs(values, keys, 1, batch=batch))
-        if name == "step":
-            indices = np.zeros((slots, self._source.part.batch_size), np.int32)
-            inputs = StepInputs(program.train, indices, None)
-            return program.at(ONE_DEVICE).single_step.lower(pack, inputs)
-        with contextlib.closing(self._source):
-            chunk = self._inputs(1)
-        return program.chunk.lower(pack, chunk.inputs)

@@ -138,7 +138,7 @@ class Program:
 
     @property
     def divisible(self) -> bool:
-        """Whether a step's examples may be cut: not where the rule needs the whole loss."""
+        """Tell whether a step's examples may be cut: not if the rule needs the whole loss."""
         return not OPTIMIZERS[self.config.optimizer].needs_value_fn
 
     def at(self, layout: Layout) -> Program:

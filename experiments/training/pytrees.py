@@ -58,7 +58,7 @@ class PutInputs(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What one step learns from."""
+    """The examples of one step."""
 
     train: PyTree  # role -> [n, ...]
     indices: Leaf  # int32 [slots, B], rows of ``train``; a device's own where B is cut
@@ -66,7 +66,7 @@ class StepInputs(NamedTuple):
 
 
 class ChunkInputs(NamedTuple):
-    """What `advance` is given: ``segments`` runs of steps, an evaluation after each but, perhaps,
+    """The inputs of `advance`: ``segments`` runs of steps, an evaluation after each but, perhaps,
     the last. ``steps`` is the most that one call can make; rows beyond those made are not read."""
 
     train: PyTree  # role -> [n, ...]
@@ -84,7 +84,7 @@ class ChunkInputs(NamedTuple):
 
 
 class EvaluationInputs(NamedTuple):
-    """What one evaluation is given."""
+    """The inputs of one evaluation."""
 
     step: StepInputs  # of the step that follows, whose norms may be measured
     mask: Leaf  # bool [slots], the slots that are evaluated
@@ -92,7 +92,7 @@ class EvaluationInputs(NamedTuple):
 
 
 class ChunkResults(NamedTuple):
-    """What a chunk measured, in arrays of its own: the pack may be given away at once."""
+    """The measurements of a chunk, in arrays of their own: the pack may be donated at once."""
 
     evaluations: PyTree  # column -> [steps, slots, ...], a row a segment, zeros where none was due
     norms: PyTree  # column -> [steps, slots], empty unless recorded at every step

@@ -12,9 +12,20 @@ import numpy as np
 from experiments.runtime import hosts
 from experiments.spec.trial import Trial
 from experiments.training.checkpoint import CheckpointError
+from experiments.training.layout import Execution
+from experiments.training.program import Program
 from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
 from experiments.training.slots import Slot
 from experiments.training.step import TrainState
+
+
+def _described(execution: Execution, program: Program) -> str:
+    """Say in words what must be the same for a saved trial to go on to the bit."""
+    processes = f"{hosts.count()} processes" if hosts.several() else ""
+    norms = f"norms {program.config.record_norms}"
+    mode = f"{execution.mode} x {execution.slots}"
+    device = jax.local_devices()[0].device_kind
+    return ", ".join(filter(None, (mode, str(execution.layout), processes, norms, device)))
 
 
 class Saving:
@@ -22,11 +33,11 @@ class Saving:
 
     Args:
       checkpoints: of the study.
-      how: the pack is executed: a trial goes on only where it is executed alike.
+      execution, program: how the pack runs: a trial goes on only where it is executed alike.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None, how: str):
-        self._checkpoints, self._how = checkpoints, how
+    def __init__(self, checkpoints: Checkpoints | None, execution: Execution, program: Program):
+        self._checkpoints, self._how = checkpoints, _described(execution, program)
         self._trained = self._saving = 0.0  # seconds
 
     def trained(self, seconds: float) -> None:
@@ -58,7 +69,7 @@ class Saving:
             self._checkpoints.go_on(trial, step)
 
     def is_long(self, slot: Slot, more: float = 0.0) -> bool:
-        """Whether a trial that has run ``more`` seconds beyond ``slot.ran`` may be saved."""
+        """Tell whether a trial may be saved ``more`` seconds after ``slot.ran``."""
         return self._checkpoints is not None and slot.ran + more >= self._checkpoints.seconds
 
     def possible(self, slots: Sequence[Slot], more: float) -> bool:
@@ -75,7 +86,7 @@ class Saving:
         return bool(hosts.agreed_number(wanted))
 
     def due(self, slot: Slot) -> bool:
-        """Whether a trial is to be saved now."""
+        """Tell whether a trial is to be saved now."""
         if self._checkpoints is None or not self.is_long(slot):
             return False
         if slot.ran - slot.saved_at >= self._checkpoints.seconds:

@@ -50,12 +50,12 @@ class Slot:
 
     @property
     def evaluated(self) -> bool:
-        """Whether the newest evaluation is of this very step."""
+        """Tell whether the newest evaluation was made after the newest step."""
         return bool(self.evaluations) and int(self.evaluations[-1]["step"][-1]) == self.step
 
     @property
     def at_evaluation(self) -> bool:
-        """Whether this very step is on the grid."""
+        """Tell whether the newest step is on the evaluation grid."""
         return bool(np.any(self.grid == self.step))
 
     @property
@@ -117,7 +117,7 @@ class Chunk(NamedTuple):
 
 
 class LoopResults(NamedTuple):
-    """What the steps and the evaluations of a chunk measured, dispatched one by one."""
+    """The measurements of a chunk whose steps and evaluations were dispatched one by one."""
 
     evaluations: list[tuple[int, Measurements]]  # (segment, column -> [slots, ...])
     steps: list[Measurements]  # column -> [slots]

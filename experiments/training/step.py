@@ -31,8 +31,8 @@ Batch = Mapping[str, jax.Array]
 Sums = Callable[[Any, Batch], tuple[jax.Array, jax.Array, Any]]
 
 
-class Clips(NamedTuple):
-    """What a clipping carries from step to step."""
+class ClipCounter(NamedTuple):
+    """The state of a clipping, and a count of the steps that it clipped."""
 
     state: Any  # optimizers.clipping.ClipState
     steps: jax.Array  # int32 [], steps clipped, up to the first that diverged
@@ -49,7 +49,7 @@ class TrainState(NamedTuple):
     key: jax.Array  # uint32 [2], key data of the dropout role
     loss_limit: jax.Array  # float32 [], a larger loss is a divergence
     diverged_at: jax.Array  # int32 [], first step that diverged; 0 while none has
-    clips: Clips | tuple[()] = ()  # () where nothing is clipped
+    clips: ClipCounter | tuple[()] = ()  # () where nothing is clipped
     plateau: PlateauState | tuple[()] = ()  # () where the schedule does not watch
     average: Any = ()  # of (parameters, model state) over steps; () where nothing is averaged
 
@@ -293,14 +293,14 @@ def _value(sums: Sums, batch: Batch, whole: bool) -> Callable[[Any], jax.Array]:
 
 def _clip(
     config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters, grads: Any
-) -> tuple[Any, Clips | tuple[()], Measurements]:
+) -> tuple[Any, ClipCounter | tuple[()], Measurements]:
     """(gradient to use, new ``state.clips``, ``{"clipped": 0 or 1}`` where there is a clipping)."""
-    if not isinstance(state.clips, Clips):
+    if not isinstance(state.clips, ClipCounter):
         return grads, (), {}
     rule = CLIPPINGS[config.clipping].transformation(hyperparameters)
     used, new = rule.update(grads, state.clips.state, state.params)
     steps = state.clips.steps + (new.clipped & (state.diverged_at == 0)).astype(jnp.int32)
-    return used, Clips(new, steps), {"clipped": new.clipped.astype(jnp.float32)}
+    return used, ClipCounter(new, steps), {"clipped": new.clipped.astype(jnp.float32)}
 
 
 def parameter_count(config: TrialConfig, examples: Mapping[str, np.ndarray]) -> int:
@@ -365,10 +365,10 @@ def init_state(
     averaging = AVERAGINGS[config.averaging].functions(hyperparameters)
     iterate = optimizer.parameters_to_evaluate(opt_state, params), model_state
     zero = jnp.zeros([], jnp.int32)
-    clips: Clips | tuple[()] = ()
+    clips: ClipCounter | tuple[()] = ()
     if config.clipping != "none":
         clipping = CLIPPINGS[config.clipping].transformation(hyperparameters)
-        clips = Clips(clipping.init(params), zero)
+        clips = ClipCounter(clipping.init(params), zero)
     return TrainState(
         params=params,
         model_state=model_state,

@@ -13,10 +13,10 @@ import workloads
 from experiments.planning import feasibility
 from experiments.training import memory_use
 from experiments.training.feed import ResidentData
-from experiments.training.layout import Execution, Layout
+from experiments.training.layout import SCAN, Execution, Layout
+from experiments.training.lowering import lowered
 from experiments.training.memory_use import EVALUATION_BYTES, evaluation_batch
 from experiments.training.pack import initial_state
-from experiments.training.population import Population
 from experiments.training.program import Program
 
 MEGABYTE = 1 << 20
@@ -47,15 +47,14 @@ def test_a_language_model_evaluates_within_what_its_training_step_needs(
     loss's; by the buffers of the compiled programs."""
     program, trial = language_model
     monkeypatch.setattr(memory_use, "EVALUATION_BYTES", MEGABYTE // 4)
-    population = Population(program, BATCH)
 
     def temporary(name):
-        return population.lowered(trial, name).compile().memory_analysis().temp_size_in_bytes
+        return lowered(program, trial, SCAN, name).compile().memory_analysis().temp_size_in_bytes
 
     step = temporary("step")
     logits = BATCH * LENGTH * VOCABULARY * 4
     assert step > 2 * logits
-    assert population._evaluation_batch == BATCH
+    assert program.planned(SCAN, BATCH, trial.hyperparameters).evaluation_batch == BATCH
     pack = program.pack_shapes(1, trial.hyperparameters)
     state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(pack))
     # Beside what a step needs the chunk holds its carry, a copy of the state; the program that
