@@ -19,7 +19,7 @@ from experiments.report import figures
 from experiments.report.answer import answer
 from experiments.report.curve_figures import best_of_trials, tuning_curves
 from experiments.report.facts import facts
-from experiments.report.figure import NOT_SEARCHED
+from experiments.report.figure import NOT_SEARCHED, metric_axis
 from experiments.report.figures import FIGURES, drawn
 from experiments.report.hyperparameter_figures import best_hyperparameters
 from experiments.report.noise_figures import noise_figures, noise_table
@@ -82,6 +82,15 @@ def test_every_figure_compiles_for_every_kind_of_study(study):
         assert svg.startswith("<svg") and "NaN" not in svg and "undefined" not in svg
         assert figure.title and figure.caption
     assert answer(summary).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [((0.0, 0.5), "linear"), ((0.01, 0.5), "log"), ((-1.0, 5.0), "linear")]
+)
+def test_a_metric_that_reaches_zero_is_not_drawn_on_a_logarithmic_axis(values, kind):
+    question = summarise(STUDIES["one trial"]()).question
+    axis = metric_axis("value:Q", question, pl.Series(values)).to_dict()
+    assert axis["scale"]["type"] == kind
 
 
 def rows_in(node):

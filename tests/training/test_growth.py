@@ -18,6 +18,7 @@ from support.engine_factory import (
     tiny_trial,
 )
 from support.engine_twin import iterates, validation_curve
+from support.tolerances import FLOAT32
 
 from experiments.analysis.budgets import best_within
 from experiments.analysis.steps_to_result import steps_to_result
@@ -85,7 +86,7 @@ def test_the_rate_of_a_phase_is_data(program):
     capped = smith(16, (200, 600), 2.0, 32)
     found = train([tiny_trial(0, 16, 40, learning_rate=0.1)], program, capped)[0]
     expected = 0.1 * np.where(np.arange(40) < 26, 1.0, 0.5)
-    np.testing.assert_allclose(found.norms["learning_rate"], expected, rtol=1e-6)
+    np.testing.assert_allclose(found.norms["learning_rate"], expected, rtol=FLOAT32)
     assert dict(program.traces) == before
 
 
@@ -181,7 +182,7 @@ def test_a_study_holds_smiths_invariant_at_every_example(tmp_path):
         warmup = np.minimum(before / 8 / 4, 1.0)
         decayed = 0.25 ** ((before >= 704).astype(int) + (before >= 1376))
         np.testing.assert_allclose(
-            rows["learning_rate"] / size, peak * warmup * decayed / 8, rtol=1e-6
+            rows["learning_rate"] / size, peak * warmup * decayed / 8, rtol=FLOAT32
         )
     both = record.evaluations.join(norms, on=["trial", "step"], suffix="_of_norms")
     assert both.height == record.evaluations.height

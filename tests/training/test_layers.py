@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from support import engine_twin
 from support.engine_factory import resident_digits, tiny_study
+from support.tolerances import FLOAT32, FLOAT32_SUMS
 
 from experiments.cli import build_parser
 from experiments.commands.chosen import chosen_study
@@ -41,7 +42,7 @@ def test_the_layers_squares_add_up_to_the_whole(folder):
     squares = squares.sort(key)
     assert squares.select(key).equals(record.evaluations.select(key))
     for norm in LAYER_NORMS:
-        np.testing.assert_allclose(squares[norm], record.evaluations[norm], rtol=1e-6)
+        np.testing.assert_allclose(squares[norm], record.evaluations[norm], rtol=FLOAT32)
     assert not [name for name in record.evaluations.columns if name.startswith("layers/")]
 
 
@@ -60,7 +61,7 @@ def test_a_layers_gradient_is_that_of_the_batch_which_follows(folder):
     )
     expected = sorted(float(np.linalg.norm(g)) for g in grads)
     found = record.layers.filter(step=1)["gradient_norm"].sort()
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=FLOAT32_SUMS)
 
 
 def test_a_record_with_them_is_another_study(folder):

@@ -13,6 +13,7 @@ from support.engine_factory import (
     train,
 )
 from support.engine_twin import iterates, validation, validation_curve
+from support.tolerances import FLOAT32
 
 from experiments.analysis.question import read_question
 from experiments.cli import build_parser
@@ -110,7 +111,9 @@ def test_a_plateau_lowers_the_rate_where_validation_no_longer_improves(direction
 
     path = iterates(trials[0], program, multiplier)
     assert sorted(set(wanted)) == [0.1, 0.3, 1.0]
-    np.testing.assert_allclose(found[0].norms["learning_rate"], 0.6 * np.array(wanted), rtol=1e-6)
+    np.testing.assert_allclose(
+        found[0].norms["learning_rate"], 0.6 * np.array(wanted), rtol=FLOAT32
+    )
     np.testing.assert_allclose(
         found[0].evaluations["validation/cross_entropy"],
         validation_curve(path, grid)[0],
