@@ -96,7 +96,9 @@ def gradient_statistics(problem: Problem, params: Params) -> GradientStatistics:
     if real.sum() < 2:
         raise ValueError(f"a covariance needs at least two examples, got {int(real.sum())}")
 
-    def all_chunks(params: Params) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def all_chunks(
+        problem: Problem, params: Params
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         mean = flat(problem.gradient(params))[0]
         scale = (real.sum() / problem.count(params)).astype(mean.dtype)
 
@@ -106,12 +108,12 @@ def gradient_statistics(problem: Problem, params: Params) -> GradientStatistics:
             return (
                 jnp.linalg.norm(gradients, axis=1),
                 jnp.sum(away**2, axis=1),
-                gradients @ mean,
+                jnp.matmul(gradients, mean, precision="highest"),
             )
 
         return *jax.lax.map(of, problem.chunks), jnp.sum(mean**2)
 
-    *columns, squared = jax.jit(all_chunks)(params)
+    *columns, squared = jax.jit(all_chunks)(problem, params)
     norms, deviations, projections = (np.asarray(c, np.float64)[real] for c in columns)
     return GradientStatistics(norms, deviations, projections, float(squared))
 
@@ -144,9 +146,10 @@ def measured_errors(
             raise ValueError(f"batch_size must lie in 1..{len(real)}, got {size!r}")
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws!r}")
-    random, examples = np.random.default_rng(seed), _rows(problem.chunks)
+    random = np.random.default_rng(seed)
 
-    def squares(chosen: jax.Array) -> jax.Array:
+    def squares(problem: Problem, chosen: jax.Array) -> jax.Array:
+        examples = _rows(problem.chunks)
         mean = flat(problem.gradient(params))[0]
 
         def of(rows: jax.Array) -> jax.Array:
@@ -159,7 +162,7 @@ def measured_errors(
     found = []
     for size in batch_sizes:
         chosen = np.stack([random.choice(real, size, replace=False) for _ in range(draws)])
-        found.append(np.sqrt(np.mean(np.asarray(jax.jit(squares)(chosen), np.float64))))
+        found.append(np.sqrt(np.mean(np.asarray(jax.jit(squares)(problem, chosen), np.float64))))
     return np.array(found)
 
 

@@ -10,9 +10,9 @@ appendix; there 0 is the small batch's and 1 the large batch's)
     plane   f(theta + a d_1 + b d_2), filter-normalised directions (Li et al. 2018,
             arXiv 1712.09913)
 
-What is measured is any number of functions of the parameters, such as ``problem.loss`` of
-problems on the training and the test split. Parameters alone are interpolated: batch norm keeps
-the running statistics that the problem has, as in Keskar's code.
+What is measured is any number of problems, such as the loss and the error on the training and the
+test split. Parameters alone are interpolated: batch norm keeps the running statistics that the
+problem has, as in Keskar's code; a function that measures them again may stand in its place.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import Partial
 
 from experiments.diagnostics.problem import Params, Problem, finite_loss, require_wide
 
-Quantities = Mapping[str, Callable[[Params], jax.Array]]
-"""Name -> (parameters -> a number [])."""
+Quantities = Mapping[str, Problem | Callable[[Params], jax.Array]]
+"""Name -> a problem, for its mean loss; or a function of the parameters, a number []."""
 ALPHAS = np.linspace(-1, 2, 25)
 """Keskar's grid, with both ends and, at 8 and 16, both solutions."""
 TIMES = np.linspace(0, 1, 25)
@@ -125,7 +126,9 @@ def trained_bend(
         raise ValueError(f"steps must be at least 1, got {steps!r}")
     rule = optax.adam(learning_rate)
 
-    def step(carry: tuple[Params, Any], t: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
+    def step(
+        problem: Problem, carry: tuple[Params, Any], t: jax.Array
+    ) -> tuple[tuple[Params, Any], jax.Array]:
         bend, state = carry
         weights = _bezier_weights(t)
         loss, gradient = problem.value_and_gradient(_combined(weights, (first, bend, second)))
@@ -137,7 +140,8 @@ def trained_bend(
     dtype = jnp.result_type(*jax.tree.leaves(first))
     drawn = jax.random.uniform(key, (steps,), dtype)
     start = (middle, rule.init(middle))
-    (bend, _), found = jax.jit(lambda s, ts: jax.lax.scan(step, s, ts))(start, drawn)
+    trained = jax.jit(lambda p, s, ts: jax.lax.scan(functools.partial(step, p), s, ts))
+    (bend, _), found = trained(problem, start, drawn)
     losses = np.asarray(found, np.float64)
     if not np.isfinite(losses).all():
         at = int(np.argmin(np.isfinite(losses))) + 1
@@ -203,11 +207,19 @@ def _along(
     _require_alike(corners)
     dtype = jnp.result_type(*jax.tree.leaves(corners[0]))
 
-    def of(point: jax.Array) -> dict[str, jax.Array]:
-        params = _combined(weights(point), corners)
-        return {name: value(params) for name, value in quantities.items()}
+    functions = {
+        name: Partial(Problem.loss, of) if isinstance(of, Problem) else Partial(of)
+        for name, of in quantities.items()
+    }
 
-    found = jax.jit(functools.partial(jax.lax.map, of))(jnp.asarray(at, dtype))
+    def all_points(functions: dict[str, Partial], corners: tuple[Params, ...]) -> Any:
+        def of(point: jax.Array) -> dict[str, jax.Array]:
+            params = _combined(weights(point), corners)
+            return {name: function(params) for name, function in functions.items()}
+
+        return jax.lax.map(of, jnp.asarray(at, dtype))
+
+    found = jax.jit(all_points)(functions, corners)
     return Path(np.asarray(at), {n: np.asarray(v, np.float64) for n, v in found.items()})
 
 

@@ -9,6 +9,7 @@ mean over the examples, whatever the chunk size.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,9 +27,15 @@ Chunk = Mapping[str, jax.Array]
 """Examples ``inputs, targets, ...`` [rows, ...] and their ``weights`` [rows]."""
 
 
-@dataclasses.dataclass(frozen=True)
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["chunks"], meta_fields=["outputs", "sums"]
+)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """A mean loss over fixed examples.
+    """A mean loss over fixed examples, a pytree whose leaves are the examples.
+
+    Give it to a jitted function as an argument: examples that a function closes over are
+    constants of the compiled program.
 
     Attributes:
       outputs: (parameters, chunk) -> the model's outputs in evaluation mode.
@@ -129,7 +136,7 @@ def finite_loss(problem: Problem, params: Params) -> float:
       ValueError: it is not finite, or a parameter is neither float32 nor float64.
     """
     require_wide(params)
-    loss = float(jax.jit(problem.loss)(params))
+    loss = float(jax.jit(Problem.loss)(problem, params))
     if not math.isfinite(loss):
         raise ValueError(f"the loss at the parameters must be finite, got {loss}")
     return loss

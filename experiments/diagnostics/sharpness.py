@@ -15,6 +15,7 @@ to the loss's scale, nor the box to rescalings of the parameters.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -98,16 +99,21 @@ def keskar_sharpness(
         matrix = random_matrix(random, centre.size, dimensions, distribution)
     width = epsilon * (np.abs(_coordinates(matrix, np.asarray(centre, np.float64))) + 1)
 
-    def at(z: jax.Array) -> jax.Array:
-        return centre + (z if matrix is None else jnp.asarray(matrix, z.dtype) @ z)
+    columns = None if matrix is None else jnp.asarray(matrix, centre.dtype)
 
     @jax.jit
-    def value_and_gradient(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        found, pull = jax.vjp(at, z)
-        value, gradient = problem.value_and_gradient(unflat(found))
-        return value, pull(flat(gradient)[0])[0]
+    def value_and_gradient(
+        problem: Problem, centre: jax.Array, columns: jax.Array | None, z: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        away = z if columns is None else jnp.matmul(columns, z, precision="highest")
+        value, tree = problem.value_and_gradient(unflat(centre + away))
+        gradient = flat(tree)[0]
+        if columns is not None:
+            gradient = jnp.matmul(gradient, columns, precision="highest")
+        return value, gradient
 
-    negative = _negative(value_and_gradient, centre.dtype)
+    function = functools.partial(value_and_gradient, problem, centre, columns)
+    negative = _negative(function, centre.dtype)
     maxima, converged, evaluations = [], [], 0
     for start in random.uniform(-width, width, (restarts, len(width))):
         found = minimize(

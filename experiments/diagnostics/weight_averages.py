@@ -96,6 +96,6 @@ def recomputed_statistics(
         share = jnp.sum(chunk["weights"])
         return jax.tree.map(lambda t, s: t + s * share.astype(s.dtype), total, state), None
 
-    total = jax.jit(lambda: jax.lax.scan(add, zero, (numbers, chunks))[0])()
+    total = jax.jit(lambda data: jax.lax.scan(add, zero, data)[0])((numbers, chunks))
     count = jnp.sum(chunks["weights"])
     return jax.tree.map(lambda t: t / count.astype(t.dtype), total)

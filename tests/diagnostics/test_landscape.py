@@ -59,11 +59,12 @@ def problems():
 def test_a_line_and_an_arc_reproduce_each_solution_and_every_point_between(problems):
     loss, error = problems
     first, second = solution(1), solution(2)
-    quantities = {"loss": loss.loss, "error": error.loss}
+    quantities = {"loss": loss, "error": error.loss}  # a problem, or a function
+    functions = {"loss": loss.loss, "error": error.loss}
     assert (ALPHAS[0], ALPHAS[8], ALPHAS[16], ALPHAS[-1]) == (-1, 0, 1, 2)
     found = line(quantities, first, second)
     curved = arc(quantities, first, second)
-    for name, of in quantities.items():
+    for name, of in functions.items():
         ends = [float(jax.jit(of)(x)) for x in (first, second)]
         for path in (found, curved):
             np.testing.assert_allclose(path.values[name][[8, 16]], ends, rtol=1e-5)
@@ -100,9 +101,9 @@ def ring():
 
 def test_a_trained_bend_goes_round_the_hill_that_the_line_crosses():
     problem, first, second = ring(), {"x": jnp.array([1.0, 0.0])}, {"x": jnp.array([0.0, 1.0])}
-    straight = line({"loss": problem.loss}, first, second, np.linspace(0, 1, 25))
+    straight = line({"loss": problem}, first, second, np.linspace(0, 1, 25))
     bend, losses = trained_bend(problem, first, second, jax.random.key(0), steps=500)
-    curve = bezier({"loss": problem.loss}, first, bend, second)
+    curve = bezier({"loss": problem}, first, bend, second)
     assert straight.barrier("loss") == pytest.approx(0.25, rel=1e-5)
     assert curve.barrier("loss") < 0.01
     np.testing.assert_allclose(curve.values["loss"][[0, -1]], 0, atol=1e-10)
@@ -134,7 +135,7 @@ def test_a_rescaling_that_relu_undoes_changes_no_plane(problems):
     for net in (params, {name: scales[name] * x for name, x in params.items()}):
         directions = tuple(filter_normalised(k, net) for k in jax.random.split(jax.random.key(1)))
         grid = np.linspace(-1, 1, 3), np.linspace(-0.5, 0.5, 2)
-        grids.append(plane({"loss": loss.loss}, net, directions, *grid)["loss"])
+        grids.append(plane({"loss": loss}, net, directions, *grid)["loss"])
     np.testing.assert_array_equal(*grids)
     assert grids[0].shape == (3, 2)
     assert np.unique(grids[0]).size == 6
@@ -193,10 +194,10 @@ def test_bad_input_is_refused_in_one_line(problems):
     loss, params = problems[0], solution(1)
     short = {**params, "b1": params["b1"][:3]}
     with pytest.raises(ValueError, match="the same arrays of parameters"):
-        line({"loss": loss.loss}, params, short)
+        line({"loss": loss}, params, short)
     coarse = jax.tree.map(lambda x: x.astype(jnp.float16), params)
     with pytest.raises(ValueError, match="got float16"):
-        line({"loss": loss.loss}, params, coarse)
+        line({"loss": loss}, params, coarse)
     with pytest.raises(ValueError, match="got float16"):
         filter_normalised(jax.random.key(0), coarse)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):

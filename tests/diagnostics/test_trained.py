@@ -85,6 +85,13 @@ def test_its_gradient_is_that_of_its_loss(trained):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+def test_examples_are_arguments_and_no_constants_of_a_program(trained):
+    problem, params = problem_of(*trained, 150)
+    text = jax.jit(type(problem).loss).lower(problem, params).as_text()
+    constants = max(map(len, text.splitlines()))
+    assert constants < problem.chunks["inputs"].size
+
+
 def test_bad_input_is_refused_in_one_line(trained):
     config, state, numbers, examples = trained
     with pytest.raises(ValueError, match="quantity must be one of objective, cross_entropy"):
