@@ -337,3 +337,13 @@ def test_a_goal_that_most_searches_miss_is_not_said_to_be_missed_by_all():
     never, most = (f for f in verdict.findings if isinstance(f, Unreached))
     assert (never, most) == (Unreached((16,)), Unreached((8,), some=True))
     assert verdict.next.command == "batchscale run synthetic_longer.py"
+
+
+@pytest.mark.parametrize(("searches", "wanted", "coverage"), [(2, 6, "96.9%"), (6, 8, "99.2%")])
+def test_a_sound_study_of_several_searches_is_offered_more_of_them(searches, wanted, coverage):
+    question = read_question(make_record(make_study(trials=1, seeds=range(searches))))
+    asked = dataclasses.replace(question, command=("synthetic", "--seeds", str(searches)))
+    for study in (question, asked):
+        step = next_step(study, [])
+        assert step.command == f"batchscale run synthetic --seeds {wanted}"
+        assert coverage in step.reason
