@@ -1,4 +1,4 @@
-"""The noisy quadratic model, sampled: its exact answer is known (models/nqm_recursions.py)."""
+"""The noisy quadratic model, sampled: its exact answer is known (oracles/recursions.py)."""
 
 from workloads.base import Goal, Workload
 

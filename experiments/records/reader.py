@@ -87,7 +87,9 @@ class Record:
         rows: pl.LazyFrame | None = self._again(lambda snapshot: snapshot.scan(table))
         if rows is None or self._snapshot is self._first:
             return rows
-        known = self.trials.select(tables.TRIAL_KEY).lazy()  # no trial committed since
+        # No trial committed since, nor one that was INCOMPLETE, without measurements, and is made.
+        measured = self.trials.lazy().remove(status=Status.INCOMPLETE.value)
+        known = measured.select(tables.TRIAL_KEY)
         return tables.as_read(rows).join(known, on=tables.TRIAL_KEY, how="semi")
 
     def _require_measurements(self, folder: Path) -> None:

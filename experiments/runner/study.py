@@ -374,7 +374,11 @@ def _plan(
         make_trial=make_trial,
     )
     # All measure, because a step of several processes needs all of them; process 0's is kept.
-    mine = make_plan(work, request, study.record_norms)
+    try:
+        mine = make_plan(work, request, study.record_norms)
+    except SystemExit as error:  # (a user's factory may raise anything, and is traced here first)
+        message = f"workload {study.workload.name} cannot be built: {in_one_line(error)}"
+        raise StudyError(message) from error
     plan = hosts.from_first(lambda: mine)
     _end_if_asked(stop)  # a probe that was cut short decides nothing
     return plan, writer.add_plan(plan.to_json())

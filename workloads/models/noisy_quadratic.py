@@ -1,4 +1,4 @@
-"""The noisy quadratic model (Zhang et al. 2019), sampled: what nqm_recursions.py solves exactly.
+"""The noisy quadratic model (Zhang et al. 2019), sampled; oracles/recursions.py solves it exactly.
 
 Any optimizer can train it. Preconditioned SGD needs no optimizer of its own: SGD on
 phi = H^(p/2) theta moves theta by -a H^-p gradient.
