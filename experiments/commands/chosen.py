@@ -221,6 +221,7 @@ def _budgets(study: Any, row: Row, texts: Sequence[str]) -> Any:
 def _part(study: StudyFields, row: Row, name: str) -> StudyFields:
     """Another optimizer, schedule, clipping, ... in its own search space; the rest stays."""
     from experiments.spec import parts
+    from optimizers import OPTIMIZERS
 
     field = row.name
     parts.check(field, name)
@@ -235,6 +236,8 @@ def _part(study: StudyFields, row: Row, name: str) -> StudyFields:
         space = _space_with(study, field, name, own)
     fixed = {name: value for name, value in study.fixed.items() if name not in own}
     changes: dict[str, Any] = {field: name, "name": f"{study.name}-{name}"}
+    if field == "optimizer" and OPTIMIZERS[name].needs_value_fn:
+        changes["stop"] = "never"  # its answer is counted in function evaluations too
     return dataclasses.replace(study, space=space, fixed=fixed, **changes)
 
 

@@ -2,12 +2,14 @@
 
 Command:   batchscale run quickstart
 Time:      under two minutes on two CPU cores, compilation, probe and report included.
-Expected:  in proportion to 1/B (about 5,000 steps at B = 1) up to some tens of examples, then
-           hardly at all: about 55 steps from B = 128 on. With equal steps larger batches end at a
+Expected:  in proportion to 1/B (about 4,000 steps at B = 1) up to ten or twenty examples, then
+           hardly at all: about 50 steps from B = 128 on. With equal steps larger batches end at a
            lower error, with equal epochs smaller ones do.
 
 The goal, the search space and the budgets are ours, from pilot runs: each batch size reaches the
-goal in several of its trials, and the longest trials see the training set twenty times.
+goal in several of its trials, and the longest trials see the training set twenty times. Six
+searches that learn nothing from one another give every number of steps an exact range; five of them
+stop their trials at the goal or in a race, the first trains them to full length for the budgets.
 """
 
 import dataclasses
@@ -26,7 +28,10 @@ STUDY = Study(
     batch_sizes=tuple(2**k for k in range(11)),
     step_budget=1000,
     example_budget=20 * 1024,
-    trials=24,
+    trials=12,
+    seeds=tuple(range(6)),
+    sampler="rounds",
+    stop="race",
 )
 
 SMOKE = dataclasses.replace(
@@ -34,6 +39,7 @@ SMOKE = dataclasses.replace(
     name="quickstart-smoke",
     batch_sizes=(4, 64, 1024),
     trials=4,
+    seeds=(0, 1),
     step_budget=100,
     example_budget=1024,
 )

@@ -205,5 +205,7 @@ def test_options_of_the_search_change_its_fields_and_are_repeated():
     assert "--no-expand" in study.command and "False" not in study.command
     assert chosen("--seeds", "3").seeds == (0, 1, 2)
     assert chosen("--seed", "5").seeds == (5,)
+    assert chosen("--stop", "race", "--race-factor", "2.5").race_factor == 2.5
+    assert chosen().stop == "race" and chosen("--optimizer", "lbfgs").stop == "never"
     with pytest.raises(ValueError, match=r"--seeds must be at most 10,000, got 10001"):
         chosen("--seeds", "10001")
