@@ -13,8 +13,8 @@ A study's folder holds::
 Tables (schema version 2; docs/record.md has the rules, types and older versions)
 
 trials: ``batch_size, seed, trial, identity, status, train_steps, steps, seconds, plan,
-message``; where the study stops trials ``reason`` (goal or race, of a STOPPED one) and
-``race_bound`` (steps after which the race ends it, or would; null: none); ``clipped_share``
+message``; ``reason`` (goal or race, of a STOPPED one) and ``race_bound`` (steps after which the
+race ends it, or would), null where the study does not stop trials; ``clipped_share``
 (steps whose gradient was clipped, of ``steps``) where the study clips; then one column per
 hyperparameter under its own name (float64; listed in study.json's ``hyperparameters``).
 

@@ -74,10 +74,9 @@ def trials_table(results: Sequence[TrialResult]) -> pl.DataFrame:
         "seconds": [r.seconds for r in results],
         "plan": [r.plan for r in results],
         "message": [r.message for r in results],
+        "reason": [r.reason or None for r in results],
+        "race_bound": [r.trial.race_bound for r in results],
     }
-    if any(r.trial.stops or r.trial.race_bound is not None for r in results):
-        columns["reason"] = [r.reason or None for r in results]
-        columns["race_bound"] = [r.trial.race_bound for r in results]
     if any(r.clipped_share is not None for r in results):
         columns["clipped_share"] = [r.clipped_share for r in results]
     for name in dict.fromkeys(name for r in results for name in r.trial.hyperparameters):

@@ -70,7 +70,13 @@ def test_tables_have_the_documented_columns_types_and_order(tmp_path):
     }  # fmt: skip
     late = result(4, index=1, norms=norms, seconds=1.5, plan=0)
     record = read(written(tmp_path, [late], [result(1, index=1), result(1, index=0)]))
-    assert record.trials.columns == [*TRIAL_COLUMNS, "momentum", "learning_rate"]
+    assert record.trials.columns == [
+        *TRIAL_COLUMNS,
+        "reason",
+        "race_bound",
+        "momentum",
+        "learning_rate",
+    ]
     assert record.trials.select("batch_size", "seed", "trial").rows() == [
         (1, 0, 0),
         (1, 0, 1),

@@ -117,8 +117,8 @@ def test_a_whole_study_compiles_once_per_batch_size(tmp_path, monkeypatch, batch
     made = []
 
     class Counted(Program):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
             made.append(self)
 
     monkeypatch.setattr("experiments.runner.study.Program", Counted)
