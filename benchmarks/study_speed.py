@@ -31,11 +31,14 @@ from experiments.search.samplers.halton import point
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import resolve
 from experiments.spec.trial import Trial, evaluation_steps
-from experiments.studies.quickstart import STUDY
+from experiments.studies import quickstart
 from experiments.training.feed import ResidentData
 from experiments.training.population import Population
 from experiments.training.program import Program
 from workloads.datasets import load
+
+STUDY = dataclasses.replace(quickstart.STUDY, seeds=(0,), sampler="halton", stop="never", trials=24)
+"""Quickstart as one quasi-random search to full length: every side trains the same trials."""
 
 
 def trials_of(study: ResolvedStudy, batch_size: int) -> list[Trial]:
