@@ -188,7 +188,7 @@ def test_a_study_searches_the_threshold_and_records_the_clipped_share(tmp_path):
     assert "clip_threshold" in study.space
     record = read(run_study(study, tmp_path / "clipped"))
     assert record.study["study"]["clipping"] == "global_norm"
-    assert record.trials.columns[10] == "clipped_share"
+    assert record.trials.columns[12] == "clipped_share"  # after those of stopping
     assert record.trials["clip_threshold"].n_unique() == 3
     means = record.norms.group_by("trial").agg(share=pl.col("clipped").mean()).sort("trial")
     np.testing.assert_allclose(means["share"], record.trials["clipped_share"], rtol=FLOAT64)
