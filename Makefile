@@ -14,10 +14,10 @@ PYTEST_OPTIONS ?= -n 2 --dist worksteal
 .PHONY: help install quickstart test soak data bench clean
 
 help:
-	@echo "make quickstart  run the first study (about two minutes) and write its report"
+	@echo "make quickstart  run the first study (a minute or two) and write its report"
 	@echo "make install     build .venv with the pinned versions, nothing else"
 	@echo "make test        lint, import contracts, types, all tests"
-	@echo "make soak        the long checks: kill storms, every size (an hour)"
+	@echo "make soak        the long checks: kill storms, a permutation of 30 million"
 	@echo "make data        fetch Fashion-MNIST and the default text into your cache, without root"
 	@echo "make bench       measure the engine against what one would otherwise do"
 	@echo "make clean       remove .venv and caches; never runs/"
