@@ -75,32 +75,37 @@ def budgets_across(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
     Columns: ``budget, batch_size``, those of `searches.Across` in the unit of the metric, and
     ``pooled``, the best value of any trial of any search.
     """
-    sign, rows = view.goal.sign, []
-    for budget in BUDGETS:
-        trials = _of_trials(view.trained, f"{budget}_")
-        for (batch_size,), found in trials.partition_by("batch_size", as_dict=True).items():
-            own = [
-                [Answer.exactly(sign * value) for value in group["best_value"]]
-                for group in found.partition_by("seed")
-            ]
-            best = [min(answers) for answers in own]
-            asked = searches.get(int(batch_size), 0)
-            answering = min(asked, len(view.full_seeds))
-            silent = max(answering - len(own), 0)
-            answers = [*best, *[NO_ANSWER] * silent]
-            across = Across.of(
-                answers, own[0] if len(answers) == 1 else (), view.question.sampler, sign
-            )
-            if answering < asked:  # no interval unless all searches answer
-                across = Across(across.searches, across.median)
-            pooled = sign * min(best).high
-            rows.append((budget, batch_size, *(getattr(across, name) for name in ACROSS), pooled))
-    schema = {"budget": pl.String, "batch_size": pl.Int64, **dict.fromkeys(ACROSS, pl.Float64),
-              "pooled": pl.Float64}  # fmt: skip
-    table = pl.DataFrame(rows, schema=schema, orient="row")
-    return table.with_columns(pl.col("searches").cast(pl.Int64)).sort(
-        pl.col("budget").replace_strict(BUDGETS, range(len(BUDGETS))), "batch_size"
+    return pl.concat(
+        together(view, _of_trials(view.trained, f"{budget}_"), searches).select(
+            pl.lit(budget).alias("budget"), pl.all()
+        )
+        for budget in BUDGETS
     )
+
+
+def together(view: View, trials: pl.DataFrame, searches: Mapping[int, int]) -> pl.DataFrame:
+    """Rows of `budgets_across` of one budget, from the ``best_value`` of each trial under it."""
+    sign, rows = view.goal.sign, []
+    for (batch_size,), found in trials.partition_by("batch_size", as_dict=True).items():
+        own = [
+            [Answer.exactly(sign * value) for value in group["best_value"]]
+            for group in found.partition_by("seed")
+        ]
+        best = [min(answers) for answers in own]
+        asked = searches.get(int(batch_size), 0)
+        answering = min(asked, len(view.full_seeds))
+        silent = max(answering - len(own), 0)
+        answers = [*best, *[NO_ANSWER] * silent]
+        across = Across.of(
+            answers, own[0] if len(answers) == 1 else (), view.question.sampler, sign
+        )
+        if answering < asked:  # no interval unless all searches answer
+            across = Across(across.searches, across.median)
+        pooled = sign * min(best).high
+        rows.append((batch_size, *(getattr(across, name) for name in ACROSS), pooled))
+    schema = {"batch_size": pl.Int64, **dict.fromkeys(ACROSS, pl.Float64), "pooled": pl.Float64}
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    return table.with_columns(pl.col("searches").cast(pl.Int64)).sort("batch_size")
 
 
 def _of_trials(per_trial: pl.DataFrame, prefix: str) -> pl.DataFrame:

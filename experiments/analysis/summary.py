@@ -9,7 +9,9 @@ import polars as pl
 
 from experiments.analysis import critical_batch_size as critical
 from experiments.analysis.best_hyperparameters import best_across, choose_best
+from experiments.analysis.budget_levels import best_batch_sizes, budget_levels
 from experiments.analysis.budgets import best_under_budgets, budgets_across
+from experiments.analysis.cost import Cost, Prices, cost_of
 from experiments.analysis.critical_batch_size import CriticalBatchSize
 from experiments.analysis.definitions import definition_table
 from experiments.analysis.question import SEARCH, TRIAL, Question, Record
@@ -84,6 +86,7 @@ class Summary:
       best_across: its rates, the searches of a batch size together.
       critical: both critical batch sizes, and what stands beside them.
       verdict: findings and the next command.
+      prices: what the report is told of time and money.
     """
 
     view: View
@@ -97,6 +100,23 @@ class Summary:
     best_across: pl.DataFrame
     critical: Critical
     verdict: Verdict
+    prices: Prices = dataclasses.field(default_factory=Prices)
+
+    @functools.cached_property
+    def cost(self) -> Cost:
+        """Time and cost to the goal (ValueError: a plan that is none)."""
+        answers = trial_answers(self.view, self.crossings)
+        return cost_of(self.view, self.curve, answers, self.prices)
+
+    @functools.cached_property
+    def budget_levels(self) -> pl.DataFrame:
+        """Best values at several budgets, the searches of a batch size together."""
+        return budget_levels(self.view, dict(self.curve.select("batch_size", "searches").rows()))
+
+    @functools.cached_property
+    def best_batch_sizes(self) -> pl.DataFrame:
+        """The batch size that is best at each of those budgets."""
+        return best_batch_sizes(self.view)
 
     @property
     def record(self) -> Record:

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from experiments.commands.arguments import positive
+from experiments.spec.errors import first_line
+
+if TYPE_CHECKING:
+    from experiments.analysis.cost import Prices
 
 
 def add(commands: Any) -> None:
     """The commands ``report`` and ``steps-to-result``."""
     report = commands.add_parser("report", help="rebuild the report from the record alone")
     report.add_argument("folder", type=Path, metavar="DIR")
+    report.add_argument(
+        "--price-per-device-hour", type=positive, metavar="P",
+        help="of one device, for what reaching the goal costs (hours of a device)",
+    )  # fmt: skip
+    report.add_argument(
+        "--plan", type=Path, metavar="FILE",
+        help="seconds per step from batchscale plan --json FILE (those of the record)",
+    )  # fmt: skip
     report.set_defaults(function=report_command)
 
     steps = commands.add_parser("steps-to-result", help="steps to a goal, per batch size")
@@ -22,15 +40,45 @@ def add(commands: Any) -> None:
 
 
 def report_command(options: argparse.Namespace) -> int:
-    """Rebuild report/ from the records."""
-    return summarise(options.folder)
+    """Rebuild report/ from the records.
+
+    Raises:
+      ValueError: prices where there is no single study, or a plan that cannot be read.
+    """
+    given = {"price-per-device-hour": options.price_per_device_hour, "plan": options.plan}
+    named = [flag for flag, value in given.items() if value is not None]
+    return summarise(options.folder, _prices(options) if named else None, named)
 
 
-def summarise(folder: Path) -> int:
-    """Print what a record says and write its report, whether or not anybody reads the former."""
+def _prices(options: argparse.Namespace) -> Prices:
+    """What was said of time and money."""
+    from experiments.analysis.cost import Prices, pace_of_plan
+
+    price, plan = options.price_per_device_hour, None
+    if price == math.inf:
+        raise ValueError(f"--price-per-device-hour must be a finite number, got {price}")
+    if options.plan is not None:
+        try:
+            plan = json.loads(options.plan.read_text(encoding="utf-8"))
+            pace_of_plan(plan)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"--plan {options.plan} cannot be used: {first_line(error)}"
+            ) from error
+    return Prices(price, plan)
+
+
+def summarise(folder: Path, prices: Prices | None = None, named: Sequence[str] = ()) -> int:
+    """Print what a record says and write its report, whether or not anybody reads the former.
+
+    Args:
+      prices: what the options ``named`` say of time and money; one study alone has a cost.
+    """
     from experiments.records.comparisons import is_comparison
     from experiments.records.paths import is_paths
 
+    if named and (is_paths(folder) or is_comparison(folder)):
+        raise ValueError(f"--{named[0]} has no place in {folder}, which is not one study")
     if is_paths(folder):
         from experiments.report.paths import write_paths_report
 
@@ -48,6 +96,8 @@ def summarise(folder: Path) -> int:
     from experiments.report.write import write_report_of
 
     summary = summary_of(read(folder))
+    if prices is not None:
+        summary = dataclasses.replace(summary, prices=prices)
     print_summary(summary)
     return _reported(write_report_of(summary, folder))
 

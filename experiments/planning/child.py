@@ -64,7 +64,9 @@ class Child:
     def predict(self) -> Iterator[dict[str, Any]]:
         """The device, then a row a batch size, up to the first that does not fit."""
         left, source = device_bytes()
-        yield {"device": device_name(), "workers": self.workers}
+        layout = self.program.layout
+        shared = 1 if layout.how == "vmap" else layout.data  # devices that share a step
+        yield {"device": device_name(), "workers": self.workers, "step_devices": shared}
         for batch_size in self.task.batch_sizes:
             found = feasibility.predict(self.program, self.trial(batch_size, 0))
             needed = found.resident_bytes + self.workers * found.program_bytes

@@ -8,6 +8,7 @@ from typing import Any
 from experiments.analysis.summary import Summary
 from experiments.report import (
     border_figures,
+    cost_figures,
     curve_figures,
     hyperparameter_figures,
     scaling_figures,
@@ -21,6 +22,9 @@ FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     scaling_figures.steps_to_result,
     border_figures.definitions,
     scaling_figures.budgets,
+    cost_figures.budget_levels,
+    cost_figures.cost,
+    cost_figures.speed,
     hyperparameter_figures.best_hyperparameters,
     search_figures.search_scatter,
     curve_figures.validation_curves,

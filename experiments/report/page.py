@@ -17,6 +17,7 @@ from experiments.analysis.next_step import NextStep
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.answer import answer, estimated
+from experiments.report.cost_words import cost_table, least_words
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
 from experiments.report.noise_figures import noise_table
@@ -38,6 +39,7 @@ _AFTER: dict[str, Callable[[Summary], Table]] = {
     "noise_scale": noise_table,
     "steps_to_result": steps_table,
     "budgets": budget_table,
+    "cost": cost_table,
     "best_hyperparameters": hyperparameter_table,
 }
 _CRITICAL = (
@@ -191,6 +193,8 @@ def _section(summary: Summary, figure: Figure) -> str:
     parts = []
     if figure.name == "steps_to_result":
         parts.append(_critical(summary))
+    if figure.name == "cost":
+        parts += [f"<p>{html.escape(line)}.</p>" for line in least_words(summary)]
     if figure.name in _AFTER:
         parts.append(table_html(_AFTER[figure.name](summary)))
     if figure.name == "steps_to_result":

@@ -133,7 +133,9 @@ def hyperparameter_table(summary: Summary) -> Table:
     names = [n for n in (*summary.question.space, EFFECTIVE, CLIPPED) if n in best.columns]
     rate = next((n for n in (EFFECTIVE, "learning_rate") if n in names), None)
     ranged = rate if several else None
-    spread = summary.best_across.filter(pl.col("hyperparameter") == rate)
+    spread = summary.best_across.filter(
+        pl.col("hyperparameter").eq_missing(pl.lit(rate, pl.String))
+    )
     ends = {row["batch_size"]: row for row in spread.iter_rows(named=True)}
     columns = ["batch size", "trial", *(label(name) for name in names), "best value", "at step"]
     if ranged is not None:

@@ -25,6 +25,7 @@ from experiments.report.answer import (
     steps_text,
     value_interval,
 )
+from experiments.report.cost_words import least_words
 from experiments.report.facts import micro_batches, stopping
 from experiments.report.tables import csv_table, hyperparameter_table
 from experiments.report.words import budget_words, goal_words, metric_title
@@ -55,6 +56,8 @@ def print_summary(record: Record | Summary, console: Console | None = None) -> N
         f"{name} budget: {budget_words(summary.question, name)}" for name in ("step", "epoch")
     )
     console.print(f"[dim]{'; '.join(limits)}[/]")
+    for line in least_words(summary):
+        console.print(Text(line))
     console.print()
     console.print(_hyperparameter_table(summary))
     if words := stopping(summary):

@@ -1,0 +1,103 @@
+"""The best value against batch size at several budgets, and the batch size that is best at each.
+
+A study has one step budget and one epoch budget. Trials at full length also answer every smaller
+one, so that the two questions can be followed as the budgets grow: which batch size is best for so
+many steps, and which for so many examples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import polars as pl
+
+from experiments.analysis.budgets import BUDGETS, together
+from experiments.analysis.intervals import NO_ANSWER, Answer, range_of_searches
+from experiments.analysis.question import SEARCH, TRIAL
+from experiments.analysis.view import View
+
+LEVELS = (1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Shares of the study's own budgets."""
+
+
+def levels(largest: int) -> list[int]:
+    """Budgets that are `LEVELS` of the largest, whole, ascending and distinct.
+
+    >>> levels(1000)
+    [125, 250, 500, 1000]
+    """
+    return sorted({math.ceil(share * largest) for share in LEVELS})
+
+
+def budget_levels(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
+    """What the searches of each batch size say together of the best value at several budgets.
+
+    Args:
+      searches: batch size -> searches begun.
+
+    Columns: ``budget`` (``"step"`` or ``"epoch"``), ``within`` (steps, or examples), then those of
+    `budgets.together`. A batch size without a measurement within a budget has no row there.
+    """
+    trials = _of_trials(view)
+    return pl.concat(
+        together(view, _at(trials, budget, within), searches).select(
+            pl.lit(budget).alias("budget"), pl.lit(within, pl.Int64).alias("within"), pl.all()
+        )
+        for budget, within in _budgets(view)
+    )
+
+
+def best_batch_sizes(view: View) -> pl.DataFrame:
+    """The batch size with the best value at each budget: a row a budget, largest last.
+
+    Columns: ``budget, within``; ``batch_size``, that of the best median over the searches, ties
+    to the smaller; ``searches`` that answer; ``low, high, coverage``, the exact range of the
+    batch size at which each of them is best, null where only one answers.
+    """
+    trials, sign, rows = _of_trials(view), view.goal.sign, []
+    for budget, within in _budgets(view):
+        best = _at(trials, budget, within).with_columns(rank=sign * pl.col("best_value"))
+        own = best.group_by(SEARCH).agg(pl.col("rank").min()).sort("rank", "batch_size")
+        middle = own.group_by("batch_size").agg(pl.col("rank").median())
+        middle = middle.sort("rank", "batch_size")
+        firsts = own.group_by("seed", maintain_order=True).first()["batch_size"]
+        answers = [Answer.exactly(float(size)) for size in firsts]
+        answers += [NO_ANSWER] * (len(view.full_seeds) - len(answers))
+        found = range_of_searches(answers)
+        rows.append(
+            {
+                "budget": budget,
+                "within": within,
+                "batch_size": middle["batch_size"][0] if len(middle) else None,
+                "searches": len(answers),
+                "low": found.low if found else None,
+                "high": found.high if found else None,
+                "coverage": found.coverage if found else None,
+            }
+        )
+    floats = dict.fromkeys(("low", "high", "coverage"), pl.Float64)
+    whole = dict.fromkeys(("within", "batch_size", "searches"), pl.Int64)
+    return pl.DataFrame(rows, schema={"budget": pl.String, **whole, **floats})
+
+
+def _budgets(view: View) -> list[tuple[str, int]]:
+    question = view.question
+    largest = zip(BUDGETS, (question.step_budget, question.example_budget), strict=True)
+    return [(budget, within) for budget, most in largest for within in levels(most)]
+
+
+def _of_trials(view: View) -> pl.DataFrame:
+    """The best value of each trial that trained to full length, a column a budget."""
+    value, columns = pl.col("value"), []
+    for budget, within in _budgets(view):
+        counted = pl.col("step" if budget == "step" else "examples") <= within
+        best = view.goal.best(value.filter(value.is_finite() & counted))
+        columns.append(best.alias(f"{budget} {within}"))
+    measured = view.of_counted().join(view.trained.select(TRIAL).lazy(), on=TRIAL, how="semi")
+    return measured.group_by(TRIAL).agg(columns).sort(TRIAL).collect()
+
+
+def _at(trials: pl.DataFrame, budget: str, within: int) -> pl.DataFrame:
+    column = pl.col(f"{budget} {within}").alias("best_value")
+    return trials.select(*TRIAL, column).filter(pl.col("best_value").is_not_null())
