@@ -1,6 +1,6 @@
 """How many trials and steps each sampler needs, where the tuned optimum is known exactly.
 
-    python -m benchmarks.search [--quick] [--seeds 30] [--first 0] [--slow-seeds 6]
+    python -m benchmarks.search [--quick] [--seeds 30] [--first 0] [--slow-seeds 6] [--name NAME]
 
 The noisy quadratic model with momentum (Zhang et al. 2019; K = 10,000 in 100 bins, goal 0.01) at
 B = 4^1..4^8; rate in [1e-4, 3] log, momentum in [0, 0.999] reverse log; a trial is 30 times as long
@@ -11,8 +11,12 @@ the seeds. Trials that diverge are not replaced here: N is the number started.
 
 Stopping: never; at the goal; or race (also at 3 times the fewest steps of earlier rounds, the
 first round paced by doubling lengths). Steps are given in units of the optimum's per batch size.
-Settings of `rounds` were chosen on seeds from 1000 on; seeds 0.. are reported. Results go to
-benchmarks/results/search_nqm.json (with --quick: search_nqm_quick.json).
+What each part of `rounds` contributes is measured by leaving it out: the other batch sizes'
+trials, the coordinates, different first points, the quadratic (its points are then those far from
+known ones), rounds (all trials after the first in one). `gp` has a Gaussian process in place of
+the quadratic.
+Settings of `rounds` were chosen on seeds from 1000 on. Results go to
+benchmarks/results/NAME.json, search_nqm unless given (with --quick: search_nqm_quick).
 """
 
 from __future__ import annotations
@@ -79,18 +83,22 @@ class Searches:
     adaptive: bool = True
     stopping: Stopping = "never"
     batch_sizes: tuple[int, ...] = BATCH_SIZES
+    most_rounds: int | None = None
     seen: dict[int, list[Seen]] = dataclasses.field(default_factory=dict)
     steps: float = 0.0
 
     def run(self) -> Searches:
         """All rounds."""
         self.seen = {seed: [] for seed in self.seeds}
-        for number in range(len(planned(self.total, adaptive=self.adaptive))):
+        last = self.most_rounds or len(planned(self.total, adaptive=self.adaptive))
+        for number in range(last):
             rows = []
             for seed in self.seeds:
                 made = len(self.seen[seed]) // len(self.batch_sizes)
                 progress = dict.fromkeys(self.batch_sizes, Progress(made, made))
                 wanted = counts(self.total, progress, adaptive=self.adaptive)
+                if number == last - 1:
+                    wanted = dict.fromkeys(wanted, self.total - made)
                 ask = Ask(seed, number, self.total, SPACE, wanted, tuple(self.seen[seed]))
                 for size, points in self.propose(ask).points.items():
                     rows += [(seed, size, made + i, point) for i, point in enumerate(points)]
@@ -185,6 +193,7 @@ PARTS: dict[str, dict[str, bool]] = {
     "without neighbours": {"neighbours": False},
     "without coordinates": {"moved": False},
     "with equal first points": {"spread": False},
+    "without the quadratic": {"model": False},
 }
 
 
@@ -193,7 +202,7 @@ def measure(
 ) -> dict[str, Any]:
     """All tables."""
     print("optima", {b: optimum(b) for b in BATCH_SIZES}, flush=True)
-    results: dict[str, Any] = {"optima": {str(b): optimum(b) for b in BATCH_SIZES}}
+    results: dict[str, Any] = {"seeds": seeds, "optima": {str(b): optimum(b) for b in BATCH_SIZES}}
 
     def add(name: str, search: Searches, *at: int) -> None:
         search.run()
@@ -218,6 +227,7 @@ def measure(
         for part, setting in PARTS.items():
             changed = functools.partial(rounds, settings=Settings(**setting))  # type: ignore[arg-type]
             add(f"rounds {total} {part}", Searches(changed, seeds, total))
+        add(f"rounds {total} in two rounds", Searches(rounds, seeds, total, most_rounds=2))
         add(f"tpe {total}", plain("tpe", total, slow))
         add(f"cma {total}", plain("cma", total, slow))
     results["bars"] = bars(results["searches"])
@@ -230,7 +240,7 @@ def bars(searches: dict[str, Any]) -> dict[str, Any]:
     """Name -> (measured, at most)."""
     excess = {name: row["mean_log2_excess"] for name, row in searches.items()}
     raced = searches["rounds 24, race"]["optima_of_steps"]
-    found = {
+    found: dict[str, tuple[float, float]] = {
         "excess_24": (excess["rounds 24"], 0.15),
         "steps_of_race_24_over_full_halton_100": (
             raced / searches["halton 100"]["optima_of_steps"],
@@ -253,13 +263,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two seeds, 24 trials")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--name", default="search_nqm", help="of the results")
     parser.add_argument("--slow-seeds", type=int, default=6, help="seeds of tpe, cma and gp")
     options = parser.parse_args()
     count = 2 if options.quick else options.seeds
     seeds = tuple(range(options.first, options.first + count))
     slow = seeds[: 1 if options.quick else options.slow_seeds]
     results = measure(seeds, slow, (24,) if options.quick else (24, 48))
-    write_results("search_nqm_quick" if options.quick else "search_nqm", results)
+    write_results("search_nqm_quick" if options.quick else options.name, results)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from experiments.spec import space as spaces
-from experiments.spec.fields import DEFAULT_SAMPLER, StudyFields, read_fields
+from experiments.spec.fields import StudyFields, read_fields
 from workloads.base import Goal
 
 SEARCH = ("batch_size", "seed")
@@ -56,7 +56,7 @@ class Question(StudyFields):
 
     goal: Goal = dataclasses.field(kw_only=True)
     space: Mapping[str, spaces.Distribution] = dataclasses.field(kw_only=True)
-    sampler: str = DEFAULT_SAMPLER
+    sampler: str = dataclasses.field(kw_only=True)
     train_size: int | None = dataclasses.field(kw_only=True)
     hyperparameters: tuple[str, ...] = dataclasses.field(kw_only=True)
     imported: str = dataclasses.field(default="", kw_only=True)

@@ -22,7 +22,10 @@ MOST_BATCH_SIZES = 1_000
 MOST_SEEDS = 10_000
 SAMPLERS = ("halton", "random", "grid", "rounds", "gp", "tpe", "cma")
 """Names of `experiments.search.samplers.table.SAMPLERS`."""
-DEFAULT_SAMPLER = "halton"
+DEFAULT_SAMPLER = "rounds"
+"""Who proposes points where nothing else is asked for."""
+WITHOUT_A_SPACE = "halton"
+"""The same where nothing is searched: trials then repeat one configuration."""
 
 NEVER: Any = object()
 """Equal to no value of a field."""
@@ -354,7 +357,8 @@ class StudyFields:
     sampler: str | None = row(
         kinds.Optional(kinds.OneOf(SAMPLERS)),
         "who proposes the points of a search: " + ", ".join(SAMPLERS) + ". The default, "
-        f"{DEFAULT_SAMPLER}, is taken once, when a record is begun: a study that grows keeps it",
+        f"{DEFAULT_SAMPLER} ({WITHOUT_A_SPACE} where nothing is searched), is taken once, when a "
+        "record is begun: a study that grows keeps it",
         default=None,
         option=Option("sampler", "NAME", "who proposes points: " + ", ".join(SAMPLERS)),
     )
@@ -451,7 +455,7 @@ def read_fields(
     for name, row in (ROWS if rows is None else rows).items():
         if name in described:
             values[name] = row.kind.read(name, described[name])
-        elif row.required or name in ("goal", "space"):
+        elif row.required or name in ("goal", "space", "sampler"):
             raise ValueError(f"the recorded study has no field {name}")
     return values
 

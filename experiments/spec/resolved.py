@@ -19,7 +19,6 @@ from typing import Any
 from experiments.spec import parts
 from experiments.spec import space as spaces
 from experiments.spec.fields import (
-    DEFAULT_SAMPLER,
     STATIC,
     StudyFields,
     read_fields,
@@ -46,11 +45,11 @@ _USER_MODULE = re.compile(r"\b(study_\w+)_[0-9a-f]{12}:")
 
 @dataclasses.dataclass(frozen=True)
 class ResolvedStudy(StudyFields):
-    """The fields of `StudyFields`, none of them left to a default: goal and space are there."""
+    """The fields of `StudyFields`, none left to a default: goal, space and sampler are there."""
 
     goal: Goal = dataclasses.field(kw_only=True)
     space: Mapping[str, spaces.Distribution] = dataclasses.field(kw_only=True)
-    sampler: str = DEFAULT_SAMPLER
+    sampler: str = dataclasses.field(kw_only=True)
 
     @property
     def rows(self) -> tuple[Hyperparameter, ...]:

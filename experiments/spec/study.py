@@ -16,7 +16,13 @@ from typing import Any
 
 from experiments.spec import checks, loading, parts
 from experiments.spec import space as spaces
-from experiments.spec.fields import DEFAULT_SAMPLER, ROWS, StudyFields, documented
+from experiments.spec.fields import (
+    DEFAULT_SAMPLER,
+    ROWS,
+    WITHOUT_A_SPACE,
+    StudyFields,
+    documented,
+)
 from experiments.spec.parts import PARTS
 from experiments.spec.resolved import ResolvedStudy
 from optimizers import OPTIMIZERS
@@ -66,7 +72,9 @@ def _resolved(study: StudyFields) -> ResolvedStudy:
     values["goal"] = values["goal"] or workload.goal
     if values["space"] is None:
         values["space"] = _default_space(values)
-    values["sampler"] = values["sampler"] or DEFAULT_SAMPLER
+    values["sampler"] = values["sampler"] or (
+        DEFAULT_SAMPLER if values["space"] else WITHOUT_A_SPACE
+    )
     values["code"] = values["code"] or loading.code_of(workload, values["source"])
     complete = ResolvedStudy(**values)
     checks.check(complete)

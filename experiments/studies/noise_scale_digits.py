@@ -38,6 +38,7 @@ STUDY = Study(
     step_budget=1000,
     example_budget=20 * 1024,
     trials=24,
+    sampler="halton",
     record_noise=True,
 )
 

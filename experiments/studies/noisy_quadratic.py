@@ -5,9 +5,9 @@ Command:   batchscale run noisy_quadratic
 Time:      about a minute on two CPU cores.
 Expected:  the exact recursion gives the steps after which the *expected* loss of the best plain
            SGD is below the goal (`EXACT`). The study sees sampled losses at the steps of its
-           evaluation grid, and takes the first of twenty trials to get there; so its curve has
-           the same knee and lies lower, by up to two fifths at small batch sizes, where one
-           loss varies most, and hardly at large ones.
+           evaluation grid, and takes the first of twenty quasi-random trials to get there; so
+           its curve has the same knee and lies lower, by up to two fifths at small batch sizes,
+           where one loss varies most, and hardly at large ones.
 
 The model is that of Zhang et al. (2019) in 100 dimensions, a size of ours. `batchscale nqm` has
 their table in 10,000 dimensions.
@@ -34,6 +34,7 @@ STUDY = Study(
     step_budget=200,
     example_budget=64_000,
     trials=20,
+    sampler="halton",
     train_evaluation_examples=1,
     space={"learning_rate": Real(0.03, 1.9, "log")},
 )

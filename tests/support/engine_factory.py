@@ -27,7 +27,7 @@ TINY = dataclasses.replace(
 
 
 def tiny_study(**changes: Any) -> ResolvedStudy:
-    """Digits, one hidden layer of 16, two batch sizes."""
+    """Digits, one hidden layer of 16, two batch sizes; a plain list of trials."""
     settings = {
         "name": "tiny",
         "question": "Does the engine work?",
@@ -36,6 +36,7 @@ def tiny_study(**changes: Any) -> ResolvedStudy:
         "step_budget": 60,
         "example_budget": 512,
         "trials": 3,
+        "sampler": "halton",
         **changes,
     }
     return Study(**settings).resolved

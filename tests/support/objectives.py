@@ -64,7 +64,7 @@ def objective_study(
     settings = {
         "name": "objective", "question": "Where does it go?", "workload": workload,
         "optimizer": "sgd", "batch_sizes": (8,), "step_budget": 200,
-        "example_budget": 1600, "trials": 1, **changes,
+        "example_budget": 1600, "trials": 1, "sampler": "halton", **changes,
     }  # fmt: skip
     return Study(**settings).resolved
 

@@ -74,6 +74,7 @@ def make_study(
     epochs: int = 10,
     optimizer: str = "nesterov",
     space: Mapping[str, Any] | None = None,
+    sampler: str = "halton",
     **fields: Any,
 ) -> ResolvedStudy:
     """A small study on the digits; other fields of `Study` pass through."""
@@ -95,6 +96,7 @@ def make_study(
         space=SPACE if space is None else space,
         trials=trials,
         seeds=tuple(seeds),
+        sampler=sampler,
         **fields,
     ).resolved
 

@@ -53,6 +53,8 @@ class Settings:
       neighbours: whether batch sizes share trials.
       moved: whether coordinates are those in which the optimum moves least.
       spread: whether batch sizes begin at different points.
+      model: whether the quadratic says which candidates are taken, or only their distance to
+        known points.
     """
 
     reach: float = 2.5
@@ -70,6 +72,7 @@ class Settings:
     neighbours: bool = True
     moved: bool = True
     spread: bool = True
+    model: bool = True
 
 
 SETTINGS = Settings()
@@ -151,6 +154,8 @@ def _narrowed(ask: Ask, picker: Picker, known: _Known, box: Box, settings: Setti
     target = np.minimum(known.excess, settings.cap)
     model = _fit(_terms(offset, octaves / 2), target, weight, settings.ridge)
     predicted = _terms((candidates - centre) / width, np.zeros(len(candidates))) @ model
+    if not settings.model:
+        predicted = np.zeros(len(candidates))
 
     used = known.points[own] / width
     for apart in [settings.apart_first] + [settings.apart] * (8 * picker.wanted):
