@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -165,6 +166,13 @@ def steps_across(
 
 
 COUNTS = ("complete", "infeasible", "incomplete", "stopped", "missing")
+
+
+def counted_trials(view: View, row: Mapping[str, Any]) -> int:
+    """How many trials count in a row of `steps_across`; a divergence may, where trials stop."""
+    if not view.stops:
+        return int(row["complete"])
+    return view.question.trials * max(row["searches"], 1) - int(row["missing"])
 
 
 def answering(view: View, table: pl.DataFrame) -> pl.DataFrame:

@@ -10,6 +10,7 @@ import polars as pl
 from experiments.analysis.best_hyperparameters import CLIPPED, EFFECTIVE
 from experiments.analysis.definitions import OVERHEADS
 from experiments.analysis.question import SEARCH
+from experiments.analysis.searches import counted_trials
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary
 from experiments.report.answer import bounded, size_range, step_interval, steps_text, value_interval
@@ -44,7 +45,7 @@ def steps_table(summary: Summary) -> Table:
             "batch size": f"{row['batch_size']:,}",
             "function evaluations": fewest.get(row["batch_size"], ""),
             "pooled": "" if row["pooled"] is None else f"{row['pooled']:,}",
-            "trials": f"{row['complete'] + row['stopped']:,}",
+            "trials": f"{counted_trials(summary.view, row):,}",
             "infeasible": f"{row['infeasible']:,}",
             **_step_cells(row),
         }

@@ -12,6 +12,7 @@ import polars as pl
 
 from experiments.analysis.question import Record
 from experiments.analysis.regimes import DIMINISHING, FLAT, PERFECT
+from experiments.analysis.searches import counted_trials
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise, summary_of
 from experiments.analysis.view import View
@@ -112,7 +113,7 @@ def _print_steps(summary: Summary, console: Console) -> None:
     table = _table(f"Steps to result: {goal_words(question)}")
     heads = ["batch", "steps", "range" if several else "limit"]
     heads += ["pooled"] if several and not counted else []
-    counts = "counted" if summary.view.stops else "complete"  # COMPLETE, or STOPPED as well
+    counts = "counted" if summary.view.stops else "complete"  # a divergence may count as well
     heads += [*(["evals"] if counted else []), "vs line", "regime", counts, "infeas."]
     if several and counted:
         heads.remove("vs line")  # all of them do not fit
@@ -122,8 +123,8 @@ def _print_steps(summary: Summary, console: Console) -> None:
     for row in summary.curve.iter_rows(named=True):
         cells = {"batch": f"{row['batch_size']}", "infeas.": f"{row['infeasible']}"}
         cells |= {"evals": evaluations.get(row["batch_size"], ""), **_step_cells(row)}
-        cells[counts] = f"{row['complete'] + row['stopped']}"
         planned = question.trials * max(row["searches"], 1)
+        cells[counts] = f"{counted_trials(summary.view, row)}"
         cells[counts] += f" of {planned}" if row["missing"] else ""
         table.add_row(*(cells.get(head, "") for head in heads))
     console.print(table)

@@ -141,10 +141,9 @@ def study_of(step, folder):
 
 @pytest.mark.parametrize("smoke", [False, True])
 def test_the_proposed_study_files_run_as_they_stand(tmp_path, smoke):
-    found = studies.get("quickstart", smoke=smoke)
-    base = dataclasses.replace(found, seeds=(0,), sampler="halton", stop="never").resolved
+    base = studies.get("quickstart", smoke=smoke).resolved
     low = base.space["learning_rate"].low
-    record = make_record(base)
+    record = make_record(base, Truth(diverges_above=math.inf))  # a shortfall would weigh more
     columns = {"learning_rate": pl.lit(1.01 * low), "momentum": pl.lit(0.9)}
     record = dataclasses.replace(record, trials=record.trials.with_columns(**columns))
     wider = study_of(summarise(record).verdict.next, tmp_path)

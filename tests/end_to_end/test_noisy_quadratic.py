@@ -46,6 +46,7 @@ def study_of(optimizer: str, **changes: object) -> ResolvedStudy:
         "example_budget": 1,
         "train_evaluation_examples": 1,
         "record_norms": "off",
+        "sampler": "halton",
         **changes,
     }
     return Study(**settings).resolved  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from rich.console import Console
 from support.records_factory import Truth, handmade, make_record, make_study
 
 from experiments.analysis.summary import summarise
+from experiments.report.tables import steps_table
 from experiments.report.terminal import (
     print_steps_to_result,
     print_summary,
@@ -72,6 +73,13 @@ def test_censored_and_empty_batch_sizes_have_their_rows():
     text = printed(record, print_steps_to_result)
     assert "> 1,280" in text and "not reached" in text and "no trials" in text
     assert "1 of 2" in text
+
+
+def test_a_trial_that_diverged_past_the_goal_counts_where_trials_stop():
+    trials = [(DONE, {9: 0.5}), (DIVERGED, {5: 0.01}), ("STOPPED", {9: 0.01}), (DIVERGED, {})]
+    found = summarise(handmade({8: trials}, trials=4, stop="goal"))
+    assert "3 of 4" in printed(found.view, print_steps_to_result)
+    assert steps_table(found).rows[0][-2:] == ("3", "2")
 
 
 def test_another_goal_is_the_goal_printed():

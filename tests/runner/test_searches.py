@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import signal
@@ -24,6 +23,8 @@ from experiments.report.curve_figures import tuning_curves
 from experiments.runner.study import run_study
 from experiments.search.record import Ended, Round
 from experiments.search.search import Search
+from experiments.spec.fields import DEFAULT_SAMPLER
+from experiments.spec.study import as_typed
 from experiments.spec.trial import Status
 from workloads import Goal
 
@@ -150,7 +151,7 @@ def test_killed_in_a_round_a_study_goes_on_with_the_same_points(finished, tmp_pa
     same(folder, finished)
 
 
-def test_another_sampler_or_box_is_refused_and_a_default_stays_what_it_was(finished):
+def test_another_sampler_or_box_is_refused_and_a_default_stays_what_it_was(finished, raced):
     before = (finished / "study.json").read_bytes()
     for change, field in [
         ({"sampler": "halton"}, "sampler"),
@@ -159,9 +160,15 @@ def test_another_sampler_or_box_is_refused_and_a_default_stays_what_it_was(finis
     ]:
         with pytest.raises(RecordError, match=f"differs from study 'tiny' in {field}"):
             run_study(searched_study(**change), finished)
-    typed = dataclasses.replace(searched_study(), sampler=None)
-    run_study(typed, finished)
-    assert (finished / "study.json").read_bytes() == before
+    halton = as_typed(searched_study(**RACED, stop="never", trials=8, space=SLOW), sampler=None)
+    assert halton.resolved.sampler == DEFAULT_SAMPLER == "rounds"
+    for typed, folder in [
+        (as_typed(searched_study(), sampler=None), finished),
+        (halton, raced["never"]),  # begun with what is not the default
+    ]:
+        before = (folder / "study.json").read_bytes()
+        run_study(typed, folder)
+        assert (folder / "study.json").read_bytes() == before
 
 
 RACED = {"sampler": "halton", "step_budget": 60, "example_budget": 480, "race_factor": 2.0}

@@ -142,6 +142,17 @@ def test_the_names_of_samplers_in_a_study_are_those_of_the_table():
     assert sampler(fields.DEFAULT_SAMPLER)
 
 
+def test_a_study_without_a_space_repeats_one_configuration_and_one_trial_is_a_search_too():
+    fixed = {"learning_rate": 0.1, "momentum": 0.9}
+    search = Search(planted_study(sampler=None, space={}, fixed=fixed, trials=3), 0, "")
+    found = train(search, planted=lambda batch_size, point: ("reached", 10.0))
+    assert search.study.sampler == "halton" and len(found) == 3 * len(SIZES)
+    assert all(fixed.items() <= trial.hyperparameters.items() for trial in found.values())
+    one = Search(planted_study(sampler=None, trials=1), 0, "")
+    assert len(train(one, planted=rising)) == len(SIZES) and one.study.sampler == "rounds"
+    assert len(one.rounds) == 1
+
+
 def test_full_length_searches_are_told_what_a_racing_trial_would_have_shown():
     study = planted_study(stop="race", race_factor=2.0, trials=12, sampler="halton")
     search = Search(study, 0, "", full=True)

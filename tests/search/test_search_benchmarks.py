@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from benchmarks.search import LENGTH, Searches, optimum
-from benchmarks.search_tables import PlainUnpickler
+from benchmarks.search_tables import (
+    BATCH_SIZES,
+    RATES,
+    PlainUnpickler,
+    best_rates,
+    exponent,
+    exponents,
+)
 from experiments.search.rounds import Progress
 from experiments.search.samplers.table import sampler
 
@@ -61,3 +68,19 @@ def test_a_table_with_a_class_in_it_is_refused():
     assert PlainUnpickler(io.BytesIO(pickle.dumps(plain))).load() == plain
     with pytest.raises(pickle.UnpicklingError, match=r"rounds\.Progress"):
         PlainUnpickler(io.BytesIO(pickle.dumps(Progress()))).load()
+
+
+def test_the_exponent_is_that_of_a_planted_rule():
+    sizes = np.array(BATCH_SIZES, float)
+    assert exponent(0.01 * sizes**0.5) == pytest.approx(0.5)
+    assert exponent(3e-4 * sizes) == pytest.approx(1.0)
+
+
+def test_best_rates_of_real_perceptrons_grow_by_the_square_root_rule_and_not_the_linear_one():
+    """HPOBench's are trained by Adam; the interval is over eight data sets."""
+    found = exponents()
+    low, high = (found["mean"] + side * found["half_width_95"] for side in (-1, 1))
+    assert 0.4 < low <= 0.5 <= high < 0.7
+    rates = best_rates("phoneme")
+    assert np.all((RATES[0] < rates) & (rates < RATES[-1]))
+    assert rates[-1] > 5 * rates[0]
