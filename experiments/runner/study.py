@@ -305,9 +305,9 @@ def _searches(
             study,
             seed,
             checksum,
-            study.stop == "never" or seed in full,
-            [found for found in rounds if found.seed == seed],
-            ended[seed],
+            full=study.stop == "never" or seed in full,
+            recorded=[found for found in rounds if found.seed == seed],
+            ended=ended[seed],
         )
         for seed in study.seeds
     ]

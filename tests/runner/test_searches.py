@@ -70,7 +70,7 @@ def test_every_round_follows_from_the_earlier_ones_of_its_own_seed(finished):
         rounds = [Round.from_json(r) for r in rounds_of(finished) if r["seed"] == seed]
         assert len(rounds) >= 5
         for number, recorded in enumerate(rounds):
-            again = Search(study, seed, "", True, rounds[:number])
+            again = Search(study, seed, "", recorded=rounds[:number])
             for batch_size in study.batch_sizes:
                 for index in range(again.proposed(batch_size)):
                     key = {"batch_size": batch_size, "seed": seed, "trial": index}

@@ -77,7 +77,7 @@ def test_a_search_goes_on_from_its_recorded_rounds_and_recomputes_none():
     half = Search(study, 0, "checksum")
     train(half, rounds=2)
     ended = {(b, i): how for b in SIZES for i, how in half.ended(b).items()}
-    resumed = Search(study, 0, "checksum", True, half.rounds, ended)
+    resumed = Search(study, 0, "checksum", recorded=half.rounds, ended=ended)
     assert {**train(resumed), **{k: expected[k] for k in expected if k[::2] in ended}} == expected
     assert [r.to_json() for r in resumed.rounds] == [r.to_json() for r in whole.rounds]
 
@@ -101,9 +101,8 @@ def test_growth_appends_rounds_and_a_new_batch_size_joins_with_the_next():
     train(small)
     before = [r.to_json() for r in small.rounds]
     ended = {(b, i): how for b in SIZES for i, how in small.ended(b).items()}
-    grown = Search(
-        planted_study(trials=12, batch_sizes=(4, 16, 64)), 0, "checksum", True, small.rounds, ended
-    )
+    larger = planted_study(trials=12, batch_sizes=(4, 16, 64))
+    grown = Search(larger, 0, "checksum", recorded=small.rounds, ended=ended)
     counts = grown.due()
     assert counts[64] == 4 and counts[4] == counts[16] == 2
     train(grown)
