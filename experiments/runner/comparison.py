@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records.comparisons import open_comparison
-from experiments.runner.coordinator import Observer
+from experiments.runner.progress import Observer
 from experiments.runner.study import run_study
 from experiments.runtime.stopping import deferred
 from experiments.spec.comparison import Comparison

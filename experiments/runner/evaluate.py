@@ -33,7 +33,7 @@ from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
 from workloads import datasets
-from workloads.datasets.base import Split, size_of
+from workloads.datasets.base import Dataset, Split, size_of
 from workloads.datasets.base import read as read_examples
 
 BLOCK = 1 << 14  # examples that lie on the device at a time
@@ -89,28 +89,40 @@ def evaluate_trial(
     require_current(record.study, folder)
     study = reopened(record.study)
     row = _row(record, study, batch_size, study.seeds[0] if seed is None else seed, trial)
+    checkpoints = Checkpoints(Path(folder), study.goal, float("inf"), warn)
     with switched(study.precision.float64):
-        return _evaluated(record, study, row, Path(folder), split, data_dir, warn)
+        dataset = _dataset(record, study, folder, data_dir)
+        if split not in dataset.splits:
+            known = ", ".join(dataset.splits)
+            raise ValueError(f"split must be one of {known} with {dataset.name}, got {split!r}")
+        return _evaluated(record, study, row, dataset, checkpoints, split=split)
+
+
+def _dataset(
+    record: Record, study: ResolvedStudy, folder: Path | str, data_dir: str | None
+) -> Dataset:
+    """Load the dataset that the record was trained on.
+
+    Raises:
+      ValueError: another one is found.
+    """
+    dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
+    if dataset.checksum != record.study["dataset"]["checksum"]:
+        raise ValueError(f"the dataset {dataset.name} is not the one that {folder} was trained on")
+    return dataset
 
 
 def _evaluated(
     record: Record,
     study: ResolvedStudy,
     row: Mapping[str, Any],
-    folder: Path,
+    dataset: Dataset,
+    checkpoints: Checkpoints,
+    *,
     split: str,
-    data_dir: str | None,
-    warn: Callable[[str], None],
 ) -> Evaluated:
     """The trial of ``row`` trained again to its best step, and evaluated there."""
     batch_size = row["batch_size"]
-    dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
-    if dataset.checksum != record.study["dataset"]["checksum"]:
-        raise ValueError(f"the dataset {dataset.name} is not the one that {folder} was trained on")
-    if split not in dataset.splits:
-        raise ValueError(
-            f"split must be one of {', '.join(dataset.splits)} with {dataset.name}, got {split!r}"
-        )
     plan = Plan.from_json(record.study["plans"][row["plan"]])
     data = ResidentData.put(dataset.splits, study.train_evaluation_examples)
     config = study.config(plan.record_norms)
@@ -121,7 +133,7 @@ def _evaluated(
         batch_size,
         execution,
         grid=study.grid,
-        checkpoints=Checkpoints(folder, study.goal, float("inf"), warn),
+        checkpoints=checkpoints,
         phases=study.phases(batch_size),
     )
     best = _best(record, study, row)

@@ -181,7 +181,9 @@ def asynchronous_halving(
     clock, started = 0, 0
     while True:
         while len(running) < workers:
-            job = _next_job(rungs, values, gone, eta, minimize, started, trials)
+            job = _next_job(
+                rungs, values, gone, eta=eta, minimize=minimize, started=started, trials=trials
+            )
             if job is None:
                 break
             trial, rung = job
@@ -203,6 +205,7 @@ def _next_job(
     rungs: list[list[int]],
     values: list[list[float]],
     gone: list[list[bool]],
+    *,
     eta: int,
     minimize: bool,
     started: int,

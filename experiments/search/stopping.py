@@ -17,9 +17,7 @@ from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import Status
 
 
-def bound_after(
-    study: ResolvedStudy, batch_size: int, earlier: Iterable[int | None]
-) -> int | None:
+def bound_after(study: ResolvedStudy, batch_size: int, earlier: Iterable[int | None]) -> int | None:
     """Return the steps after which the race ends a trial; None: its own length comes first.
 
     Args:

@@ -106,7 +106,7 @@ class SizeTrials:
         return sum(i >= first for i in self._replaced) if first else len(self._replaced)
 
     def _counts(self, index: int) -> bool:
-        """Tell whether a trial that has ended counts among the N, or will once it is tried again."""
+        """Tell whether an ended trial counts among the N, or will once it is tried again."""
         if self.ended[index].status == Status.INCOMPLETE:
             return True
         return self.outcome(index)[0] != "infeasible"

@@ -14,7 +14,7 @@ import pytest
 from support.comparing import assert_same_record
 from support.engine_factory import TINY, tiny_study
 
-from experiments.records.store import RecordError, read
+from experiments.records.store import RecordError, Writer, read
 from experiments.runner import coordinator
 from experiments.runner.comparison import run_comparison
 from experiments.runner.study import run_study
@@ -104,15 +104,15 @@ def test_interrupted_at_any_write_a_study_loses_nothing_finished(
 def test_interrupted_between_a_commit_and_its_bookkeeping_it_is_recorded_once(
     tmp_path, monkeypatch, undisturbed, finished
 ):
-    folder, commit = tmp_path / "study", coordinator.Writer.commit
+    folder, commit = tmp_path / "study", Writer.commit
 
     def committed_then_interrupted(self, results):
         commit(self, results)
         if results:
-            monkeypatch.setattr(coordinator.Writer, "commit", commit)
+            monkeypatch.setattr(Writer, "commit", commit)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(coordinator.Writer, "commit", committed_then_interrupted)
+    monkeypatch.setattr(Writer, "commit", committed_then_interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(small_study(), folder, execution="scan")
     assert recorded(folder) == finished
@@ -135,7 +135,7 @@ def test_a_record_damaged_under_a_running_study_is_no_bad_input(tmp_path, monkey
         if when == "interrupted" and progress.complete:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(coordinator.Writer, "commit", commit)
+    monkeypatch.setattr(Writer, "commit", commit)
     with pytest.raises(StudyError, match="a part is damaged"):
         run_study(small_study(), tmp_path / "study", execution="scan", observe=observe)
 

@@ -121,7 +121,7 @@ def test_a_whole_study_compiles_once_per_batch_size(tmp_path, monkeypatch, batch
             super().__init__(*arguments, **options)
             made.append(self)
 
-    monkeypatch.setattr("experiments.runner.study.Program", Counted)
+    monkeypatch.setattr("experiments.runner.planning.Program", Counted)
     study = tiny_study(batch_sizes=batch_sizes, trials=5, space=killed_study().space)
     run_study(study, tmp_path / "study", execution="scan", workers=4)
     traces = sum((program.traces for program in made), collections.Counter())

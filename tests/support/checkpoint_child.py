@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.runner import coordinator
 from experiments.runner import study as run
+from experiments.runner.executors import threads
 from experiments.spec.trial import TrialResult
 from experiments.training.checkpoint import named
 from support.engine_factory import Watched, tiny_study
@@ -57,7 +58,7 @@ def watched(ends: Path) -> Iterator[None]:
             super()._retire(i)
             np.savez(ends / f"{index}.npz", **named("", self.last[index]))
 
-    with mock.patch.object(coordinator, "Population", Told):
+    with mock.patch.object(threads, "Population", Told):
         yield
 
 
