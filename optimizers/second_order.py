@@ -197,7 +197,7 @@ def hessian_free(
 
         direction, products = _conjugate_gradients(product, gradient, tolerance)
         length, trials = _backtrack(loss, point, value, gradient @ direction, direction,
-                                    learning_rate)  # fmt: skip
+                                    first=learning_rate)  # fmt: skip
         count = state.function_evaluations + 1 + products + trials
         return unravel(length * direction), CountedState(count, ())
 
@@ -258,6 +258,7 @@ def _backtrack(
     value: jax.Array,
     slope: jax.Array,
     direction: jax.Array,
+    *,
     first: Scalar,
 ) -> tuple[jax.Array, jax.Array]:
     """(a, trials): the first of ``first / 2^k`` with sufficient decrease; a = 0 if none of 20."""

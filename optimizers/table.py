@@ -24,42 +24,42 @@ def _rate(low: float, high: float, default: float | None = None) -> Hyperparamet
 
 
 def _decay(
-    name: str, default: float, low: float, high: float, meaning: str, searched_from: int
+    name: str, default: float, ends: tuple[float, float], meaning: str, searched_from: int
 ) -> Hyperparameter:
     """A coefficient of an exponential average, searched with 1 - value on a log scale."""
     return Hyperparameter(
         name, default, 0.0, 1.0, high_open=True,
-        space={"type": "real", "low": low, "high": high, "scale": "reverse_log"},
+        space={"type": "real", "low": ends[0], "high": ends[1], "scale": "reverse_log"},
         meaning=meaning, searched_from=searched_from,
     )  # fmt: skip
 
 
 def _positive(
-    name: str, default: float, low: float, high: float, meaning: str, searched_from: int
+    name: str, default: float, ends: tuple[float, float], meaning: str, searched_from: int
 ) -> Hyperparameter:
     """A non-negative number, searched on a log scale."""
     return Hyperparameter(
         name, default, 0.0, 1e12,
-        space={"type": "real", "low": low, "high": high, "scale": "log"},
+        space={"type": "real", "low": ends[0], "high": ends[1], "scale": "log"},
         meaning=meaning, searched_from=searched_from,
     )  # fmt: skip
 
 
 def _epsilon(default: float, low: float = 1e-10, high: float = 1e-3) -> Hyperparameter:
     """Not 0: where a coordinate's gradients have all been 0, 0 / 0 would be its step."""
-    row = _positive("epsilon", default, low, high, "added to the root of the squares", MANY)
+    row = _positive("epsilon", default, (low, high), "added to the root of the squares", MANY)
     return dataclasses.replace(row, low=1e-30)
 
 
 def _weight_decay(low: float, high: float, default: float = 0.0) -> Hyperparameter:
-    return _positive("weight_decay", default, low, high, "lambda of the decay term", SOME)
+    return _positive("weight_decay", default, (low, high), "lambda of the decay term", SOME)
 
 
 _GRADIENT = "decay of the gradients' average per step"
 _SQUARES = "decay of the squared gradients' average per step"
-_MOMENTUM = _decay("momentum", 0.9, 0.5, 0.999, "decay of the velocity per step", SOME)
-_BETA1 = _decay("beta1", 0.9, 0.5, 0.99, _GRADIENT, SOME)
-_BETA2 = _decay("beta2", 0.999, 0.9, 0.9999, _SQUARES, PLENTY)
+_MOMENTUM = _decay("momentum", 0.9, (0.5, 0.999), "decay of the velocity per step", SOME)
+_BETA1 = _decay("beta1", 0.9, (0.5, 0.99), _GRADIENT, SOME)
+_BETA2 = _decay("beta2", 0.999, (0.9, 0.9999), _SQUARES, PLENTY)
 _BETAS = (_BETA1, _BETA2)
 _RHO = Hyperparameter(
     "decay", 0.99, 0.0, 1.0,
@@ -97,7 +97,7 @@ _FIRST_ORDER = (
 _ADAPTIVE = (
     Optimizer(
         "rmsprop", "optimizers.rmsprop:rmsprop",
-        (_rate(1e-4, 1.0), _decay("momentum", 0.9, 0.5, 0.99, "decay of the step buffer", SOME),
+        (_rate(1e-4, 1.0), _decay("momentum", 0.9, (0.5, 0.99), "decay of the step buffer", SOME),
          _RHO, _epsilon(1e-8)),
         "v0 = 1; m = gamma m + eta g / sqrt(v + epsilon); theta -= m",
     ),
@@ -144,7 +144,7 @@ _RECENT = (
     Optimizer(
         "lars", "optimizers.layerwise:lars",
         (_rate(1e-2, 1e2), _MOMENTUM, _weight_decay(1e-6, 1e-2),
-         _positive("trust_coefficient", 1e-3, 1e-4, 1e-1, "tau, step length over |w|", MANY)),
+         _positive("trust_coefficient", 1e-3, (1e-4, 1e-1), "tau, step length over |w|", MANY)),
         "r = tau |w| / (|g| + beta |w|); v = gamma v + eta r (g + beta w); w -= v",
     ),
     Optimizer(
@@ -154,7 +154,7 @@ _RECENT = (
     ),
     Optimizer(
         "lion", "optimizers.lion:lion",
-        (_rate(1e-5, 3e-2), _BETA1, _decay("beta2", 0.99, 0.9, 0.999, _GRADIENT, PLENTY),
+        (_rate(1e-5, 3e-2), _BETA1, _decay("beta2", 0.99, (0.9, 0.999), _GRADIENT, PLENTY),
          _weight_decay(1e-3, 10.0)),
         "theta -= eta (sign(beta1 m + (1 - beta1) g) + lambda theta)",
     ),
@@ -169,9 +169,9 @@ _RECENT = (
     ),
     Optimizer(
         "muon", "optimizers.muon:muon",
-        (_rate(1e-4, 1.0), _decay("momentum", 0.95, 0.8, 0.99, _GRADIENT, SOME),
+        (_rate(1e-4, 1.0), _decay("momentum", 0.95, (0.8, 0.99), _GRADIENT, SOME),
          _weight_decay(1e-3, 1.0),
-         _positive("adam_learning_rate_factor", 0.1, 1e-2, 1.0,
+         _positive("adam_learning_rate_factor", 0.1, (1e-2, 1.0),
                    "rate of vectors over the rate of matrices", MANY)),
         "matrices: w -= eta (orthogonalised momentum + lambda w); others: AdamW",
     ),

@@ -54,6 +54,7 @@ def observe(
     step: Scalar,
     value: Scalar,
     sign: Scalar,
+    *,
     plateau_factor: Scalar,
     patience_steps: Scalar,
     least_multiplier: Scalar,

@@ -127,6 +127,7 @@ def staircase(
     step: Scalar,
     train_steps: Scalar,
     decay_factor: Scalar,
+    *,
     milestone_1: Scalar,
     milestone_2: Scalar,
     milestone_3: Scalar,
@@ -135,7 +136,8 @@ def staircase(
 
     ``f = decay_factor``; a milestone of 1 is never reached.
 
-    >>> print(np.asarray(staircase(np.array([0, 50, 75, 100]), 100, 0.1, 0.5, 0.75, 1.0)).round(3))
+    >>> milestones = {"milestone_1": 0.5, "milestone_2": 0.75, "milestone_3": 1.0}
+    >>> print(np.asarray(staircase(np.array([0, 50, 75, 100]), 100, 0.1, **milestones)).round(3))
     [1.    0.1   0.01  0.001]
     """
     progress = _float(step) / _float(train_steps) * (1.0 + 1e-6)

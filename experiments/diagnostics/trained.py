@@ -22,6 +22,7 @@ def problem_of(
     hyperparameters: Mapping[str, Any],
     examples: Mapping[str, np.ndarray],
     rows: int,
+    *,
     quantity: str = OBJECTIVE,
 ) -> tuple[Problem, Params]:
     """(the mean of ``quantity`` over ``examples`` as a function of the parameters, the parameters).

@@ -53,6 +53,7 @@ def recomputed_statistics(
     model_state: Any,
     hyperparameters: Mapping[str, Any],
     examples: Mapping[str, np.ndarray],
+    *,
     rows: int,
     key: jax.Array | None = None,
 ) -> Any:

@@ -53,7 +53,7 @@ def steps_figure(compared: Compared) -> Figure:
         f"{compared.shared.trials} COMPLETE trials (the median of several searches); bars: "
         "to where another search gets (a bar to the trials' length has no end); "
         "triangles: not reached by that step.",
-        _panels(compared, table, "shown", "high", "steps", hover),
+        _panels(compared, table, "steps", hover),
         compared.table,
     )
 
@@ -70,7 +70,7 @@ def evaluations_figure(compared: Compared) -> Figure:
         f"The fewest evaluations over the batch (of the loss, its gradient or a Hessian-vector "
         f"product) to {goal_words(compared.shared)} of any of {compared.shared.trials} COMPLETE "
         "trials; a first-order rule makes one a step.",
-        _panels(compared, table, "shown", "high", "function evaluations", hover),
+        _panels(compared, table, "function evaluations", hover),
         compared.table.select("label", "batch_size", COUNTED_TO_RESULT, "steps_to_result"),
     )
 
@@ -90,15 +90,16 @@ def value_figure(compared: Compared) -> Figure:
         f"Best {metric_title(compared.shared)}",
         f"The best at any evaluation of any of {compared.shared.trials} COMPLETE trials (best of "
         "N; the median of several searches); bars: to what another search gets.",
-        _panels(compared, table, "shown", "high", metric_title(compared.shared), hover),
+        _panels(compared, table, metric_title(compared.shared), hover),
         compared.table.select("label", "batch_size", "best_value", "best_worst"),
     )
 
 
 def _panels(
-    compared: Compared, table: pl.DataFrame, x: str, x2: str, title: str, hover: list[alt.Tooltip]
+    compared: Compared, table: pl.DataFrame, title: str, hover: list[alt.Tooltip]
 ) -> alt.TopLevelMixin:
-    """Members down, the measure across, a panel a batch size."""
+    """Members down, the measure across, a panel a batch size; bars from ``shown`` to ``high``."""
+    x, x2 = "shown", "high"
     panels = []
     for number, batch_size in enumerate(compared.shared.batch_sizes):
         rows = table.filter((pl.col("batch_size") == batch_size) & pl.col(x).is_not_null())

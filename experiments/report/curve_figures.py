@@ -37,14 +37,23 @@ def validation_curves(summary: Summary) -> Figure:
     shown = pl.concat([table.clear(), *(_thinned(curve) for curve in curves)])
     picked = alt.selection_point(fields=["batch_size"], bind="legend")
     panels = [
-        _curve_panel(summary, shown, "step", "steps", question.step_budget, picked),
-        _curve_panel(summary, shown, "examples", "examples seen", question.example_budget, picked),
+        _curve_panel(summary, shown, "step", "steps", limit=question.step_budget, picked=picked),
+        _curve_panel(
+            summary,
+            shown,
+            "examples",
+            "examples seen",
+            limit=question.example_budget,
+            picked=picked,
+        ),
     ]
     panels[0] = panels[0].add_params(picked)
     against, counted = "against steps and against examples", COUNTED in table.columns
     if counted:
         against = "against steps, examples and evaluations of the loss or a derivative of it"
-        panels.append(_curve_panel(summary, shown, COUNTED, "function evaluations", None, picked))
+        panels.append(
+            _curve_panel(summary, shown, COUNTED, "function evaluations", limit=None, picked=picked)
+        )
     return Figure(
         "validation_curves",
         "Training curves of the best trials",
@@ -60,6 +69,7 @@ def _curve_panel(
     shown: pl.DataFrame,
     field: str,
     title: str,
+    *,
     limit: int | None,
     picked: alt.Parameter,
 ) -> alt.LayerChart:

@@ -134,7 +134,7 @@ def test_recomputed_statistics_are_the_means_over_batches(rows):
     one = {"inputs": jnp.asarray(examples["inputs"][:1]), "weights": jnp.ones(1)}
     one["position"] = jnp.zeros(1, jnp.int32)
     params, state = make_task(config).model.init(jax.random.key(0), one)
-    found = recomputed_statistics(config, params, state, {}, examples, rows)
+    found = recomputed_statistics(config, params, state, {}, examples, rows=rows)
     dense = params["Dense_0"]
     entering = examples["inputs"].reshape(120, -1) @ np.asarray(dense["kernel"], np.float64)
     entering = entering + np.asarray(dense["bias"], np.float64)
@@ -148,4 +148,4 @@ def test_recomputed_statistics_are_the_means_over_batches(rows):
 
 def test_a_model_without_batch_norm_has_nothing_to_recompute():
     config = tiny_study().config("off")
-    assert recomputed_statistics(config, {}, {}, {}, {"inputs": np.ones((2, 3))}, 2) == {}
+    assert recomputed_statistics(config, {}, {}, {}, {"inputs": np.ones((2, 3))}, rows=2) == {}

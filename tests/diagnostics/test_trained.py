@@ -56,7 +56,7 @@ def evaluated(trained):
 def test_its_metrics_are_those_of_an_evaluation_in_any_chunks(trained, rows):
     truth = evaluated(trained)
     for metric in ("cross_entropy", "classification_error"):
-        problem, params = problem_of(*trained, rows, metric)
+        problem, params = problem_of(*trained, rows, quantity=metric)
         total, count = truth[f"validation/{metric}"]
         np.testing.assert_allclose(jax.jit(problem.loss)(params), total / count, rtol=1e-5)
 
@@ -64,7 +64,7 @@ def test_its_metrics_are_those_of_an_evaluation_in_any_chunks(trained, rows):
 def test_the_objective_is_smoothed_and_the_averages_are_the_parameters(trained):
     config, state, numbers, _ = trained
     problem, params = problem_of(*trained, 150)
-    plain, _ = problem_of(*trained, 150, "cross_entropy")
+    plain, _ = problem_of(*trained, 150, quantity="cross_entropy")
     assert jax.jit(problem.loss)(params) > jax.jit(plain.loss)(params)
     bare = problem_of(config, state, {**numbers, "label_smoothing": 0.0}, trained[3], 150)[0]
     np.testing.assert_allclose(jax.jit(bare.loss)(params), jax.jit(plain.loss)(params), rtol=1e-6)
@@ -95,7 +95,7 @@ def test_examples_are_arguments_and_no_constants_of_a_program(trained):
 def test_bad_input_is_refused_in_one_line(trained):
     config, state, numbers, examples = trained
     with pytest.raises(ValueError, match="quantity must be one of objective, cross_entropy"):
-        problem_of(*trained, 40, "accuracy")
+        problem_of(*trained, 40, quantity="accuracy")
     with pytest.raises(ValueError, match="at least one example"):
         none = {role: array[:0] for role, array in examples.items()}
         problem_of(config, state, numbers, none, 40)

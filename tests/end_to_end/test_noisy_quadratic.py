@@ -89,9 +89,9 @@ def exact_losses(
     spectrum = full_spectrum(DIMENSIONS)
     if optimizer != "ema":
         return expected_losses(
-            optimizer, spectrum, batch_size, rate, coefficient, power, steps=steps
+            optimizer, spectrum, batch_size, rate, coefficient, power=power, steps=steps
         )
-    recursion = system("ema", spectrum.eigenvalues, batch_size, rate, coefficient, power)
+    recursion = system("ema", spectrum.eigenvalues, batch_size, rate, coefficient, power=power)
     index, factor = recursion.reading
     moments = np.zeros_like(recursion.start)
     moments[:, 0] = 1.0  # of theta; those of the average are zero

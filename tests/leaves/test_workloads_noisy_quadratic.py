@@ -182,8 +182,9 @@ def test_replicas_of_the_sampled_model_follow_the_recursion(optimizer, power, ra
         steps,
         replicas,
     )
+    spectrum = full_spectrum(dimensions)
     exact = expected_losses(
-        optimizer, full_spectrum(dimensions), batch_size, rate, coefficient, power, steps=steps
+        optimizer, spectrum, batch_size, rate, coefficient, power=power, steps=steps
     )
     error = losses.std(axis=0, ddof=1) / np.sqrt(replicas)
     # 61 correlated evaluations; 4.5 standard errors are exceeded by chance in under one of a

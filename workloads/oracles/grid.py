@@ -133,7 +133,7 @@ def steps_to_goal(
     spectrum = spectrum or binned_spectrum()
     rates, coefficients = learning_rates[:, None], coefficients[:, None]
     moments = steady_second_moment(
-        optimizer, spectrum.eigenvalues, batch_size, rates, coefficients, power
+        optimizer, spectrum.eigenvalues, batch_size, rates, coefficients, power=power
     )
     with np.errstate(invalid="ignore"):  # an empty bin times an infinite moment
         steady = spectrum.loss(moments)
@@ -141,9 +141,8 @@ def steps_to_goal(
     steps = np.zeros(len(learning_rates), np.int64)
     for begin in range(0, len(feasible), CHUNK):
         rows = feasible[begin : begin + CHUNK]
-        recursion = system(
-            optimizer, spectrum.eigenvalues, batch_size, rates[rows], coefficients[rows], power
-        )
+        found = rates[rows], coefficients[rows]
+        recursion = system(optimizer, spectrum.eigenvalues, batch_size, *found, power=power)
         steps[rows] = first_step_below(recursion, spectrum, goal, step_cap(optimizer))
     return steps
 

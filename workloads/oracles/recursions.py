@@ -86,6 +86,7 @@ def system(
     batch_size: int,
     learning_rate: np.ndarray | float,
     coefficient: np.ndarray | float = 0.0,
+    *,
     power: float = 0.0,
 ) -> System:
     """The recursion of one optimizer; arguments broadcast against ``eigenvalues`` [..., n].
@@ -132,6 +133,7 @@ def steady_second_moment(
     batch_size: int,
     learning_rate: np.ndarray | float,
     coefficient: np.ndarray | float = 0.0,
+    *,
     power: float = 0.0,
 ) -> np.ndarray:
     """E[theta^2] of the evaluated parameters after infinitely many steps, in closed form.
@@ -159,13 +161,13 @@ def expected_losses(
     batch_size: int,
     learning_rate: float,
     coefficient: float = 0.0,
-    power: float = 0.0,
     *,
+    power: float = 0.0,
     steps: int,
 ) -> np.ndarray:
     """[steps + 1] float64: the expected loss before the first step and after each."""
     recursion = system(
-        optimizer, spectrum.eigenvalues, batch_size, learning_rate, coefficient, power
+        optimizer, spectrum.eigenvalues, batch_size, learning_rate, coefficient, power=power
     )
     index, factor = recursion.reading
     state = recursion.start
