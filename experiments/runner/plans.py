@@ -52,6 +52,5 @@ class CurrentPlan:
         plan = self.plan
         for batch_size in self._full:
             plan = plan.after_out_of_memory(batch_size) or plan
-        self._index = self._recorder.add_plan(plan)
-        self._plans = {self.index: plan}
+        self.plan, self.index = plan, self._recorder.add_plan(plan)
         self._full.clear()
