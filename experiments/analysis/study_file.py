@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.spec import space as spaces
 from experiments.spec.fields import ROWS, StudyFields
-from experiments.spec.trial import Precision
+from experiments.spec.trial import Precision, Transfer
 from workloads.base import Goal, Workload
 
 _LEFT_OUT = ("source", "code", "command")  # of the study it is taken from
@@ -18,6 +18,7 @@ _CLASSES = {
     spaces.ZeroOrLog: "experiments.spec.space",
     spaces.Choice: "experiments.spec.space",
     Precision: "experiments.spec.trial",
+    Transfer: "experiments.spec.trial",
     Goal: "workloads.base",
     Workload: "workloads.base",
 }

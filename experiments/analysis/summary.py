@@ -23,6 +23,7 @@ from experiments.analysis.regimes import (
     regime_of,
     scaling,
 )
+from experiments.analysis.rules import Rules, rules_from
 from experiments.analysis.scaling_curve import Hyperbola
 from experiments.analysis.searches import answering, steps_across, trial_answers
 from experiments.analysis.steps_to_result import best_values, crossings, steps_to_result
@@ -87,6 +88,7 @@ class Summary:
       critical: both critical batch sizes, and what stands beside them.
       verdict: findings and the next command.
       prices: what the report is told of time and money.
+      ruled: studies whose hyperparameters follow a rule, to be compared with this one.
     """
 
     view: View
@@ -101,12 +103,18 @@ class Summary:
     critical: Critical
     verdict: Verdict
     prices: Prices = dataclasses.field(default_factory=Prices)
+    ruled: tuple[View, ...] = ()
 
     @functools.cached_property
     def cost(self) -> Cost:
         """Time and cost to the goal (ValueError: a plan that is none)."""
         answers = trial_answers(self.view, self.crossings)
         return cost_of(self.view, self.curve, answers, self.prices)
+
+    @functools.cached_property
+    def rules(self) -> Rules:
+        """Its trials, for what a rule would have cost in place of tuning again."""
+        return rules_from(self.view)
 
     @functools.cached_property
     def budget_levels(self) -> pl.DataFrame:

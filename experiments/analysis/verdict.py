@@ -73,9 +73,11 @@ def edge_optima(question: Question, best: pl.DataFrame) -> list[EdgeOptimum]:
     """One finding per searched range and end at which best trials lie.
 
     Of several searches of a batch size the one in the middle counts: among many, some best trial
-    always lies near an end.
+    always lies near an end. By a rule only its own batch size was searched in these ranges.
     """
     found = []
+    if question.rule is not None:
+        best = best.filter(pl.col("batch_size") == question.rule.batch_size)
     for name, distribution in question.space.items():
         if isinstance(distribution, spaces.Choice) or name not in best.columns:
             continue

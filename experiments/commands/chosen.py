@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.commands.arguments import mesh, settings, whole_number
@@ -17,7 +18,9 @@ from experiments.commands.arguments import mesh, settings, whole_number
 if TYPE_CHECKING:
     from experiments.spec.fields import Row, StudyFields
 
-REPEATED = ("out", "data_dir")
+_OF_ONE_STUDY = ("part", "fix", "rule", "from")
+"""Kinds of options that change one study and no comparison."""
+REPEATED = ("best_of", "out", "data_dir")
 """Options beside those of the rows that the command which goes on with a study repeats."""
 
 
@@ -28,6 +31,10 @@ def add_study_arguments(command: argparse.ArgumentParser, without: Sequence[str]
     )
     command.add_argument("--smoke", action="store_true", help="the same question, in miniature")
     add_field_options(command, without=without)
+    command.add_argument(
+        "--best-of", type=Path, metavar="DIR",
+        help="with --rule: the record that holds the best trial (runs/STUDY)",
+    )  # fmt: skip
     command.add_argument(
         "--parallel",
         choices=("pmap", "shard_map"),
@@ -83,8 +90,9 @@ def _add_option(command: argparse.ArgumentParser, flag: str, row: Row) -> None:
         action = "store_true" if option.change == "flag" else "store_false"
         command.add_argument(f"--{flag}", action=action, default=None, help=option.help)
         return
-    low: int | None = 1 if option.change == "count" else getattr(row.kind, "low", None)
-    numbers = option.change in ("value", "values", "only", "count") and low is not None
+    whole = option.change in ("count", "from")
+    low: int | None = 1 if whole else getattr(row.kind, "low", None)
+    numbers = option.change in ("value", "values", "only", "count", "from") and low is not None
     kind: Callable[[str], Any] = float if isinstance(row.kind, kinds.Real) else str
     command.add_argument(
         f"--{flag}",
@@ -120,13 +128,24 @@ def chosen_study(options: argparse.Namespace) -> Any:
         return study
     if isinstance(study, Comparison):
         rows = _options()
-        _refuse(study.name, *(f for f in given if _change(rows[f]) in ("part", "fix")))
+        _refuse(study.name, *(f for f in given if _change(rows[f]) in _OF_ONE_STUDY))
     study = studies.changed(study, command=_words(options, given))
     for kind, change in CHANGES.items():
         for flag, value in given.items():
             if _change(_options()[flag]) == kind:
                 study = change(study, _options()[flag], value)
-    return study
+    return _by_rule(study, options, "rule" in given)
+
+
+def _by_rule(study: Any, options: argparse.Namespace, ruled: bool) -> Any:
+    """The study of the best trial of one batch size, where ``--rule`` asks for it."""
+    if not ruled:
+        if options.best_of is not None:
+            raise ValueError("--best-of goes with --rule")
+        return study
+    from experiments.commands.transfer import of_best_trial
+
+    return of_best_trial(study, options.best_of, getattr(options, "out", None))
 
 
 def _destination(flag: str) -> str:
@@ -272,6 +291,19 @@ def _fix(study: StudyFields, row: Row, pairs: Sequence[str]) -> StudyFields:
     )
 
 
+def _rule(study: StudyFields, row: Row, rule: str) -> StudyFields:
+    """By this rule from the smallest batch size, unless ``--from`` names another."""
+    from experiments.spec.trial import Transfer
+
+    return dataclasses.replace(study, rule=Transfer(rule, min(study.batch_sizes)))
+
+
+def _from(study: StudyFields, row: Row, batch_size: int) -> StudyFields:
+    if study.rule is None:
+        raise ValueError("--from goes with --rule")
+    return dataclasses.replace(study, rule=dataclasses.replace(study.rule, batch_size=batch_size))
+
+
 CHANGES: dict[str, Callable[[Any, Row, Any], Any]] = {
     "value": _value,
     "values": _values,
@@ -282,5 +314,7 @@ CHANGES: dict[str, Callable[[Any, Row, Any], Any]] = {
     "budget": _budgets,
     "part": _part,
     "fix": _fix,
+    "rule": _rule,
+    "from": _from,
 }
 """Kind of option -> what it does, in the order in which options take effect."""

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,10 @@ def add(commands: Any) -> None:
         "--plan", type=Path, metavar="FILE",
         help="seconds per step from batchscale plan --json FILE (those of the record)",
     )  # fmt: skip
+    report.add_argument(
+        "--ruled", type=Path, nargs="+", metavar="DIR",
+        help="records of batchscale run --rule, for the regret that was measured",
+    )  # fmt: skip
     report.set_defaults(function=report_command)
 
     steps = commands.add_parser("steps-to-result", help="steps to a goal, per batch size")
@@ -43,11 +47,20 @@ def report_command(options: argparse.Namespace) -> int:
     """Rebuild report/ from the records.
 
     Raises:
-      ValueError: prices where there is no single study, or a plan that cannot be read.
+      ValueError: an option where there is no single study, or a plan that cannot be read.
+      RecordError: there is no readable record in a folder.
     """
-    given = {"price-per-device-hour": options.price_per_device_hour, "plan": options.plan}
-    named = [flag for flag, value in given.items() if value is not None]
-    return summarise(options.folder, _prices(options) if named else None, named)
+    told: dict[str, Any] = {}
+    flags = ("price-per-device-hour", "plan", "ruled")
+    named = [flag for flag in flags if getattr(options, flag.replace("-", "_")) is not None]
+    if named and named != ["ruled"]:
+        told["prices"] = _prices(options)
+    if options.ruled:
+        from experiments.analysis.view import view_of
+        from experiments.records.store import read
+
+        told["ruled"] = tuple(view_of(read(folder)) for folder in options.ruled)
+    return summarise(options.folder, told, named)
 
 
 def _prices(options: argparse.Namespace) -> Prices:
@@ -68,11 +81,13 @@ def _prices(options: argparse.Namespace) -> Prices:
     return Prices(price, plan)
 
 
-def summarise(folder: Path, prices: Prices | None = None, named: Sequence[str] = ()) -> int:
+def summarise(
+    folder: Path, told: Mapping[str, Any] | None = None, named: Sequence[str] = ()
+) -> int:
     """Print what a record says and write its report, whether or not anybody reads the former.
 
     Args:
-      prices: what the options ``named`` say of time and money; one study alone has a cost.
+      told: fields of the `Summary` of one study that the options ``named`` give.
     """
     from experiments.records.comparisons import is_comparison
     from experiments.records.paths import is_paths
@@ -90,14 +105,16 @@ def summarise(folder: Path, prices: Prices | None = None, named: Sequence[str] =
         compared = read_compared(folder)
         print_comparison(compared)
         return _reported(write_comparison_report(folder, compared))
+    from experiments.analysis.rules import measured_regret
     from experiments.analysis.summary import summary_of
     from experiments.records.store import read
     from experiments.report.terminal import print_summary
     from experiments.report.write import write_report_of
 
     summary = summary_of(read(folder))
-    if prices is not None:
-        summary = dataclasses.replace(summary, prices=prices)
+    summary = dataclasses.replace(summary, **(told or {}))
+    for ruled in summary.ruled:
+        measured_regret(summary.view, ruled)  # refuses what cannot be compared
     print_summary(summary)
     return _reported(write_report_of(summary, folder))
 

@@ -51,6 +51,11 @@ def _space(summary: Summary) -> str:
     return "; ".join(f"{label(n)} {_range(d)}" for n, d in summary.question.space.items())
 
 
+def _rule(summary: Summary) -> str:
+    rule = summary.question.rule
+    return f"{label(rule.rule)} from batch size {rule.batch_size}" if rule else ""
+
+
 def _fixed(summary: Summary) -> str:
     question = summary.question
     fixed = {n: v for n, v in question.fixed.items() if n not in question.space}
@@ -160,6 +165,7 @@ SHOWN: dict[str, Callable[[Summary], str]] = {
     "trials": _trials,
     "seeds": lambda summary: ", ".join(map(str, summary.question.seeds)),
     "goal": lambda summary: goal_words(summary.question),
+    "rule": _rule,
     "stop": stopping,
     "precision": lambda summary: _words(dataclasses.asdict(summary.question.precision)),
 }

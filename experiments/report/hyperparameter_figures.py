@@ -11,6 +11,7 @@ from experiments.analysis.best_hyperparameters import (
     EFFECTIVE,
     scaling_rules,
 )
+from experiments.analysis.rules import WITHIN, near_best
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.figure import (
@@ -42,9 +43,10 @@ def best_hyperparameters(summary: Summary) -> Figure:
         "best_hyperparameters",
         "Best hyperparameters against batch size",
         "Of the trial that gives each batch size its steps to result (hollow where the goal was "
-        "not reached: its best trial). Shaded: the range searched. Dashed: the linear and the "
-        "square-root rule from the smallest batch size, for comparison; every batch size was "
-        f"tuned on its own.{_searches(summary)}",
+        "not reached: its best trial). Shaded: the range searched. Wide pale bars: all trials, of "
+        f"any search, that needed at most {WITHIN:.0%} more steps than the best one. Dashed: the "
+        "linear and the square-root rule from the smallest batch size, for comparison; every batch "
+        f"size was tuned on its own.{_searches(summary)}",
         chart,
         _with_rules(best),
     )
@@ -63,6 +65,7 @@ def _searches(summary: Summary) -> str:
 def _best_panel(summary: Summary, best: pl.DataFrame, name: str) -> alt.LayerChart:
     question = summary.question
     distribution = question.space.get(name)
+    near = near_best(summary.rules).filter(pl.col("hyperparameter") == name)
     axis = HyperparameterAxis.of(name, distribution)
     if name == EFFECTIVE:
         axis = HyperparameterAxis(name, "log")
@@ -78,6 +81,8 @@ def _best_panel(summary: Summary, best: pl.DataFrame, name: str) -> alt.LayerCha
                 y=alt.Y("low:Q", title=None), y2="high:Q"
             )
         )
+    if len(near):
+        layers.append(_near_bars(near, axis))
     spans = summary.best_across.filter(pl.col("hyperparameter") == name).select("low", "high")
     drawn += [end for row in spans.rows() for end in row if end is not None and math.isfinite(end)
               and axis.scale != "reverse_log"]  # fmt: skip
@@ -102,6 +107,17 @@ def _best_panel(summary: Summary, best: pl.DataFrame, name: str) -> alt.LayerCha
         ),
     ]
     return alt.layer(*layers).properties(width=262, height=240, title=label(name))
+
+
+def _near_bars(near: pl.DataFrame, axis: HyperparameterAxis) -> alt.Chart:
+    """The range of the trials that needed hardly more steps than the best, a wide pale bar."""
+    ends = [near[end].map_elements(axis.position, pl.Float64) for end in ("near_low", "near_high")]
+    rows = near.with_columns(near_low=ends[0], near_high=ends[1])
+    bars = alt.Chart(values(rows)).mark_rule(color=style.BLUE, strokeWidth=11, opacity=0.22)
+    return bars.encode(
+        x="batch_size:Q", y=alt.Y("near_low:Q", title=None), y2="near_high:Q",
+        tooltip=tooltips(("batch_size", "near_trials"), near_trials="trials within 10% of it"),
+    )  # fmt: skip
 
 
 def _rule_lines(best: pl.DataFrame, name: str, y: alt.Y, x: alt.X) -> list[alt.Chart]:

@@ -21,6 +21,7 @@ from experiments.report.cost_words import cost_table, least_words
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
 from experiments.report.noise_figures import noise_table
+from experiments.report.rule_figures import rules_table, trained_table
 from experiments.report.tables import (
     Table,
     budget_table,
@@ -41,6 +42,7 @@ _AFTER: dict[str, Callable[[Summary], Table]] = {
     "budgets": budget_table,
     "cost": cost_table,
     "best_hyperparameters": hyperparameter_table,
+    "rules": rules_table,
 }
 _CRITICAL = (
     (
@@ -199,6 +201,8 @@ def _section(summary: Summary, figure: Figure) -> str:
         parts.append(table_html(_AFTER[figure.name](summary)))
     if figure.name == "steps_to_result":
         parts.append(_folded("Every search on its own", table_html(searches_table(summary))))
+    if figure.name == "rules" and summary.ruled:
+        parts.append(table_html(trained_table(summary)))
     if figure.name == "definitions" and summary.critical.searches:
         parts.append(_folded("As a table", table_html(definitions_table(summary))))
     return figure_section(figure, *parts)

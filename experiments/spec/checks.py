@@ -13,7 +13,7 @@ from optimizers import OPTIMIZERS
 from schedules import SCHEDULES
 from schedules.durations import parse
 from schedules.rescaling import FROM_THE_START, STEP_COUNTS
-from workloads.registry import unknown_name
+from workloads.registry import Hyperparameter, unknown_name
 
 
 def check(study: ResolvedStudy) -> None:
@@ -87,8 +87,30 @@ def _check_hyperparameters(study: ResolvedStudy) -> None:
         elif name in study.fixed:
             for batch_size in study.batch_sizes:
                 row.check(study.number(name, study.fixed[name], batch_size))
+                _check_rule(study, row, batch_size)
         elif row.default is None:
             raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
+
+
+def _check_rule(study: ResolvedStudy, row: Hyperparameter, batch_size: int) -> None:
+    """The rule makes a legal value of a fixed one."""
+    value = study.fixed[row.name]
+    if study.rule is None or isinstance(value, str):
+        return
+    taken = study.rule.values({**_numbers(study), row.name: value}, batch_size)[row.name]
+    try:
+        row.check(taken)
+    except ValueError as error:
+        raise ValueError(
+            f"rule {study.rule.rule} from batch size {study.rule.batch_size}, at {batch_size}: "
+            f"{error}"
+        ) from error
+
+
+def _numbers(study: ResolvedStudy) -> dict[str, float]:
+    """Every hyperparameter that is held at a number."""
+    held = study.hyperparameters.items()
+    return {name: float(value) for name, value in held if isinstance(value, (int, float))}
 
 
 def _check_growth(study: ResolvedStudy) -> None:
@@ -99,6 +121,11 @@ def _check_growth(study: ResolvedStudy) -> None:
             raise ValueError(f"{field} needs a batch_size_schedule, got {value!r} without one")
     if not grows:
         return
+    if study.rule is not None:
+        raise ValueError(
+            "batch_size_schedule must be constant with a rule, which goes from one batch size to "
+            f"another, got {study.batch_size_schedule!r}"
+        )
     if study.batch_size_cuts is not None:
         if study.schedule != "constant":
             raise ValueError(
@@ -159,7 +186,10 @@ def _check_durations(study: ResolvedStudy, batch_size: int) -> None:
         value = study.fixed.get(name)
         if name in study.space:
             value = spaces.greatest(study.space[name])
-        if value is not None and (steps := study.number(name, value, batch_size)) > length:
+        if value is None:
+            continue
+        steps = study.numbers({name: value}, batch_size)[name]
+        if steps > length:
             raise ValueError(
                 f"hyperparameter {name} must end within the trial: {value!r} is {steps:,.0f} steps "
                 f"at batch size {batch_size}, of a trial of {length:,}"

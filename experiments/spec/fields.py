@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from experiments.spec import kinds
 from experiments.spec import space as spaces
-from experiments.spec.trial import Precision
+from experiments.spec.trial import Precision, Transfer
 from workloads.base import Goal, Workload
 
 MOST_TRIALS = 1_000_000
@@ -46,9 +46,9 @@ class Option:
     flag: str
     metavar: str
     help: str
-    change: Literal["value", "values", "only", "count", "flag", "off", "part", "budget", "fix"] = (
-        "value"
-    )
+    change: Literal[
+        "value", "values", "only", "count", "flag", "off", "part", "budget", "fix", "rule", "from"
+    ] = "value"
     several: bool = False
 
 
@@ -256,6 +256,23 @@ class StudyFields:
             several=True,
         ),
         shown="Fixed",
+    )
+    rule: Transfer | None = row(
+        kinds.Optional(kinds.Typed(Transfer)),
+        "hyperparameters, searched or fixed, are those of the rule's batch size; at the others "
+        "they follow by the rule. A duration stays what it says",
+        default=None,
+        neutral=None,
+        unrecorded=True,
+        option=Option(
+            "rule",
+            "RULE",
+            "no search: the best trial of one batch size, taken to the others by "
+            "this rule (batchscale list rescalings, joined by +)",
+            "rule",
+        ),
+        also=(Option("from", "B", "with --rule: that batch size (the smallest)", "from"),),
+        shown="Rule",
     )
     train_steps: Mapping[int, int] = row(
         kinds.Lengths(),

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from experiments.spec import parts
 from experiments.spec import space as spaces
-from experiments.spec.trial import Precision
+from experiments.spec.trial import Precision, Transfer
 from workloads.base import Goal, Workload
 from workloads.registry import unknown_name
 
@@ -270,9 +270,9 @@ class Part(_Plain):
 
 @dataclasses.dataclass(frozen=True)
 class Typed:
-    """A value of one of the classes that check themselves: `Goal`, `Precision`."""
+    """A value of one of the classes that check themselves: `Goal`, `Precision`, `Transfer`."""
 
-    kind: type[Goal | Precision]
+    kind: type[Goal | Precision | Transfer]
 
     def check(self, field: str, value: Any) -> Any:
         if not isinstance(value, self.kind):

@@ -102,6 +102,21 @@ class ResolvedStudy(StudyFields):
         length = self.length(batch_size) if duration.unit == "fraction" else None
         return float(steps_of(duration, phases, self.train_size, length))
 
+    def numbers(self, values: Mapping[str, float | str], batch_size: int) -> dict[str, float]:
+        """The numbers of a trial at ``batch_size``, by the study's rule where it has one.
+
+        What a rule makes of a searched value is legal too: it ends at the legal interval's end.
+        """
+        numbers = {name: self.number(name, value, batch_size) for name, value in values.items()}
+        if self.rule is None:
+            return numbers
+        stated = {n: number for n, number in numbers.items() if not isinstance(values[n], str)}
+        taken = self.rule.values(stated, batch_size)
+        for row in self.rows:
+            if row.name in self.space and row.name in taken:
+                taken[row.name] = row.clipped(taken[row.name])
+        return {**numbers, **taken}
+
     @property
     def cut_by_schedule(self) -> bool:
         """Whether the batch grows where the shape of ``schedule`` falls."""
@@ -218,10 +233,7 @@ class ResolvedStudy(StudyFields):
             for row in self.rows:
                 if isinstance(self.space.get(row.name), spaces.Real):
                     values[row.name] = row.clipped(float(values[row.name]))  # type: ignore[arg-type]
-        hyperparameters = {
-            name: self.number(name, value, batch_size)  # type: ignore[arg-type]
-            for name, value in values.items()
-        }
+        hyperparameters = self.numbers(values, batch_size)  # type: ignore[arg-type]
         length = self.length(batch_size)
         identity = _digest(
             {

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
+from schedules.rescaling import rescale
 from workloads.base import Goal, Workload
 
 if TYPE_CHECKING:
@@ -68,6 +69,35 @@ class Precision:
     def float64(self) -> bool:
         """Whether anything is computed in 64 bits, for which jax needs a switch."""
         return "float64" in (self.parameters, self.compute)
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Hyperparameters that are those of one batch size, and follow at the others by a rule.
+
+    Attributes:
+      rule: of `schedules.rescaling.RULES`, or several joined by ``+``.
+      batch_size: that the hyperparameters are for, searched or fixed.
+
+    Raises:
+      ValueError: an unknown rule, two rules for the rate, or no batch size.
+    """
+
+    rule: str
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rule, str):
+            raise ValueError(f"rule must be a name, got {self.rule!r}")  # noqa: TRY004
+        if not isinstance(self.batch_size, int) or isinstance(self.batch_size, bool):
+            raise ValueError(  # noqa: TRY004 (bad input, like a number that is too small)
+                f"batch_size of a rule must be a whole number, got {self.batch_size!r}"
+            )
+        rescale({}, self.batch_size, self.batch_size, self.rule)
+
+    def values(self, hyperparameters: Mapping[str, float], batch_size: int) -> dict[str, float]:
+        """The hyperparameters at ``batch_size``, from those at ``self.batch_size``."""
+        return rescale(hyperparameters, self.batch_size, batch_size, self.rule)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 import vl_convert
-from support.records_factory import Truth, handmade, make_record, make_study
+from support.records_factory import Truth, handmade, make_record, make_study, store
 
 from experiments.analysis.noise_scale import LOST, UNCUT
 from experiments.analysis.summary import summarise
-from experiments.records.store import Writer
 from experiments.report import figures
 from experiments.report.answer import answer
 from experiments.report.curve_figures import best_of_trials, tuning_curves
@@ -26,7 +25,6 @@ from experiments.report.noise_figures import noise_figures, noise_table
 from experiments.report.search_figures import axis_plots
 from experiments.report.write import write_report, write_report_of
 from experiments.spec.space import Choice, Real
-from experiments.spec.trial import Status, Trial, TrialResult
 
 DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
 RATE = {"learning_rate": Real(1e-3, 1.0, "log")}
@@ -140,25 +138,6 @@ def test_answers_are_made_of_the_studys_numbers():
 )  # fmt: skip
 def test_answers_of_studies_that_found_none(study, words):
     assert words in answer(summarise(STUDIES[study]()))
-
-
-def store(folder, record):
-    """Writes a synthetic record through the real store."""
-    evaluations = record.evaluations.partition_by(["batch_size", "seed", "trial"], as_dict=True)
-    with Writer.open(folder, record.study) as writer:
-        results = []
-        names = record.study["hyperparameters"]
-        for row in record.trials.iter_rows(named=True):
-            trial = Trial(
-                row["batch_size"], row["seed"], row["trial"], row["train_steps"],
-                {name: row[name] for name in names}, row["identity"],
-            )  # fmt: skip
-            empty = record.evaluations.clear()
-            measured = evaluations.get((row["batch_size"], row["seed"], row["trial"]), empty)
-            columns = ["step", *(name for name in measured.columns if "/" in name)]
-            arrays = {name: measured[name].to_numpy() for name in columns}
-            results.append(TrialResult(trial, Status(row["status"]), row["steps"], arrays))
-        writer.commit(results)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from experiments.spec.fields import (
 from experiments.spec.parts import PARTS
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import Study
-from experiments.spec.trial import Precision, TrialConfig
+from experiments.spec.trial import Precision, Transfer, TrialConfig
 from workloads import Goal
 
 
@@ -92,6 +92,7 @@ OTHER = {
     "record_norms": "off", "norms_per_layer": True, "record_noise": True,
     "expected": "More.", "source": "", "code": {"mine.py": "0"}, "command": ("quickstart",),
     "sampler": "gp", "expand": False, "stop": "race", "race_factor": 2.0, "full_searches": 2,
+    "rule": Transfer("linear", 8),
 }  # fmt: skip
 """A value of every field that is not what `tiny_study` has."""
 GROWN = {"batch_size_schedule": "smith", "batch_size_cuts": (256,)}
@@ -174,6 +175,7 @@ def test_the_file_of_a_study_says_the_same_study(tmp_path):
     studies = [
         tiny_study(),
         tiny_study(question=HOSTILE, expected=HOSTILE, divergence_factor=float("inf")),
+        tiny_study(rule=Transfer("linear+half_life", 8)),
         tiny_study(
             name="quickstart-momentum=0.9,x%",
             workload=dataclasses.replace(TINY, name=HOSTILE),

@@ -10,16 +10,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from experiments.records.store import Writer
 from experiments.spec.fields import StudyFields
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.space import Real
 from experiments.spec.study import Study, resolve
-from experiments.spec.trial import evaluation_steps
+from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
 from workloads.base import Goal, Workload
 
 GOAL = 0.1
@@ -216,3 +218,22 @@ def handmade(
                 measurements(batch_size, 0, index, list(curve), list(curve.values()))
             )
     return MemoryRecord(describe(made), pl.DataFrame(trials), pl.concat(evaluations))
+
+
+def store(folder: Path, record: MemoryRecord) -> None:
+    """Writes a synthetic record through the real store."""
+    evaluations = record.evaluations.partition_by(["batch_size", "seed", "trial"], as_dict=True)
+    with Writer.open(folder, record.study) as writer:
+        results = []
+        names = record.study["hyperparameters"]
+        for row in record.trials.iter_rows(named=True):
+            trial = Trial(
+                row["batch_size"], row["seed"], row["trial"], row["train_steps"],
+                {name: row[name] for name in names}, row["identity"],
+            )  # fmt: skip
+            empty = record.evaluations.clear()
+            measured = evaluations.get((row["batch_size"], row["seed"], row["trial"]), empty)
+            columns = ["step", *(name for name in measured.columns if "/" in name)]
+            arrays = {name: measured[name].to_numpy() for name in columns}
+            results.append(TrialResult(trial, Status(row["status"]), row["steps"], arrays))
+        writer.commit(results)
