@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from experiments.commands.arguments import mesh, settings, whole_number
 
 if TYPE_CHECKING:
-    from experiments.spec.fields import Row, StudyFields
+    from experiments.spec.fields import StudyFields
+    from experiments.spec.rows import Row
 
 _OF_ONE_STUDY = ("part", "fix", "rule", "from")
 """Kinds of options that change one study and no comparison."""

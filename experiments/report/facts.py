@@ -12,8 +12,8 @@ from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
 from experiments.report.answer import certainty, interval_name
 from experiments.report.words import budget_words, goal_words, label
-from experiments.spec.fields import rows_of
 from experiments.spec.parts import PARTS
+from experiments.spec.rows import rows_of
 from experiments.spec.space import Choice, Distribution, ZeroOrLog
 
 _HASH = 12

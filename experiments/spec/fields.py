@@ -1,9 +1,10 @@
 """The fields of a study, one row each: what a field holds and what it means everywhere else.
 
-A new field is one row of `StudyFields`. Derived from the rows are: the checks at construction, the
-record (`Study.describe` and back), the identity, what may grow in a folder, what is compiled, what
-compared studies must share, the options of ``batchscale run``, the fields of the question that
-analysis reads, and the facts of the report. Imports no jax.
+A new field is one row (experiments/spec/rows.py) of one of the classes that make up `StudyFields`.
+Derived from the rows are: the checks at construction, the record (`Study.describe` and back), the
+identity, what may grow in a folder, what is compiled, what compared studies must share, the options
+of ``batchscale run``, the fields of the question that analysis reads, and the facts of the report.
+Imports no jax.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from experiments.spec import kinds
 from experiments.spec import space as spaces
+from experiments.spec.rows import Option, Row, part, row, rows_of
 from experiments.spec.trial import Precision, Transfer
 from workloads.base import Goal, Workload
 
@@ -27,102 +29,15 @@ DEFAULT_SAMPLER = "rounds"
 WITHOUT_A_SPACE = "halton"
 """The same where nothing is searched: trials then repeat one configuration."""
 
-NEVER: Any = object()
-"""Equal to no value of a field."""
-Role = Literal["asks", "grows", "notes"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """The option of a command that changes a field.
-
-    Attributes:
-      flag: its name; several fields may share one.
-      metavar, help: as argparse shows them.
-      change: how its words change the study, a key of ``CHANGES`` in commands/chosen.py.
-      several: whether it takes several words.
-    """
-
-    flag: str
-    metavar: str
-    help: str
-    change: Literal[
-        "value", "values", "only", "count", "flag", "off", "part", "budget", "fix", "rule", "from"
-    ] = "value"
-    several: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What one field of a study means.
-
-    Attributes:
-      name: the field.
-      kind: what it holds.
-      meaning: one sentence, with units.
-      role: "asks": part of the question, another value is another study; "grows": may change
-        while the folder stays the same study's; "notes": said about the study, free to change.
-      static: compiled into a trial's programs (a field of `TrialConfig`).
-      compared: equal in all studies of a comparison.
-      required: has no default.
-      default: what it holds where nothing is given.
-      neutral: a value that is left out of identities, `NEVER` where there is none:
-        it changes nothing, and records from before the field do not hold it.
-      unrecorded: whether a neutral value is left out of the record too.
-      option: of ``batchscale run``.
-      also: further options that change the same field.
-      shown: what the report calls it, "" where the report says it elsewhere or not.
-    """
-
-    name: str
-    kind: kinds.Kind
-    meaning: str
-    role: Role = "asks"
-    static: bool = False
-    compared: bool = False
-    required: bool = False
-    default: Any = None
-    neutral: Any = NEVER
-    unrecorded: bool = False
-    option: Option | None = None
-    also: tuple[Option, ...] = ()
-    shown: str = ""
-
-
-def row(kind: kinds.Kind, meaning: str, **properties: Any) -> Any:
-    """A dataclass field with its row."""
-    default = properties.get("default", dataclasses.MISSING)
-    metadata = {"row": {"kind": kind, "meaning": meaning, **properties}}
-    compare = properties.get("role") != "notes"
-    if default is dataclasses.MISSING:
-        return dataclasses.field(metadata=metadata, compare=compare)
-    if isinstance(default, dict):
-        return dataclasses.field(
-            default_factory=lambda: dict(default), metadata=metadata, compare=compare
-        )
-    return dataclasses.field(default=default, metadata=metadata, compare=compare)
-
-
-def _part(meaning: str, default: str, help: str, option: str = "part", **properties: Any) -> Any:
-    """A field that names a row of a table of `PARTS`."""
-    flag = properties.pop("flag")
-    return row(
-        kinds.Part(),
-        meaning,
-        default=default,
-        static=True,
-        option=Option(flag, "NAME", help, option),  # type: ignore[arg-type]
-        **properties,
-    )
-
-
 _OWN = "its own search space"
 
 
 # ruff: noqa: RUF009 (`row` returns a dataclass field)
+
+
 @dataclasses.dataclass(frozen=True)
-class StudyFields:
-    """The fields that `Study`, as typed, and `ResolvedStudy`, complete, have in common."""
+class TaskFields:
+    """The task, and the budgets at which its answers are wanted."""
 
     name: str = row(
         kinds.Name(), "folder name of its record, at most 100 letters, digits and _.+=,%-"
@@ -158,21 +73,27 @@ class StudyFields:
         option=Option("budget", "DURATION", "", "budget", several=True),
         shown="Epoch budget",
     )
-    optimizer: str = _part(
+
+
+@dataclasses.dataclass(frozen=True)
+class PartFields:
+    """The parts of a training run, each a row of a table, and how a batch grows."""
+
+    optimizer: str = part(
         "a name of `optimizers.OPTIMIZERS`",
         "nesterov",
         "another optimizer, its own search space",
         flag="optimizer",
         shown="Optimizer",
     )
-    schedule: str = _part(
+    schedule: str = part(
         "of the learning rate; a name of `schedules.SCHEDULES`",
         "constant",
         f"of the learning rate, {_OWN}",
         flag="schedule",
         shown="Schedule",
     )
-    clipping: str = _part(
+    clipping: str = part(
         "of the gradient, before the optimizer's rule; a name of `optimizers.CLIPPINGS`",
         "none",
         f"of the gradient, {_OWN}",
@@ -180,7 +101,7 @@ class StudyFields:
         neutral="none",
         shown="Clipping",
     )
-    averaging: str = _part(
+    averaging: str = part(
         "of the parameters over steps, evaluated in place of the last ones; a name of "
         "`optimizers.AVERAGINGS`",
         "none",
@@ -189,7 +110,7 @@ class StudyFields:
         neutral="none",
         shown="Averaging",
     )
-    momentum_schedule: str = _part(
+    momentum_schedule: str = part(
         "of the momentum, or of beta1; a name of `schedules.MOMENTUM_SCHEDULES`. The rule is built "
         "with each step's value, so Adam's bias factor 1 - beta1^t has it too",
         "constant",
@@ -198,7 +119,7 @@ class StudyFields:
         neutral="constant",
         shown="Momentum schedule",
     )
-    batch_size_schedule: str = _part(
+    batch_size_schedule: str = part(
         "a name of `schedules.BATCH_SIZE_SCHEDULES`; ``batch_sizes`` are then those of the first "
         "step, and the rate follows warmup and phases alone",
         "constant",
@@ -233,6 +154,12 @@ class StudyFields:
         unrecorded=True,
         shown="Largest batch size",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningFields:
+    """The hyperparameters that are searched or held, and how many trials there are."""
+
     space: Mapping[str, spaces.Distribution] | None = row(
         kinds.Optional(kinds.Space()),
         "searched hyperparameters; default: the workload's for this optimizer, else the "
@@ -303,6 +230,12 @@ class StudyFields:
         ),
         shown="Seeds",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasurementFields:
+    """The goal, the number formats, and what is measured."""
+
     goal: Goal | None = row(
         kinds.Optional(kinds.Typed(Goal)),
         "what a trial must pass; default: the workload's",
@@ -371,6 +304,12 @@ class StudyFields:
         ),
         shown="Gradient noise",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchFields:
+    """The sampler of points, and when trials stop."""
+
     sampler: str | None = row(
         kinds.Optional(kinds.OneOf(SAMPLERS)),
         "who proposes the points of a search: " + ", ".join(SAMPLERS) + ". The default, "
@@ -416,6 +355,12 @@ class StudyFields:
         unrecorded=True,
         option=Option("full-searches", "R", "first searches that never stop (1)"),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class NoteFields:
+    """The words and the code that a study came with."""
+
     expected: str = row(
         kinds.Text(),
         "one sentence, the result expected beforehand or known",
@@ -445,15 +390,12 @@ class StudyFields:
     )
 
 
-def rows_of(fields: type[StudyFields]) -> dict[str, Row]:
-    """Name -> row, in the order of declaration."""
-    found = {}
-    for name in fields.__dataclass_fields__:
-        declared = (c.__dict__.get("__dataclass_fields__", {}).get(name) for c in fields.__mro__)
-        rows = [f.metadata["row"] for f in declared if f and "row" in f.metadata]
-        if rows:  # else it says how a study was read, not what was asked
-            found[name] = Row(name=name, required="default" not in rows[0], **rows[0])
-    return found
+# A dataclass takes the fields of its last base first.
+@dataclasses.dataclass(frozen=True)
+class StudyFields(
+    NoteFields, SearchFields, MeasurementFields, TuningFields, PartFields, TaskFields
+):
+    """The fields that `Study`, as typed, and `ResolvedStudy`, complete, have in common."""
 
 
 ROWS = rows_of(StudyFields)
@@ -469,10 +411,10 @@ def read_fields(
       ValueError: a field is missing, or is not what that field holds.
     """
     values = {}
-    for name, row in (ROWS if rows is None else rows).items():
+    for name, field in (ROWS if rows is None else rows).items():
         if name in described:
-            values[name] = row.kind.read(name, described[name])
-        elif row.required or name in ("goal", "space", "sampler"):
+            values[name] = field.kind.read(name, described[name])
+        elif field.required or name in ("goal", "space", "sampler"):
             raise ValueError(f"the recorded study has no field {name}")
     return values
 
@@ -481,12 +423,12 @@ def named(**properties: Any) -> tuple[str, ...]:
     """Names of the fields whose rows have these properties."""
     return tuple(
         name
-        for name, row in ROWS.items()
-        if all(getattr(row, key) == value for key, value in properties.items())
+        for name, field in ROWS.items()
+        if all(getattr(field, key) == value for key, value in properties.items())
     )
 
 
-MAY_CHANGE = tuple(name for name, row in ROWS.items() if row.role != "asks")
+MAY_CHANGE = tuple(name for name, field in ROWS.items() if field.role != "asks")
 """Fields that may change while a record stays the same study's."""
 STATIC = named(static=True)
 """Fields that are compiled: those of `TrialConfig` but ``record_norms``, which the plan chooses."""
@@ -496,5 +438,5 @@ COMPARED = named(compared=True)
 
 def documented() -> str:
     """The fields as the ``Attributes`` section of a docstring."""
-    lines = (f"      {name}: {row.meaning}." for name, row in ROWS.items())
+    lines = (f"      {name}: {field.meaning}." for name, field in ROWS.items())
     return "Attributes:\n" + "\n".join(lines)

@@ -18,14 +18,10 @@ from typing import Any
 
 from experiments.spec import parts
 from experiments.spec import space as spaces
-from experiments.spec.fields import (
-    STATIC,
-    StudyFields,
-    read_fields,
-    rows_of,
-)
+from experiments.spec.fields import STATIC, StudyFields, read_fields
 from experiments.spec.growth import Growth
 from experiments.spec.parts import PARTS
+from experiments.spec.rows import rows_of
 from experiments.spec.trial import RecordNorms, Trial, TrialConfig, evaluation_steps
 from schedules import BATCH_SIZE_SCHEDULES, SCHEDULES
 from schedules.batch_size import Phase, constant, steps_of, updates

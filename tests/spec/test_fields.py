@@ -21,13 +21,11 @@ from experiments.spec.fields import (
     MAY_CHANGE,
     ROWS,
     STATIC,
-    Option,
     StudyFields,
-    row,
-    rows_of,
 )
 from experiments.spec.parts import PARTS
 from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.rows import Option, row, rows_of
 from experiments.spec.study import Study
 from experiments.spec.trial import Precision, Transfer, TrialConfig
 from workloads import Goal
