@@ -1,4 +1,4 @@
-"""How a step moves the parameters: hyperparameters -> optax.GradientTransformation."""
+"""Optimizers, which move the parameters: hyperparameters -> optax.GradientTransformation."""
 
 from optimizers.averaging_table import AVERAGINGS
 from optimizers.base import Averaging, Clipping, Optimizer

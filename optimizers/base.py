@@ -1,4 +1,4 @@
-"""What an optimizer is to the rest of the house: a rule, its hyperparameters, their ranges.
+"""An optimizer as the rest of the house sees it: a rule, its hyperparameters, their ranges.
 
 This module imports no jax; a rule is named ``"module:function"`` and resolved when used.
 """

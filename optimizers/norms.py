@@ -34,7 +34,7 @@ def norms_along(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def usable_scale(largest: jax.Array) -> jax.Array:
-    """What to divide by so that ``largest`` has a harmless square; 1 where it is 0 or not finite.
+    """Divisor that gives ``largest`` a harmless square; 1 where it is 0 or not finite.
 
     That is ``largest`` itself between 2^-100 and 2^100 (float32), else the nearer of the two: XLA
     divides an array by a number as it multiplies by the reciprocal, which must not vanish.
@@ -57,7 +57,7 @@ def largest_of(tree: Any) -> jax.Array:
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Whether no number of a tree is infinite or NaN, bool []; whole numbers always are finite."""
+    """Tell whether every number of a tree is finite, bool []; whole numbers always are."""
     leaves = jax.tree.leaves(tree)
     return jnp.isfinite(largest_of([x for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]))
 

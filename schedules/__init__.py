@@ -1,4 +1,4 @@
-"""When: the learning rate as a unitless shape over a trial's steps; momentum and batch size too."""
+"""Schedules of the learning rate, a unitless shape of the step; of momentum and batch size too."""
 
 from schedules.base import MomentumSchedule, Schedule
 from schedules.batch_size import BATCH_SIZE_SCHEDULES

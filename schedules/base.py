@@ -1,4 +1,4 @@
-"""What a schedule is to the rest of the house: a unitless shape times the peak rate.
+"""A schedule as the rest of the house sees it: a unitless shape times the peak rate.
 
 This module imports no jax; a shape is named ``"module:function"`` and resolved when used.
 """

@@ -20,7 +20,7 @@ from schedules.shapes import Scalar
 
 
 class PlateauState(NamedTuple):
-    """What the plateau rule remembers.
+    """Memory of the plateau rule.
 
     Attributes:
       multiplier: shape (), float32, of the rate; 1 at the start.

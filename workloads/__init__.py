@@ -1,4 +1,4 @@
-"""What is learned. One file is one workload; the dict below is the registry."""
+"""Workloads: what is learned. One file is one workload; the dict below is the registry."""
 
 from __future__ import annotations
 

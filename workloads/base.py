@@ -1,4 +1,4 @@
-"""What is learned: a workload is a dataset, a model, a loss, a metric and a goal.
+"""Workloads: a dataset, a model, a loss, a metric and a goal.
 
 This module imports no jax: a study must be describable, recorded and analysed on a machine
 that cannot train. Code that does import jax is named as ``"module:attribute"`` and resolved
@@ -58,11 +58,11 @@ class Goal:
 
     @property
     def relation(self) -> Literal["<", ">"]:
-        """What a value that passes the goal is to it: ``<`` or ``>``."""
+        """Relation of a value that passes the goal to it: ``<`` or ``>``."""
         return "<" if self.direction == "min" else ">"
 
     def better(self, value: Any) -> Any:
-        """Whether ``value`` is strictly past the goal; NaN and infinities never are.
+        """Tell whether ``value`` is strictly past the goal; NaN and infinities never are.
 
         Args:
           value: a number, an array or a polars expression of the goal's metric.
@@ -200,7 +200,7 @@ class Model(Protocol):
 
 
 class Losses(NamedTuple):
-    """What is minimised and what is measured, per example as (sum [B], count [B]).
+    """Losses to be minimised and metrics to be measured, per example as (sum [B], count [B]).
 
     ``objective(outputs, batch, hyperparameters)`` is differentiated in training (label
     smoothing and the like live here); ``metrics(outputs, batch)`` maps a metric's name to its

@@ -1,4 +1,4 @@
-"""What is minimised and measured, per example, as (sum [B], count [B]) in float32 or wider."""
+"""Losses and metrics per example, as (sum [B], count [B]) in float32 or wider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tables have in common: names, references to code, and rows of hyperparameters.
+"""Parts that all tables share: names, references to code, and rows of hyperparameters.
 
 The one module that `optimizers` and `schedules` share with `workloads`; it depends on the
 standard library alone. A table is a dict from a name to a row; code that imports jax is named in
@@ -57,7 +57,7 @@ def describe_reference(reference: Reference) -> str:
 
 
 def finite_number(value: object) -> bool:
-    """Whether ``value`` is a number that a float can hold: no boolean, NaN, infinity or 10^400."""
+    """Tell whether a float can hold ``value``: no boolean, NaN, infinity or 10^400."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     try:

@@ -74,7 +74,7 @@ def choose_best(view: View, table: pl.DataFrame, values: pl.DataFrame) -> pl.Dat
 
 
 def best_across(best: pl.DataFrame, searches: Mapping[int, int]) -> pl.DataFrame:
-    """What the searches of each batch size say together of their best trial's rates.
+    """The best trials' rates of each batch size, over its searches.
 
     Args:
       best: rows of `best_trials`, all seeds.

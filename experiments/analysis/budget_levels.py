@@ -31,7 +31,7 @@ def levels(largest: int) -> list[int]:
 
 
 def budget_levels(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
-    """What the searches of each batch size say together of the best value at several budgets.
+    """The best values of each batch size at several budgets, over its searches.
 
     Args:
       searches: batch size -> searches begun.

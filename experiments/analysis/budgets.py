@@ -67,7 +67,7 @@ def best_under_budgets(record: Record | View, goal: float | Goal | None = None) 
 
 
 def budgets_across(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
-    """What the searches of each batch size say together of the best value under each budget.
+    """The best values of each batch size under each budget, over its searches.
 
     Args:
       searches: batch size -> searches begun; one without a measurement bounds nothing.

@@ -145,7 +145,7 @@ def _best(summary: Summary) -> pl.DataFrame:
 
 
 def fewest_steps(compared: Compared, batch_size: int) -> Winner | None:
-    """Who needs the fewest steps to the goal; None where nobody reaches it."""
+    """The member with the fewest steps to the goal; None if nobody reaches it."""
     rows = compared.table.filter(
         (pl.col("batch_size") == batch_size) & pl.col("steps_to_result").is_not_null()
     )
@@ -153,7 +153,7 @@ def fewest_steps(compared: Compared, batch_size: int) -> Winner | None:
 
 
 def best_value(compared: Compared, batch_size: int) -> Winner | None:
-    """Who has the best value of the goal's metric; None where nothing was measured."""
+    """The member with the best value of the goal's metric; None if nothing was measured."""
     rows = compared.table.filter(
         (pl.col("batch_size") == batch_size) & pl.col("best_value").is_not_null()
     )

@@ -28,7 +28,7 @@ QUANTITIES = ("time", "cost")
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How fast a step of each batch size is, and on how many devices.
+    """The time of a step at each batch size, and the number of devices it took.
 
     Attributes:
       seconds: batch size -> seconds of a step of one training.
@@ -43,7 +43,7 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Prices:
-    """What a report is told of time and money.
+    """Prices of time and devices that a report is told.
 
     Attributes:
       per_device_hour: of one device; None: costs are in hours of one device.

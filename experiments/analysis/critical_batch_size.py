@@ -150,7 +150,7 @@ def convex_limit(
 
 
 def flat_start(searches: Sequence[Points], saving: float = FLAT_SAVING) -> CriticalBatchSize:
-    """Where, on the fitted curves, doubling begins to save less than ``saving`` of the steps."""
+    """Find where doubling begins to save less than ``saving`` of the steps on the fitted curves."""
     answers = [
         NO_ANSWER if (fit := fitted(points)) is None
         else inside(fit.flat_start(saving), reached(points)[0])

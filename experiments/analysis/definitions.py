@@ -1,4 +1,4 @@
-"""How the critical batch sizes move with their definition.
+"""Critical batch sizes under several definitions, and how they move with it.
 
 One and the same study gives other numbers with another line (fitted, or through a point), another
 overhead, another kind of curve, or without one of its batch sizes. The table holds all of them, so

@@ -1,4 +1,4 @@
-"""What a check of a study can find; each finding says in one sentence what was seen.
+"""Findings of the checks of a study; each says in one sentence what was seen.
 
 Thresholds: the best trial within 5 % of either end of a searched range, on the range's own scale
 (ours); more than half of a search's trials infeasible (ours; the Tuning Playbook says "a very
@@ -32,7 +32,7 @@ class EdgeOptimum:
 
     @property
     def sentence(self) -> str:
-        """What was seen, and the range to search next."""
+        """Say what was seen, and the range to search next."""
         bound = self.searched[self.end == "upper"]
         seen = (
             f"The best {self.hyperparameter} lies within {EDGE_SHARE:.0%} of the {self.end} end "
@@ -53,7 +53,7 @@ class MostlyInfeasible:
 
     @property
     def sentence(self) -> str:
-        """How many diverged, and where."""
+        """Say how many diverged, and where."""
         worst = max(self.shares)
         return (
             f"More than {INFEASIBLE_SHARE:.0%} of the trials diverged at "
@@ -72,7 +72,7 @@ class BestStep:
 
     @property
     def sentence(self) -> str:
-        """Whether training is too long or too short."""
+        """Say whether training is too long or too short."""
         several = f"{len(self.batch_sizes)} of {self.of} batch sizes"
         every = len(self.batch_sizes) == self.of > 1
         where = "at every batch size" if every else f"at {several} ({_numbers(self.batch_sizes)})"
@@ -102,7 +102,7 @@ class Shortfall:
 
     @property
     def sentence(self) -> str:
-        """How many are missing, and where."""
+        """Say how many are missing, and where."""
         fewest, most = min(self.complete), max(self.complete)
         found = f"Only {fewest}" if fewest == most else f"Only {fewest} to {most}"
         found = "None" if most == 0 else found
@@ -122,7 +122,7 @@ class Unreached:
 
     @property
     def sentence(self) -> str:
-        """Where the goal was missed."""
+        """Say where the goal was missed."""
         if self.some:
             return (
                 f"Most searches missed the goal at {_listed(self.batch_sizes)}; the steps that a "
@@ -143,7 +143,7 @@ class MostlyClipped:
 
     @property
     def sentence(self) -> str:
-        """How many steps were clipped, and what that means."""
+        """Say how many steps were clipped, and what that means."""
         return (
             f"More than {CLIPPED_SHARE:.0%} of the best trial's steps were clipped at "
             f"{_listed(self.batch_sizes)} (at most {max(self.shares):.0%}); clipping then sets "
@@ -161,7 +161,7 @@ class UntunedSmallest:
 
     @property
     def sentence(self) -> str:
-        """How many fewer, and what that means for the line."""
+        """Say how many fewer, and what that means for the line."""
         return (
             f"Batch size {self.larger} needs {self.fewer:.0%} fewer examples to the goal than the "
             f"smallest, {self.batch_size}: the smallest was not tuned to its end, and the "
@@ -179,7 +179,7 @@ class NonMonotone:
 
     @property
     def sentence(self) -> str:
-        """Where the steps rise, and what that means."""
+        """Say where the steps rise, and what that means."""
         return (
             f"{_listed(self.batch_sizes).capitalize()} need{'s' * (len(self.batch_sizes) == 1)} up "
             f"to {self.more:.0%} more steps than the smaller batch size {self.smaller}: a larger "
@@ -196,7 +196,7 @@ class OneSearch:
 
     @property
     def sentence(self) -> str:
-        """What one search cannot say."""
+        """Say what one search cannot tell."""
         bounded = (
             "the upper limits say how much later"
             if self.limited

@@ -1,4 +1,4 @@
-"""What is known exactly of a search's answer: ranges of searches, order-statistic intervals.
+"""Exact statements on a search's answer: ranges of searches, order-statistic intervals.
 
 The answer of a search (its steps to result, its best value, its best rate) is a random variable:
 another seed draws other trials. Three statements about it hold for every distribution, ties and
@@ -31,7 +31,7 @@ CONFIDENCE = 0.95
 
 
 class Answer(NamedTuple):
-    """What one search (or trial) says of its answer: it lies in [low, high].
+    """The answer of one search (or trial): it lies in [low, high].
 
     An answer measured on a grid has ``low`` at the last measurement short of it and ``high`` at
     the first one past it; one that was not reached by ``c`` is ``Answer(c, inf)``; one that does
@@ -113,7 +113,7 @@ def prediction_rank(trials: int, confidence: float = CONFIDENCE) -> int | None:
 def upper_prediction_limit(
     answers: Sequence[Answer], confidence: float = CONFIDENCE
 ) -> float | None:
-    """What another search of as many independent trials reaches with this probability.
+    """Bound that another search of as many independent trials reaches with this probability.
 
     Args:
       answers: one for each of the N trials, in any order.

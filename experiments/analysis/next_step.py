@@ -23,8 +23,8 @@ from experiments.analysis.question import Question
 from experiments.analysis.study_file import study_file
 from experiments.spec import space as spaces
 from experiments.spec.fields import ROWS
-from experiments.spec.kinds import LONGEST_NAME
 from experiments.spec.parts import PARTS, rows
+from experiments.spec.values import LONGEST_NAME
 from schedules.rescaling import FROM_THE_START
 
 _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is moved
@@ -36,7 +36,7 @@ _Found = TypeVar("_Found", bound=Finding)
 
 @dataclasses.dataclass(frozen=True)
 class NextStep:
-    """What to type next.
+    """The next command, with its reason.
 
     Attributes:
       command: one line for the shell; "" where nothing can be run.
@@ -212,7 +212,7 @@ def _run(question: Question, **options: int) -> str:
 
 
 def _takes(flag: str) -> bool:
-    """Whether ``batchscale run`` has this option for a field of a study."""
+    """Tell whether ``batchscale run`` has this option for a field of a study."""
     return any(
         option is not None and option.flag == flag
         for row in ROWS.values()

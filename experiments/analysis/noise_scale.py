@@ -120,12 +120,12 @@ def _fieller(mean: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
 
 
 def records_noise(view: View) -> bool:
-    """Whether the record holds the noise of the gradient."""
+    """Tell whether the record holds the noise of the gradient."""
     return all(column in view.columns for column in _COLUMNS.values())
 
 
 def noise_measurements(view: View, trials: pl.DataFrame) -> pl.DataFrame:
-    """What the trials (rows of `TRIAL`) measured, sorted by trial and step.
+    """Measurements of the trials (rows of `TRIAL`), sorted by trial and step.
 
     Columns: `TRIAL`, ``step, examples, trace, pieces, stepped`` (B of the measured batch) and both
     estimates of |G|^2, ``training_squared_norm`` and ``population_squared_norm``; those two and

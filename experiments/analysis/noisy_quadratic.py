@@ -56,7 +56,7 @@ def scaling_table(search: GridSearch, found: Sequence[Row]) -> pl.DataFrame:
 
 
 def summary(table: pl.DataFrame) -> str:
-    """Where perfect scaling ends, in one line."""
+    """Say in one line where perfect scaling ends."""
     perfect = table.filter(pl.col("overhead") <= PERFECT_OVERHEAD + 1e-12)["batch_size"]
     if perfect.is_empty():
         return "no batch size reaches the goal"

@@ -1,4 +1,4 @@
-"""What analysis reads of a record: the tables, and the question as typed fields.
+"""The question of a record as typed fields, beside its tables: all that analysis reads.
 
 Analysis takes any object with the attributes of `Record`; the store's reader returns one.
 Nothing here imports jax, so that a record can be analysed where nothing can be trained.

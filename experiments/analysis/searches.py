@@ -1,4 +1,4 @@
-"""What the searches of a batch size say together: their median, its exact range, the best known.
+"""Answers of all searches of a batch size: their median, its exact range, the best known.
 
 A study makes R searches at every batch size, one a seed, and none learns from another. What one
 search answers (steps to result, the best value under a budget, the best rate) is a random number;

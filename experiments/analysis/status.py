@@ -1,4 +1,4 @@
-"""How far a study is, from its record alone, also while another process writes it."""
+"""Progress of a study, from its record alone, also while another process writes it."""
 
 from __future__ import annotations
 

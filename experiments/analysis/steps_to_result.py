@@ -23,7 +23,7 @@ COUNTED_TO_RESULT = "function_evaluations_to_result"
 
 
 def trial_counts(record: Record | View) -> pl.DataFrame:
-    """How the trials of each search ended, for every planned search, trials or not.
+    """Counts of how the trials of each planned search ended, whether it has trials or not.
 
     Columns: ``batch_size, seed, complete, infeasible, incomplete, stopped`` and ``missing``, the
     trials that count short of the planned N.
@@ -49,7 +49,7 @@ def trial_counts(record: Record | View) -> pl.DataFrame:
 
 
 def crossings(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
-    """When each counted trial first passed the goal.
+    """Steps at which each counted trial first passed the goal.
 
     Columns: ``batch_size, seed, trial, train_steps``; ``step``, null where it never did;
     ``evaluated_before``, the last step at which it was measured short of the goal before that

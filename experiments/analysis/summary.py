@@ -34,7 +34,7 @@ from workloads.base import Goal
 
 @dataclasses.dataclass(frozen=True)
 class Critical:
-    """Where scaling changes; every estimate is of all searches together.
+    """The batch sizes where scaling changes; every estimate is of all searches together.
 
     Attributes:
       limit: end of perfect scaling of the fitted curves, the headline.

@@ -1,4 +1,4 @@
-"""What to make of a study: the Tuning Playbook's checks as code, and the next command to run."""
+"""Judgement of a study: the Tuning Playbook's checks as code, and the next command to run."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def mostly_clipped(best: pl.DataFrame) -> list[MostlyClipped]:
 
 
 def best_steps(best: pl.DataFrame) -> list[BestStep]:
-    """Where at least half of the searches are at their best early, or late, in training."""
+    """Find where at least half of the searches are at their best early, or late, in training."""
     share = (pl.col("best_step") / pl.col("train_steps")).alias("share")
     rows = best.select("batch_size", share).drop_nulls()
     found = []
@@ -196,7 +196,7 @@ def non_monotone(across: pl.DataFrame) -> list[NonMonotone]:
 
 
 def one_search(question: Question, across: pl.DataFrame) -> list[OneSearch]:
-    """Whether the goal was reached by searches of one seed only."""
+    """Tell whether the goal was reached by searches of one seed only."""
     reached = across.filter(pl.col("pooled").is_not_null())
     single = len(reached) and (reached["searches"] == 1).all()
     return [OneSearch(question.sampler in LIMITED)] if single else []

@@ -23,7 +23,7 @@ COUNTED = "function_evaluations"
 
 
 class View:
-    """What analysis reads of a record for one goal.
+    """A record as analysis reads it for one goal.
 
     Attributes:
       record: the study read back.
@@ -76,7 +76,7 @@ class View:
 
     @property
     def stops(self) -> bool:
-        """Whether trials of the study stop before their length."""
+        """Tell whether trials of the study stop before their length."""
         return self.question.stop != "never"
 
     @property
@@ -87,7 +87,7 @@ class View:
 
     @functools.cached_property
     def all_answer(self) -> bool:
-        """Whether every search answers for this goal: it is no stricter than that they stop at."""
+        """Tell whether every search answers for this goal: it is no stricter than their own."""
         recorded = _read_question(self.record).goal
         same = self.goal.column == recorded.column and self.goal.direction == recorded.direction
         easier = recorded.sign * (self.goal.value - recorded.value) >= 0
@@ -116,7 +116,7 @@ class View:
 
     @property
     def counts_function_evaluations(self) -> bool:
-        """Whether evaluations over the batch were counted beside steps (second-order rules)."""
+        """Tell whether evaluations of the batch were counted beside steps (second-order rules)."""
         return COUNTED in self.columns
 
     def measurements(self, *others: str) -> pl.LazyFrame:

@@ -1,4 +1,4 @@
-"""Which study a command is about: its name or file, and the options that change it.
+"""The study that a command is about: its name or file, and the options that change it.
 
 The options that change a field are those of its row (experiments/spec/fields.py); `CHANGES` says
 how each kind of option does it.
@@ -26,7 +26,8 @@ REPEATED = ("best_of", "out", "data_dir")
 
 
 def add_study_arguments(command: argparse.ArgumentParser, without: Sequence[str] = ()) -> None:
-    """What names a study and changes it, but the options ``without``; what its steps run on."""
+    """Add the arguments that name a study and change it, but the options ``without``, and those
+    of what its steps run on."""
     command.add_argument(
         "study", metavar="STUDY", help="a name (batchscale list studies) or a .py file"
     )
@@ -165,7 +166,7 @@ def _refuse(study: str, *flags: str) -> None:
 
 
 def _words(options: argparse.Namespace, given: Mapping[str, Any]) -> tuple[str, ...]:
-    """What was typed after ``batchscale run``, as far as it names and changes the study."""
+    """Words typed after ``batchscale run``, as far as they name and change the study."""
     words = [options.study, *(["--smoke"] if options.smoke else [])]
     others = {name: getattr(options, name, None) for name in REPEATED}
     for flag, value in [*given.items(), *others.items()]:

@@ -1,4 +1,4 @@
-"""What the terminal shows while a study runs: a bar, what trains, how long it will still take."""
+"""The terminal while a study runs: a bar, what trains, how long it will still take."""
 
 from __future__ import annotations
 

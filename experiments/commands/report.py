@@ -64,7 +64,7 @@ def report_command(options: argparse.Namespace) -> int:
 
 
 def _prices(options: argparse.Namespace) -> Prices:
-    """What was said of time and money."""
+    """Prices given by the options."""
     from experiments.analysis.cost import Prices, pace_of_plan
 
     price, plan = options.price_per_device_hour, None

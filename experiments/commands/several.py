@@ -47,7 +47,7 @@ def add_options(run: argparse.ArgumentParser) -> None:
 
 
 def is_one_of_several(options: argparse.Namespace, study: Any) -> bool:
-    """Whether this process trains with others; ValueError where the options do not say how."""
+    """Tell whether this process trains with others; ValueError where the options do not say how."""
     from experiments.spec.fields import StudyFields
 
     given = (options.coordinator, options.processes, options.process_id)
@@ -74,7 +74,7 @@ def is_one_of_several(options: argparse.Namespace, study: Any) -> bool:
 
 
 def is_member() -> bool:
-    """Whether this is the process that trains."""
+    """Tell whether this is the process that trains."""
     return MEMBER in os.environ
 
 

@@ -37,7 +37,7 @@ def status_command(options: argparse.Namespace) -> int:
 
 
 def status_text(folder: Path) -> tuple[str, bool]:
-    """What a record, or every record of a comparison, says of its progress; whether it is done.
+    """Progress of a record, or of every record of a comparison; and whether it is done.
 
     Raises:
       RecordError: there is no record, or a damaged one.

@@ -1,1 +1,1 @@
-"""What is measured of a trained model on the device: curvature, sharpness, noise, landscapes."""
+"""Measurements of a trained model on the device: curvature, sharpness, noise, landscapes."""

@@ -48,7 +48,7 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """What the averaged prediction of ``members`` is worth; disagreement is NaN for one member."""
+    """Metrics of the averaged prediction of ``members``; disagreement is NaN for one member."""
 
     members: int
     accuracy: float

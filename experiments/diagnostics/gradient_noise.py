@@ -51,7 +51,7 @@ Gradients = Any
 
 
 def gradient_noise(config: TrialConfig, ghost_batch_size: int | None) -> Measurement:
-    """What a program evaluates to record the noise of the gradient.
+    """The measurement by which a program records the noise of the gradient.
 
     Args:
       config: of the trials.

@@ -34,7 +34,7 @@ ITERATIONS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Sharpness:
-    """What was found, and all that determines it.
+    """A measured sharpness, and all that determines it.
 
     Attributes:
       value: phi, in percent; a lower bound, since the maximum is local.

@@ -28,7 +28,7 @@ Matrix = Literal["hessian", "preconditioned"]
 
 
 class _Rule(NamedTuple):
-    """How a rule moves: ``momentum`` names its mu, 0 where it has none; ``averaged`` is True where
+    """Motion of a rule: ``momentum`` names its mu, 0 where it has none; ``averaged`` is True where
     gradients enter with weight 1 - mu."""
 
     matrix: Matrix

@@ -1,1 +1,1 @@
-"""How trials are executed and what fits: measured, then recorded as a plan."""
+"""Plans of how trials are executed, and of what fits: measured, then recorded."""

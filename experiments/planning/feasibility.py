@@ -1,4 +1,4 @@
-"""What a batch size needs and how fast it is: predicted from its programs, then measured.
+"""Memory and speed of a batch size: predicted from its programs, then measured.
 
 Run in processes of their own (experiments/planning/child.py), so that a batch size that is too
 large ends nothing else.

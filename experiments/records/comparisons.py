@@ -30,7 +30,7 @@ KINDS = {STUDY_FILE: "a study", COMPARISON_FILE: "a comparison", PATHS_FILE: "pa
 
 
 def is_comparison(folder: Path | str) -> bool:
-    """Whether ``folder`` holds a comparison."""
+    """Tell whether ``folder`` holds a comparison."""
     return (Path(folder) / COMPARISON_FILE).is_file()
 
 
@@ -87,7 +87,7 @@ def open_comparison(folder: Path | str, described: Mapping[str, Any], resume: bo
 
 
 def _grown(folder: Path, described: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
-    """What comparison.json should hold; None where it holds that already."""
+    """The content that comparison.json should hold; None where it holds that already."""
     new = {**described, "schema_version": SCHEMA_VERSION}
     if not is_comparison(folder):
         return new

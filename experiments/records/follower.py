@@ -1,4 +1,4 @@
-"""What a process that does not write knows of a record: what the writing one broadcast."""
+"""A record as a process that does not write it knows it: by what the writing one broadcast."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _PART = re.compile(r"(?:paths|surfaces)(?:-(\d+))?\.parquet")
 
 
 def is_paths(folder: Path | str) -> bool:
-    """Whether ``folder`` holds a record of paths."""
+    """Tell whether ``folder`` holds a record of paths."""
     return (Path(folder) / PATHS_FILE).is_file()
 
 

@@ -93,7 +93,7 @@ class Record:
         return tables.as_read(rows).join(known, on=tables.TRIAL_KEY, how="semi")
 
     def _require_measurements(self, folder: Path) -> None:
-        """What checksums make sure of since: the measurements of a COMPLETE trial are there."""
+        """Refuse an old record where a COMPLETE trial has none; newer ones have checksums."""
         complete = self.trials.filter(status=Status.COMPLETE.value).select(tables.TRIAL_KEY)
         measured = self.scan("evaluations")
         assert measured is not None, "a record always has the table"

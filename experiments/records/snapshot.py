@@ -37,7 +37,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, folder: RecordsFolder) -> Self:
-        """What is committed now, while a writer may be at work.
+        """Take what is committed now, while a writer may be at work.
 
         A compaction may remove a part between the listing and the reading: then all starts again.
 

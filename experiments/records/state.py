@@ -1,4 +1,4 @@
-"""What a process that trains knows of a record: its study, its plans, how its trials ended."""
+"""A record as a process that trains knows it: its study, its plans, how its trials ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RecordState:
 
     @property
     def study(self) -> dict[str, Any]:
-        """What study.json holds now (a copy)."""
+        """A copy of what study.json holds now."""
         return copy.deepcopy(self._study)
 
     def recorded(self) -> dict[Key, tuple[Status, str]]:
@@ -49,7 +49,7 @@ class RecordState:
 
 
 class TrialStates:
-    """How the recorded trials ended: one byte a trial, more only for INCOMPLETE ones.
+    """Statuses of the recorded trials: one byte a trial, more only for INCOMPLETE ones.
 
     Attributes:
       incomplete: INCOMPLETE trials -> number of the newest group that holds them.

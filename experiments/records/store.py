@@ -126,7 +126,7 @@ class Writer(RecordState):
         return {(b, seed, index): (Status(s), i) for b, seed, index, s, i in rows}
 
     def status(self, key: Key) -> Status | None:
-        """How a trial ended, None where it is not recorded."""
+        """Status of a trial, None if it is not recorded."""
         return self._states.get(key)
 
     def commit(self, results: Sequence[TrialResult]) -> None:

@@ -65,7 +65,7 @@ def write_study(folder: Path, study: Mapping[str, Any]) -> None:
 def merged_study(
     folder: Path, study: Mapping[str, Any], resume: bool
 ) -> tuple[dict[str, Any], bool]:
-    """What study.json should hold, and whether that differs from what it holds.
+    """The content that study.json should hold, and whether it differs from what it holds.
 
     Raises:
       RecordError: the folder holds the record of another study, or of this one in the old schema

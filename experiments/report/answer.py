@@ -82,7 +82,7 @@ def _perfect_part(limit: Estimate) -> str:
 
 
 def _flat_part(flat: Estimate, reached: pl.DataFrame) -> str:
-    """Where doubling stops paying, on the fitted curve."""
+    """Say where doubling stops paying, on the fitted curve."""
     saves = f"less than {FLAT_SAVING:.0%} of the steps"
     if flat.value is None:
         return "nor is it known from where on doubling it saves next to nothing"
@@ -184,7 +184,7 @@ def interval_name(summary: Summary) -> str:
 
 
 def certainty(summary: Summary) -> str:
-    """What the range or the limit of this study is, in words that follow its name and a colon."""
+    """Describe the range or the limit of this study, in words that follow its name and a colon."""
     if summary.searches > 1:
         coverage = 1 - 2.0 ** (1 - summary.searches)
         return (

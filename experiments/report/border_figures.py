@@ -1,4 +1,4 @@
-"""Where scaling changes: regime bands and borders on the curve, and the panel of definitions."""
+"""Figures of where scaling changes: regime bands and borders, and the panel of definitions."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def border_rules(summary: Summary, bottom: float, top: float, y: alt.Scale) -> l
 
 
 def definitions(summary: Summary) -> Figure:
-    """How the end of perfect scaling moves with its definition, one row a definition."""
+    """The end of perfect scaling under each definition, one row a definition."""
     table = summary.critical.definitions if summary.critical.searches else pl.DataFrame()
     chart: alt.TopLevelMixin = nothing("too few batch sizes reached the goal")
     if len(table) and table["value"].null_count() < len(table):

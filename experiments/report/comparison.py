@@ -152,7 +152,7 @@ def _cells(row: dict) -> tuple[str, str, str, str]:
 
 
 def space_table(compared: Compared) -> Table:
-    """What was searched for each member."""
+    """The searched ranges of each member."""
     rows = []
     for name, summary in compared.members.items():
         ranges = "; ".join(f"{label(n)} {_range(d)}" for n, d in summary.question.space.items())

@@ -92,7 +92,7 @@ def _trials(summary: Summary) -> str:
 
 
 def stopping(summary: Summary) -> str:
-    """When trials end, what that saved, and who answers what; "" where they never stop."""
+    """Say when trials end, what that saved, and who answers what; "" where they never stop."""
     view, question = summary.view, summary.question
     if not view.stops:
         return ""
@@ -115,7 +115,7 @@ def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plan(plan: Mapping[str, Any]) -> str:
-    """How trials were executed, like batch sizes together; its measurements stay in the record."""
+    """Say how trials were executed, like batch sizes together; measurements stay in the record."""
     alike: dict[str, list[str]] = {}
     executions = plan.get("executions")
     if isinstance(executions, Mapping):
@@ -130,7 +130,7 @@ def _plan(plan: Mapping[str, Any]) -> str:
 
 
 def micro_batches(study: Mapping[str, Any]) -> str:
-    """What micro-batches of a recorded study do and do not; "" where there are none."""
+    """Say what micro-batches of a recorded study do and do not; "" where there are none."""
     plans = study.get("plans", [])
     executions = [e for plan in plans for e in plan.get("executions", {}).values()]
     sizes = {e.get("layout", {}).get("micro_batch") for e in executions} - {None}

@@ -1,4 +1,4 @@
-"""What the figures share: the `Figure` value, axes, tooltips and tables made fit for JSON."""
+"""Parts that all figures share: the `Figure` value, axes, tooltips, tables fit for JSON."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def round_ticks(low: float, high: float, most: int = 8) -> list[float]:
 
 @dataclasses.dataclass(frozen=True)
 class HyperparameterAxis:
-    """Where a hyperparameter is drawn: its own scale, or 1 - value for a reverse log one."""
+    """The axis of a hyperparameter: its own scale, or 1 - value for a reverse log one."""
 
     name: str
     scale: str = "linear"

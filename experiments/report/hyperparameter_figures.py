@@ -53,7 +53,7 @@ def best_hyperparameters(summary: Summary) -> Figure:
 
 
 def _searches(summary: Summary) -> str:
-    """Which search is drawn, and what the bars are."""
+    """Say which search is drawn, and what the bars are."""
     if summary.searches <= 1:
         return ""
     return (

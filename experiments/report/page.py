@@ -159,7 +159,7 @@ def _header(summary: Summary) -> str:
 
 
 def _facts(summary: Summary) -> str:
-    """What was trained, how, where and from what, folded."""
+    """A folded table of what was trained, how, where and from what."""
     shown = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
         for name, value in facts(summary)
@@ -226,7 +226,7 @@ def figure_section(figure: Figure, *after: str, files: bool = True) -> str:
 
 
 def _critical(summary: Summary) -> str:
-    """Where scaling changes, with the definitions."""
+    """The batch sizes where scaling changes, with the definitions."""
     rows = []
     for name, field, meaning in _CRITICAL:
         estimate = getattr(summary.critical, field)

@@ -60,7 +60,7 @@ def steps_to_result(summary: Summary) -> Figure:
 
 
 def _bars(summary: Summary) -> str:
-    """What points and bars are."""
+    """Say what points and bars are."""
     name, said = interval_name(summary), certainty(summary)
     if summary.searches > 1:
         return (

@@ -42,7 +42,7 @@ GROWTH = (
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """What is drawn: one schedule of each kind, and every number they read."""
+    """The schedules that are drawn, one of each kind, and every number they read."""
 
     rate: Schedule
     momentum: MomentumSchedule

@@ -1,4 +1,4 @@
-"""How every figure looks: colours that hold on white and on dark pages, fonts, axes."""
+"""The look of every figure: colours that hold on white and on dark pages, fonts, axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line prints of a study: tables that fit 80 columns.
+"""Tables that the command line prints of a study, at most 80 columns wide.
 
 Rich is imported when something is printed.
 """

@@ -1,4 +1,4 @@
-"""What is refused or warned of before a study trains: it and this dataset do not go together."""
+"""Checks before a study trains: whether it goes together with this dataset and folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why the training of a study ends, and what is raised for it."""
+"""The end of training: its reason, and what is raised for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.spec.errors import StudyError, in_one_line
 
 @dataclasses.dataclass
 class Ending:
-    """Whether training ends, and why. Not thread-safe: the jobs hold their lock.
+    """State of whether training ends, and why. Not thread-safe: the jobs hold their lock.
 
     Attributes:
       asked: to end by the caller; of several processes all do so after the same chunk.

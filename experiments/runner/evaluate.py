@@ -1,4 +1,4 @@
-"""What a trial's best parameters are worth on a split; nothing else reads the test split.
+"""Evaluation of a trial's best parameters on a split; nothing else reads the test split.
 
     from experiments.runner.evaluate import evaluate_trial
     print(evaluate_trial("runs/quickstart", 64, 3, split="test").metrics)

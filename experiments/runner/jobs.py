@@ -155,7 +155,7 @@ class StudyJobs:
                 self._changed.notify_all()
 
     def progress(self) -> Progress:
-        """How far the study has come."""
+        """Progress of the study."""
         with self._changed:
             return self._work.progress()
 

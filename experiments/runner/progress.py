@@ -1,4 +1,4 @@
-"""How far a study has come, for whoever shows it."""
+"""Progress of a study, for whoever shows it."""
 
 from __future__ import annotations
 

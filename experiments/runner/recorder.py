@@ -1,4 +1,4 @@
-"""What has finished and is not recorded yet, and the one way into the record."""
+"""The one way into the record, and what has finished and is not recorded yet."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Work:
         return left * self._plans.plan.seconds_per_step.get(batch_size, 0.0)
 
     def progress(self) -> Progress:
-        """How far the study has come; the pace so far tells how long the rest takes."""
+        """Progress of the study; the pace so far tells how long the rest takes."""
         searches, made = self._searches, self._made_seconds
         remaining = sum(map(self.remaining_seconds, self._sizes))
         elapsed = time.perf_counter() - self._began

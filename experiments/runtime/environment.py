@@ -1,4 +1,4 @@
-"""Where a record was made: versions, device, processor, commit."""
+"""The machine and the code a record was made by: versions, device, processor, commit."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _commit() -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it is missing, fails or prints nothing."""
+    """Output of git; None where it is missing, fails or prints nothing."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

@@ -70,22 +70,22 @@ def leave() -> None:
 
 
 def several() -> bool:
-    """Whether there are other processes."""
+    """Tell whether there are other processes."""
     return jax.process_count() > 1
 
 
 def first() -> bool:
-    """Whether this process decides and records."""
+    """Tell whether this process decides and records."""
     return jax.process_index() == 0
 
 
 def index() -> int:
-    """Which process this is."""
+    """Number of this process."""
     return jax.process_index()
 
 
 def count() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return jax.process_count()
 
 
@@ -105,7 +105,7 @@ def agreed_number(value: int) -> int:
 
 
 def all_true(value: bool) -> bool:
-    """Whether it is true everywhere."""
+    """Tell whether it is true everywhere."""
     return bool(_gathered(np.int32(value)).all()) if several() else value
 
 
@@ -123,7 +123,7 @@ def agreed(data: bytes) -> bytes:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What ``make``, called by process 0 alone, returns or raises there, in every process."""
+    """Return or raise in every process what ``make``, called by process 0 alone, does there."""
     if not several():
         return make()
     found, error = None, None

@@ -8,7 +8,7 @@ from experiments.runtime import platform
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory is full, on the device or on the host."""
+    """Tell whether ``error`` says that memory is full, on the device or on the host."""
     exhausted = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
     return exhausted or isinstance(error, MemoryError)
 

@@ -1,4 +1,4 @@
-"""What differs between Linux and macOS: cores, memory, locks, durable writes. Imports no jax.
+"""Differences of Linux and macOS: cores, memory, locks, durable writes. Imports no jax.
 
 Linux answers through ``sched_getaffinity`` and ``/proc``; where these are missing, the portable
 call beside each answers instead.
@@ -37,7 +37,7 @@ def processor_name() -> str:
 
 
 def process_exists(pid: int) -> bool:
-    """Whether a process of this host has that number."""
+    """Tell whether a process of this host has that number."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -157,7 +157,7 @@ def _kilobytes(path: Path, name: str) -> int | None:
 
 
 def _output(*command: str) -> str:
-    """What a command prints; empty where it is missing or fails."""
+    """Output of a command; empty where it is missing or fails."""
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
@@ -166,7 +166,7 @@ def _output(*command: str) -> str:
 
 
 def _cgroup_left() -> int | None:
-    """What the control group leaves: its limit less what is used and cannot be reclaimed."""
+    """Bytes that the control group leaves: its limit less what is used and cannot be reclaimed."""
     try:
         limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())

@@ -25,14 +25,14 @@ class EndedAtOnce(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether this process was asked to end, and how."""
+    """Flag of whether this process was asked to end, and how."""
 
     def __init__(self) -> None:
         self._asked: type[KeyboardInterrupt] | None = None
 
     @property
     def asked(self) -> type[KeyboardInterrupt] | None:
-        """What `check` raises: `Preempted` (SIGTERM), KeyboardInterrupt (Ctrl-C) or None."""
+        """The exception of `check`: `Preempted` (SIGTERM), KeyboardInterrupt (Ctrl-C) or None."""
         return self._asked
 
     def ask(self, kind: type[KeyboardInterrupt]) -> None:

@@ -1,1 +1,1 @@
-"""Which hyperparameters to try: points of the unit cube, rebuilt from the record at any time."""
+"""Hyperparameters to try: points of the unit cube, rebuilt from the record at any time."""

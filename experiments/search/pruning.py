@@ -1,4 +1,4 @@
-"""Which trials go on: pure functions that decide for a whole population at once.
+"""Rules by which trials go on: pure functions that decide for a whole population at once.
 
 A resource is what a trial is given to show how good it is (steps or epochs). Values are compared
 in a stated direction; a value that is missing or not finite ranks last in both directions, and
@@ -244,7 +244,7 @@ def median_stop(curves: np.ndarray, *, minimize: bool, warmup: int = 0) -> np.nd
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStop:
-    """Where each trial stops for want of patience, each [n] (evaluations are counted from 0).
+    """Ends of trials for want of patience, each [n] (evaluations are counted from 0).
 
     Attributes:
       stop: the evaluation at which it stops; the number of evaluations where it does not.

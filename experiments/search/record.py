@@ -1,4 +1,4 @@
-"""What a search writes down of itself: its rounds, and how its trials ended.
+"""Notes that a search writes down of itself: its rounds, and how its trials ended.
 
 A round is recorded before any of its trials starts and never computed again: a resume reads it
 back. What a sampler may learn from is how earlier trials ended, found in the same way in a result
@@ -70,7 +70,7 @@ class Round:
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a trial ended, as far as a search may know.
+    """The end of a trial, as far as a search may know.
 
     Attributes:
       status: of the trial.
@@ -86,7 +86,7 @@ class Ended:
 
     @classmethod
     def of(cls, result: TrialResult, goal: Goal) -> Ended:
-        """How a trial ended that has just returned."""
+        """The end of a trial that has just returned."""
         steps = np.asarray(result.evaluations.get("step", ()), np.int64)
         values = np.asarray(result.evaluations.get(goal.column, np.full(len(steps), np.nan)))
         passed = steps[goal.better(values)] if len(steps) else steps

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What has ended at a batch size.
+    """Counts of what has ended at a batch size.
 
     Attributes:
       started: trials of earlier rounds.

@@ -1,4 +1,4 @@
-"""How far a trial may go, and what it has shown by then: the rules by which trials stop early.
+"""Rules by which trials stop early: how far one may go, and what it has shown by then.
 
 A bound is known before a trial starts, so whoever trains it needs to ask nobody. What a sampler is
 told of a trial is what it has shown by its bound, however long it was trained.

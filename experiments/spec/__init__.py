@@ -1,1 +1,1 @@
-"""What is asked: the study, its trials and spaces, comparisons; frozen, checked, without jax."""
+"""Questions: the study, its trials and spaces, comparisons; frozen, checked, without jax."""

@@ -1,4 +1,4 @@
-"""What a study must be: each check refuses with one line that names field, value and what is legal.
+"""Checks of a study: each refuses with one line that names field, value and what is legal.
 
 They look at complete studies, whose fields each hold what their kind allows (kinds.py); what is
 refused here follows from several fields together. Imports no jax.
@@ -7,8 +7,8 @@ refused here follows from several fields together. Imports no jax.
 from __future__ import annotations
 
 from experiments.spec import space as spaces
-from experiments.spec.kinds import MOST_STEPS, real
 from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.values import MOST_STEPS, real
 from optimizers import OPTIMIZERS
 from schedules import SCHEDULES
 from schedules.durations import parse
@@ -114,7 +114,7 @@ def _numbers(study: ResolvedStudy) -> dict[str, float]:
 
 
 def _check_growth(study: ResolvedStudy) -> None:
-    """How the batch grows is known beforehand, the same for all trials."""
+    """Refuse a growth of the batch that is not known beforehand, the same for all trials."""
     grows, rate = study.batch_size_schedule != "constant", SCHEDULES[study.schedule]
     for field in ("batch_size_cuts", "batch_size_factor", "max_batch_size"):
         if not grows and (value := getattr(study, field)) is not None:

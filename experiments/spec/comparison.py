@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.spec.fields import COMPARED, StudyFields
-from experiments.spec.kinds import Text, file_name, refuse
+from experiments.spec.kinds import Text
 from experiments.spec.study import Study, as_typed, resolve
+from experiments.spec.values import file_name, refuse
 from optimizers import OPTIMIZERS
 from workloads.registry import unknown_name
 
@@ -64,7 +65,7 @@ class Comparison:
         return dataclasses.replace(self, studies=studies)
 
     def describe(self) -> dict[str, Any]:
-        """What the record keeps beside its studies, as JSON values."""
+        """The comparison as JSON values, as the record keeps it beside its studies."""
         return {
             "name": self.name,
             "question": self.question,

@@ -1,4 +1,4 @@
-"""What ends a study, and how an error of user code is said in one line."""
+"""The error that ends a study, and an error of user code said in one line."""
 
 from __future__ import annotations
 

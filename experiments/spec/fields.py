@@ -13,10 +13,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from experiments.spec import kinds
+from experiments.spec import kinds, structures
 from experiments.spec import space as spaces
 from experiments.spec.rows import Option, Row, part, row, rows_of
 from experiments.spec.trial import Precision, Transfer
+from experiments.spec.values import LARGEST_SEED, MOST_EXAMPLES, MOST_STEPS
 from workloads.base import Goal, Workload
 
 MOST_TRIALS = 1_000_000
@@ -44,17 +45,17 @@ class TaskFields:
     )
     question: str = row(kinds.Text(), "one sentence, shown in the report", role="notes")
     workload: Workload = row(
-        kinds.WorkloadKind(), "what is learned", static=True, compared=True, shown="Workload"
+        structures.WorkloadKind(), "what is learned", static=True, compared=True, shown="Workload"
     )
     batch_sizes: tuple[int, ...] = row(
-        kinds.Wholes(1, kinds.MOST_EXAMPLES, MOST_BATCH_SIZES, ascending=True),
+        kinds.Wholes(1, MOST_EXAMPLES, MOST_BATCH_SIZES, ascending=True),
         "examples per step, each at most the training set; at most 1,000 of them",
         role="grows",
         compared=True,
         option=Option("batch-sizes", "B", "these only", "values", several=True),
     )
     step_budget: int = row(
-        kinds.Whole(1, kinds.MOST_STEPS),
+        kinds.Whole(1, MOST_STEPS),
         'K of "best value at steps <= K", below 2^31',
         compared=True,
         option=Option(
@@ -67,7 +68,7 @@ class TaskFields:
         shown="Step budget",
     )
     example_budget: int = row(
-        kinds.Whole(1, kinds.MOST_EXAMPLES),
+        kinds.Whole(1, MOST_EXAMPLES),
         '"best value at examples consumed <= budget" (epochs x training set)',
         compared=True,
         option=Option("budget", "DURATION", "", "budget", several=True),
@@ -129,7 +130,7 @@ class PartFields:
         shown="Batch size schedule",
     )
     batch_size_cuts: tuple[int, ...] | None = row(
-        kinds.Optional(kinds.Wholes(1, kinds.MOST_EXAMPLES, 1_000)),
+        kinds.Optional(kinds.Wholes(1, MOST_EXAMPLES, 1_000)),
         "examples consumed where the batch grows; None: where the rate of ``schedule`` would have "
         "fallen by the factor, its settings then being fixed",
         default=None,
@@ -147,7 +148,7 @@ class PartFields:
         shown="Batch size factor",
     )
     max_batch_size: int | None = row(
-        kinds.Optional(kinds.Whole(1, kinds.MOST_EXAMPLES)),
+        kinds.Optional(kinds.Whole(1, MOST_EXAMPLES)),
         "the rate takes what the batch may not; default: the training set",
         default=None,
         neutral=None,
@@ -161,7 +162,7 @@ class TuningFields:
     """The hyperparameters that are searched or held, and how many trials there are."""
 
     space: Mapping[str, spaces.Distribution] | None = row(
-        kinds.Optional(kinds.Space()),
+        kinds.Optional(structures.Space()),
         "searched hyperparameters; default: the workload's for this optimizer, else the "
         "optimizer's own for this many trials (the more trials, the more hyperparameters), and "
         "those of the other parts. A default is taken once, when a record is begun: a study "
@@ -170,7 +171,7 @@ class TuningFields:
         shown="Search space",
     )
     fixed: Mapping[str, float | str] = row(
-        kinds.FixedValues(),
+        structures.FixedValues(),
         "hyperparameters held at a value; others take their defaults. One that counts steps may be "
         'a duration, such as ``"2 epochs"`` or ``"5%"`` of the trial: steps then differ between '
         "batch sizes",
@@ -202,7 +203,7 @@ class TuningFields:
         shown="Rule",
     )
     train_steps: Mapping[int, int] = row(
-        kinds.Lengths(),
+        structures.Lengths(),
         "batch size -> length in steps, fixed beforehand; a batch size not in it gets "
         "max(step_budget, ceil(example_budget / B)), the least both budgets need",
         default={},
@@ -219,7 +220,7 @@ class TuningFields:
         shown="Trials",
     )
     seeds: tuple[int, ...] = row(
-        kinds.Wholes(0, kinds.LARGEST_SEED, MOST_SEEDS, distinct=True),
+        kinds.Wholes(0, LARGEST_SEED, MOST_SEEDS, distinct=True),
         "one search each, below 2^63; the first is the study's own, others measure study variance",
         default=(0,),
         role="grows",
@@ -259,7 +260,7 @@ class MeasurementFields:
         compared=True,
     )
     train_evaluation_examples: int = row(
-        kinds.Whole(1, kinds.MOST_STEPS),
+        kinds.Whole(1, MOST_STEPS),
         "size of the fixed training subset evaluated beside validation",
         default=256,
         compared=True,
@@ -374,7 +375,7 @@ class NoteFields:
         role="notes",
     )
     code: Mapping[str, str] = row(
-        kinds.Code(),
+        structures.Code(),
         "file -> sha256 of its text, of ``source`` and of the user's modules that the workload "
         "names; found when the study is resolved",
         default={},

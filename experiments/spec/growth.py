@@ -1,4 +1,4 @@
-"""How the batch of a study's trials grows: phases and length, from numbers that all trials share.
+"""Growth of the batch in a study's trials: phases and length, from numbers that all share.
 
 Imports no jax until cuts are taken from a schedule's shape, which it evaluates.
 """

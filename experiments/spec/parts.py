@@ -1,4 +1,4 @@
-"""What a study chooses by name beside its workload; each choice brings its own hyperparameters.
+"""Parts that a study chooses by name beside its workload, each with hyperparameters of its own.
 
 Imports no jax.
 """

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.spec.kinds import file_name
+from experiments.spec.values import file_name
 from optimizers import OPTIMIZERS
 from workloads.registry import unknown_name
 

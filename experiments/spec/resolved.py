@@ -115,11 +115,11 @@ class ResolvedStudy(StudyFields):
 
     @property
     def cut_by_schedule(self) -> bool:
-        """Whether the batch grows where the shape of ``schedule`` falls."""
+        """Tell whether the batch grows where the shape of ``schedule`` falls."""
         return self.batch_size_schedule != "constant" and self.batch_size_cuts is None
 
     def growth(self, batch_size: int) -> Growth:
-        """How the batch grows from ``batch_size``, with every number."""
+        """Growth of the batch from ``batch_size``, with every number."""
         settings: tuple[tuple[str, float], ...] = ()
         factor = BATCH_SIZE_SCHEDULES[self.batch_size_schedule].factor
         if self.cut_by_schedule:
@@ -196,7 +196,7 @@ class ResolvedStudy(StudyFields):
 
     @functools.cached_property
     def _asked(self) -> str:
-        """What `identity` covers of the study, as text."""
+        """Text of all that `identity` covers of the study."""
         rows, described = rows_of(type(self)), self.describe()
         asked = {
             name: value

@@ -34,7 +34,7 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What one field of a study means.
+    """The meaning of one field of a study.
 
     Attributes:
       name: the field.

@@ -137,7 +137,7 @@ def reopened(recorded: Mapping[str, Any]) -> ResolvedStudy:
 
 
 def _difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Which code is not what a record was begun with."""
+    """Say which code is not what a record was begun with."""
     files = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     first = ", ".join(
         f"sha256 {table[name][:12]} {when}"

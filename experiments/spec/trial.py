@@ -32,7 +32,7 @@ MOST_STARTED = 4
 
 
 class Status(enum.StrEnum):
-    """How a trial ended (Shallue et al. 2019); STOPPED before its length, for a reason."""
+    """The end of a trial (Shallue et al. 2019); STOPPED before its length, for a reason."""
 
     COMPLETE = "COMPLETE"
     INCOMPLETE = "INCOMPLETE"
@@ -67,7 +67,7 @@ class Precision:
 
     @property
     def float64(self) -> bool:
-        """Whether anything is computed in 64 bits, for which jax needs a switch."""
+        """Tell whether anything is computed in 64 bits, for which jax needs a switch."""
         return "float64" in (self.parameters, self.compute)
 
 
@@ -102,7 +102,7 @@ class Transfer:
 
 @dataclasses.dataclass(frozen=True)
 class TrialConfig:
-    """What is compiled: everything that is not a number (hashable; numbers are traced).
+    """The compiled part of a trial: all that is not a number (hashable; numbers are traced).
 
     One program is compiled per configuration, batch size and plan.
     """
@@ -159,7 +159,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class TrialResult:
-    """What a run returned.
+    """The result of a run.
 
     Attributes:
       trial: the run.

@@ -15,10 +15,10 @@ from typing import Any
 
 from experiments.spec.comparison import Comparison
 from experiments.spec.fields import StudyFields
-from experiments.spec.kinds import refuse
 from experiments.spec.loading import load_file
 from experiments.spec.paths import Paths
 from experiments.spec.study import resolve
+from experiments.spec.values import refuse
 from workloads.registry import unknown_name
 
 STUDIES: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""What a dataset is: examples with fixed splits, and a checksum that the record carries."""
+"""Datasets: examples with fixed splits, and a checksum that the record carries."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def _read_path(path: Path) -> tuple[bytes, str]:
 
 
 def cached_bible() -> Path:
-    """Where `make data` puts the text."""
+    """Path of the text that `make data` fetches."""
     return cache_folder() / "text" / "bible-kjv.txt"
 
 

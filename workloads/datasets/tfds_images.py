@@ -38,7 +38,7 @@ def tfds_folder(data_dir: Path | None) -> Path:
 
 
 def is_prepared(name: str, data_dir: Path | None) -> bool:
-    """Whether TFDS prepared the dataset there; cheap, without importing TFDS."""
+    """Tell whether TFDS prepared the dataset there; cheap, without importing TFDS."""
     return any((tfds_folder(data_dir) / name).glob("*/dataset_info.json"))
 
 
@@ -142,7 +142,7 @@ def prepare(spec: IdxImages, files: Mapping[str, Path], data_dir: Path | None) -
 
 
 def _reachable(url: str) -> bool:
-    """Whether a connection to the URL's server (or to the proxy set for it) opens in time."""
+    """Tell whether a connection to the URL's server (or to the proxy set for it) opens in time."""
     parts = urllib.parse.urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     server = urllib.parse.urlsplit(proxy) if proxy else parts

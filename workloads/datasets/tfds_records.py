@@ -108,7 +108,7 @@ def _open(builder: Any, path: Path, split: str, decoders: Mapping[str, Any]) -> 
 
 
 def build_command(name: str) -> str:
-    """What prepares a dataset that TFDS downloads by itself."""
+    """Command that prepares a dataset that TFDS downloads by itself."""
     return (
         f"run `tfds build {name} --file_format=array_record` on a machine with TensorFlow and a "
         "network"

@@ -20,7 +20,7 @@ from workloads.base import Batch
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a layer may read besides its inputs.
+    """Values that a layer may read besides its inputs.
 
     Attributes:
       train: True while training (static).
@@ -92,7 +92,7 @@ class LinenModel:
 def dropout_mask(
     key: jax.Array, position: jax.Array, shape: tuple[int, ...], rate: jax.Array | float
 ) -> jax.Array:
-    """Which activations are kept: f(key, position), whatever batch the example sits in.
+    """Mask of kept activations: f(key, position), whatever batch the example sits in.
 
     Args:
       key: one key a step and layer.

@@ -28,7 +28,7 @@ HE_NORMAL = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """What all layers of a net share.
+    """Settings that all layers of a net share.
 
     Attributes:
       preactivation: v2 (True) or v1.

@@ -66,7 +66,7 @@ def grid(optimizer: OptimizerName) -> tuple[np.ndarray, np.ndarray]:
 
 
 def step_cap(optimizer: OptimizerName) -> int:
-    """Where the search for a step ends: 10^9 for SGD, 10^7 otherwise."""
+    """Last step of the search for a step: 10^9 for SGD, 10^7 otherwise."""
     return 10**9 if optimizer == "sgd" else 10**7
 
 

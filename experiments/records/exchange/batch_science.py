@@ -36,7 +36,7 @@ from experiments.records.schema import (
 from experiments.records.study_file import write_study
 from experiments.records.tables import in_order
 from experiments.spec import space as spaces
-from experiments.spec.kinds import LONGEST_NAME
+from experiments.spec.values import LONGEST_NAME
 from workloads.base import Goal, Workload
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.+=,%-]")
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What the archive does not say.
+    """Facts that the archive does not say.
 
     Attributes:
       goals: workload -> goal; the workload "" stands for all that are not named.

@@ -68,7 +68,7 @@ def export_batch_science(folder: Path, out: Path) -> Path:
 
 
 class _Imported:
-    """What an imported record says of its archive."""
+    """The archive of an imported record, as the record describes it."""
 
     def __init__(self, record: Record) -> None:
         imported = record.study["imported"]
@@ -96,7 +96,7 @@ class _Imported:
 
 
 class _Own:
-    """What the layout can say of a record of ours."""
+    """A record of ours, as far as the layout can say it."""
 
     def __init__(self, record: Record, folder: Path) -> None:
         study = record.study["study"]
@@ -151,7 +151,7 @@ class _Own:
         return "COMPLETE" if recorded == STOPPED else recorded
 
     def readme(self) -> str:
-        """What the layout does not hold of this record."""
+        """List what the layout does not hold of this record."""
         lines = [
             f"# {self.fields.get('name', 'A study')}, in the layout of Shallue et al. (2019)",
             "",

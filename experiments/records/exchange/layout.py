@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records.files import RecordError
-from experiments.spec.kinds import MOST_EXAMPLES, MOST_STEPS
+from experiments.spec.values import MOST_EXAMPLES, MOST_STEPS
 
 STUDY = "study.json"
 METADATA = "metadata.json"

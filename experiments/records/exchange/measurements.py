@@ -19,7 +19,7 @@ import numpy as np
 from experiments.records.exchange.layout import MEASUREMENTS
 from experiments.records.exchange.published import SHARES
 from experiments.records.files import RecordError
-from experiments.spec.kinds import MOST_STEPS
+from experiments.spec.values import MOST_STEPS
 
 if TYPE_CHECKING:
     import polars as pl

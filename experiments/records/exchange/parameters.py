@@ -76,7 +76,7 @@ def _number(value: object) -> float:
 
 
 def union(found: Sequence[Distribution]) -> Distribution:
-    """What covers the search spaces of a hyperparameter at all batch sizes.
+    """The range that covers the search spaces of a hyperparameter at all batch sizes.
 
     The common one where they are equal; else the smallest range of the first one's scale, or the
     choice of all values. The archive has a space a batch size, a record of ours one in all.

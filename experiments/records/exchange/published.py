@@ -1,4 +1,4 @@
-"""What Shallue et al. (2019) state of their workloads beside the archive: goals, N, split sizes.
+"""Goals, N and split sizes that Shallue et al. (2019) state beside the archive.
 
 The goals are those of the nine workloads of figure 1, on the validation set, as the notebook
 released with the archive has them. For the other workloads a goal is the reader's to choose.

@@ -80,7 +80,7 @@ class Threads:
 
 
 def _unfinished(population: Population | None) -> Unfinished:
-    """What a pack has begun and not returned; nothing where it could not be made."""
+    """The trials a pack has begun and not returned; none where it could not be made."""
     if population is None:
         return Unfinished()
     return Unfinished(population.trials, population.steps_under_way)

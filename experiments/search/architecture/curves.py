@@ -88,7 +88,7 @@ FAMILIES: dict[str, Family] = {
 
 @dataclasses.dataclass(frozen=True)
 class Extrapolation:
-    """What a curve is expected to be at one later x.
+    """The expected value of a curve at one later x.
 
     Attributes:
       at: x.
@@ -116,7 +116,7 @@ class Extrapolation:
 def extrapolated(
     x: np.ndarray, y: np.ndarray, at: float, *, level: float = 0.9, draws: int = 400, seed: int = 0
 ) -> Extrapolation:
-    """Where a curve will be at ``at``, from its points so far.
+    """Predict a curve at ``at`` from its points so far.
 
     Args:
       x: [n] positive, increasing; the unit does not matter.
@@ -159,7 +159,7 @@ def extrapolated(
 def worth_going_on(
     curve: Extrapolation, incumbent: float, *, margin: float = 0.0, below: float = 0.05
 ) -> bool:
-    """Whether a run may still beat the incumbent: P(y(at) < incumbent + margin) >= ``below``."""
+    """Tell whether a run may beat the incumbent: P(y(at) < incumbent + margin) >= ``below``."""
     return curve.probability_below(incumbent + margin) >= below
 
 

@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 class Cost(NamedTuple):
-    """What an operation makes of its input.
+    """Cost and shape of what an operation makes of its input.
 
     Attributes:
       shape: of the output, without the batch.

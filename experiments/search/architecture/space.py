@@ -99,7 +99,7 @@ class Space:
         return {name: options[i] for (name, options), i in zip(self.choices, code, strict=True)}
 
     def architecture(self, code: Code) -> Architecture:
-        """What a code means.
+        """The architecture that a code means.
 
         Raises:
           IllegalArchitectureError: it cannot be built; says why in one line.
@@ -129,7 +129,7 @@ class Space:
             return None
 
     def illegal(self, code: Code) -> str:
-        """Why a code cannot be built; "" if it can."""
+        """Say why a code cannot be built; "" if it can."""
         try:
             self.architecture(code)
         except IllegalArchitectureError as error:

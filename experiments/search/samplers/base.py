@@ -1,4 +1,4 @@
-"""What a sampler is: a pure function from what one search has seen to the points of its next round.
+"""The protocol of a sampler: what one search has seen -> the points of its next round.
 
     propose(ask) -> proposal
 

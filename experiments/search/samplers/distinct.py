@@ -17,7 +17,7 @@ DIGITS = 9
 
 
 def size(distribution: Distribution) -> float:
-    """How many values there are."""
+    """Number of values."""
     if isinstance(distribution, Choice):
         return len(distribution.values)
     if isinstance(distribution, Integer):
@@ -42,7 +42,7 @@ def key(ask: Ask, point: Point) -> Hashable:
 
 
 def positions(distribution: Distribution) -> list[float]:
-    """Where the values of a finite range lie."""
+    """Positions of the values of a finite range."""
     if isinstance(distribution, Integer):
         return [distribution.position(x) for x in range(distribution.low, distribution.high + 1)]
     assert isinstance(distribution, Choice)
@@ -67,7 +67,7 @@ class Picker:
 
     @property
     def full(self) -> bool:
-        """Whether enough points are there."""
+        """Tell whether enough points are there."""
         return len(self.points) >= self.wanted
 
     def offer(self, point: Sequence[float] | np.ndarray, source: str) -> bool:
@@ -102,7 +102,7 @@ class Picker:
 
 
 def proposal(ask: Ask, pickers: Iterable[Picker], boxes: dict[int, Box] | None = None) -> Proposal:
-    """What the pickers took, each filled up."""
+    """The proposal of what the pickers took, each filled up."""
     everyone = list(pickers)
     for picker in everyone:
         picker.complete()

@@ -1,1 +1,1 @@
-"""Which architecture to evaluate next: strategies as pure functions of the results so far."""
+"""Strategies that choose the next architecture: pure functions of the results so far."""

@@ -1,4 +1,4 @@
-"""What a strategy is: three pure functions of what one search has seen.
+"""The protocol of a strategy: three pure functions of what one search has seen.
 
     memory = begin(space, seed)
     codes = propose(memory, history, count)
@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What one search has seen, in the order of its proposals.
+    """Results that one search has seen, in the order of its proposals.
 
     Attributes:
       space: of the architectures.
@@ -143,11 +143,11 @@ class Fresh:
 
     @property
     def full(self) -> bool:
-        """Whether as many as wanted are there."""
+        """Tell whether as many as wanted are there."""
         return len(self.codes) >= self.wanted
 
     def new(self, code: Code) -> bool:
-        """Whether a code would be taken."""
+        """Tell whether a code would be taken."""
         key = self.history.space.key(code)
         return key is not None and key not in self.history.known and key not in self._keys
 

@@ -44,7 +44,7 @@ def evolution(population: int = 10, sample: int = 3) -> Strategy:
 
 
 def _offer_child(fresh: Fresh, parent: Code, stream: Stream) -> bool:
-    """Whether a new child was found; where all near ones are known it lies further away."""
+    """Tell whether a new child was found; where all near ones are known it lies further away."""
     space = fresh.history.space
     for attempt in range(TRIES):
         neighbours = space.neighbours(parent)
