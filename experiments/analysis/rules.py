@@ -1,4 +1,4 @@
-"""What a rule for a change of batch size would have cost, in place of tuning again.
+"""Cost of a rule for a change of batch size, had it been followed in place of tuning again.
 
 A rule (`schedules.rescaling`) takes the best hyperparameters of one batch size B0 to another, B.
 The steps it needs there are interpolated from the trials of B, log steps linearly between those

@@ -169,7 +169,7 @@ COUNTS = ("complete", "infeasible", "incomplete", "stopped", "missing")
 
 
 def counted_trials(view: View, row: Mapping[str, Any]) -> int:
-    """Number of trials that count in a row of `steps_across`; a divergence may, where trials stop."""
+    """Count the trials of a row of `steps_across`; a divergence may count, where trials stop."""
     if not view.stops:
         return int(row["complete"])
     return view.question.trials * max(row["searches"], 1) - int(row["missing"])
