@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from experiments.spec.errors import first_line
 
 if TYPE_CHECKING:
     from experiments.analysis.cost import Prices
+    from experiments.analysis.summary import Summary
+
+REFRESH_SECONDS = 10
 
 
 def add(commands: Any) -> None:
@@ -34,6 +38,12 @@ def add(commands: Any) -> None:
         "--ruled", type=Path, nargs="+", metavar="DIR",
         help="records of batchscale run --rule, for the regret that was measured",
     )  # fmt: skip
+    report.add_argument(
+        "--note", type=Path, metavar="FILE", help="a text to show on top of the page; kept in DIR"
+    )
+    report.add_argument(
+        "--watch", action="store_true", help="write it again as trials end, until all have"
+    )
     report.set_defaults(function=report_command)
 
     steps = commands.add_parser("steps-to-result", help="steps to a goal, per batch size")
@@ -44,12 +54,15 @@ def add(commands: Any) -> None:
 
 
 def report_command(options: argparse.Namespace) -> int:
-    """Rebuild report/ from the records.
+    """Rebuild report/ from the records, once or until all trials that are wanted have ended.
 
     Raises:
-      ValueError: an option where there is no single study, or a plan that cannot be read.
+      ValueError: an option where there is no single study; a note or a plan that cannot be read.
       RecordError: there is no readable record in a folder.
     """
+    from experiments.records.schema import STUDY_FILE
+    from experiments.report.write import keep_note
+
     told: dict[str, Any] = {}
     flags = ("price-per-device-hour", "plan", "ruled")
     named = [flag for flag in flags if getattr(options, flag.replace("-", "_")) is not None]
@@ -60,7 +73,33 @@ def report_command(options: argparse.Namespace) -> int:
         from experiments.records.store import read
 
         told["ruled"] = tuple(view_of(read(folder)) for folder in options.ruled)
+    if options.watch and not (options.folder / STUDY_FILE).is_file():
+        raise ValueError(f"--watch follows a study; there is none in {options.folder}")
+    if options.note:
+        keep_note(options.note, options.folder)
+    if options.watch:
+        watch(options.folder, told)
     return summarise(options.folder, told, named)
+
+
+def watch(folder: Path, told: Mapping[str, Any]) -> None:
+    """Write the report whenever trials were recorded, until all that are wanted have ended.
+
+    The page reads itself again while it is watched.
+    """
+    from experiments.commands.status import WATCH_SECONDS, status_text
+    from experiments.report.write import write_report_of
+
+    written = None
+    while True:
+        text, done = status_text(folder)
+        if done:
+            return
+        if text != written:
+            page = write_report_of(_summary(folder, told), folder, refresh=REFRESH_SECONDS)
+            print(f"{text.splitlines()[0]}; report: {page}", flush=True)
+            written = text
+        time.sleep(WATCH_SECONDS)
 
 
 def _prices(options: argparse.Namespace) -> Prices:
@@ -106,17 +145,21 @@ def summarise(
         print_comparison(compared)
         return _reported(write_comparison_report(folder, compared))
     from experiments.analysis.rules import measured_regret
-    from experiments.analysis.summary import summary_of
-    from experiments.records.store import read
     from experiments.report.terminal import print_summary
     from experiments.report.write import write_report_of
 
-    summary = summary_of(read(folder))
-    summary = dataclasses.replace(summary, **(told or {}))
+    summary = _summary(folder, told or {})
     for ruled in summary.ruled:
         measured_regret(summary.view, ruled)  # refuses what cannot be compared
     print_summary(summary)
     return _reported(write_report_of(summary, folder))
+
+
+def _summary(folder: Path, told: Mapping[str, Any]) -> Summary:
+    from experiments.analysis.summary import summarise as summarised
+    from experiments.records.store import read
+
+    return dataclasses.replace(summarised(read(folder)), **told)
 
 
 def _reported(page: Path) -> int:

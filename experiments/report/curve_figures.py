@@ -19,12 +19,16 @@ from experiments.report.figure import (
     nothing,
     round_ticks,
     searched_names,
+    selectable,
     tooltips,
     values,
+    with_key,
 )
 from experiments.report.words import label, metric_title
 
 _CURVE_POINTS = 100
+SELECTED_CURVE = "selected_curve"
+"""Name of the rows, empty at first, in which the page puts the curve of the selected trial."""
 INDEPENDENT = "random"
 """The sampler whose trials are independent draws."""
 
@@ -34,7 +38,7 @@ def validation_curves(summary: Summary) -> Figure:
     question = summary.question
     table = _curves(summary)
     curves = table.partition_by("batch_size")
-    shown = pl.concat([table.clear(), *(_thinned(curve) for curve in curves)])
+    shown = with_key(pl.concat([table.clear(), *(_thinned(curve) for curve in curves)]))
     picked = alt.selection_point(fields=["batch_size"], bind="legend")
     panels = [
         _curve_panel(summary, shown, "step", "steps", limit=question.step_budget, picked=picked),
@@ -58,10 +62,17 @@ def validation_curves(summary: Summary) -> Figure:
         "validation_curves",
         "Training curves of the best trials",
         f"{metric_title(question).capitalize()} of the best trial of each batch size, {against}. "
-        "Dashed: the goal; dotted: the budget. Click a batch size in the legend to see it alone.",
-        alt.concat(*panels, columns=2, spacing=30, data=values(shown)) if len(table) else nothing(),
+        "Dashed: the goal; dotted: the budget. Click a batch size in the legend to see it alone. "
+        "A selected trial's own curve lies on top.",
+        _curve_panels(panels, shown) if len(table) else nothing(),
         table,
     )
+
+
+def _curve_panels(panels: list[alt.LayerChart], shown: pl.DataFrame) -> alt.TopLevelMixin:
+    chart = selectable(alt.concat(*panels, columns=2, spacing=30, data=values(shown)))
+    chart.datasets = {SELECTED_CURVE: []}
+    return chart
 
 
 def _curve_panel(
@@ -77,11 +88,12 @@ def _curve_panel(
     question = summary.question
     goal = pl.Series([question.goal.value], dtype=pl.Float64)
     y = metric_axis("value:Q", question, pl.concat([shown["value"], goal]))
-    ticks = round_ticks(1, max([10.0, *(extent(shown[field]) or ())]), most=4)
+    most = max([10.0, *(extent(shown[field]) or ())])
+    ticks = round_ticks(1, most, most=4)
     x = alt.X(
         f"{field}:Q",
         title=title,
-        scale=alt.Scale(type="log", nice=False),
+        scale=alt.Scale(type="log", nice=False, domain=[1, most]),
         axis=alt.Axis(format="~s", grid=False, values=ticks),
     )
     counted = [COUNTED] if COUNTED in shown.columns else []
@@ -90,11 +102,13 @@ def _curve_panel(
     seen = alt.condition(picked, alt.value(0.95), alt.value(0.06))
     curve = alt.Chart().encode(x=x, y=y, color=batch_colour(question.batch_sizes), opacity=seen)
     points = curve.mark_point(size=22, filled=True)
+    chosen = alt.Chart(alt.NamedData(name=SELECTED_CURVE)).mark_line(strokeWidth=3, clip=True)
     target = alt.Chart(alt.Data(values=[{"value": question.goal.value}]))
     budget = alt.Chart(alt.Data(values=[{field: limit}] if limit else []))
     return alt.layer(
         curve.mark_line(strokeWidth=1.5),
         points.encode(opacity=alt.value(0.0), tooltip=hover),
+        chosen.encode(x=x, y=y, color=alt.value({"expr": "ink"}), order="step:Q"),
         target.mark_rule(strokeDash=[6, 4]).encode(y=alt.Y("value:Q", scale=y["scale"])),
         budget.mark_rule(strokeDash=[2, 3]).encode(x=f"{field}:Q"),
     ).properties(width=385, height=300)

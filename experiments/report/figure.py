@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from experiments.analysis.best_hyperparameters import EFFECTIVE
-from experiments.analysis.question import Question
+from experiments.analysis.question import TRIAL, Question
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.words import label, metric_title
@@ -45,7 +45,7 @@ class Figure:
     """A chart with its words and its numbers.
 
     Attributes:
-      name: file name of its PNG, PDF and CSV.
+      name: file name of its PNG, SVG, PDF and CSV.
       title: what it shows.
       caption: how to read it.
       chart: an Altair chart without title and theme.
@@ -63,6 +63,31 @@ class Figure:
         specification = self.chart.to_dict()
         specification.pop("config", None)
         return specification
+
+
+KEY = "key"
+"""Column that names a trial, "B/SEED/INDEX": what the page selects by, in charts and table."""
+IS_SELECTED = f"datum.{KEY} === selected"
+
+
+def with_key(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with the column `KEY`."""
+    return table.with_columns(pl.format("{}/{}/{}", *TRIAL).alias(KEY))
+
+
+def selectable(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
+    """The chart with what the page sets: ``selected``, a trial's key, and ``ink``, for its ring."""
+    return chart.add_params(
+        alt.param(name="selected", value=""), alt.param(name="ink", value="#1f2530")
+    )
+
+
+def ring() -> dict[str, Any]:
+    """Encodings that draw a ring around the point of the selected trial."""
+    return {
+        "stroke": alt.condition(IS_SELECTED, alt.value({"expr": "ink"}), alt.value("transparent")),
+        "strokeWidth": alt.condition(IS_SELECTED, alt.value(2.5), alt.value(0)),
+    }
 
 
 NOT_SEARCHED = "no hyperparameter was searched"

@@ -11,6 +11,7 @@ from experiments.report import (
     cost_figures,
     curve_figures,
     hyperparameter_figures,
+    parallel_figure,
     rule_figures,
     scaling_figures,
     search_figures,
@@ -32,6 +33,7 @@ FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     search_figures.search_scatter,
     curve_figures.validation_curves,
     search_figures.axis_plots,
+    parallel_figure.parallel,
     curve_figures.best_of_trials,
 )
 
@@ -42,11 +44,15 @@ def drawn(summary: Summary) -> list[Figure]:
 
 
 def render(figure: Figure) -> dict[str, bytes]:
-    """The figure as ``{"png": ..., "pdf": ...}``, light theme, title included."""
+    """The figure as ``{"png": ..., "svg": ..., "pdf": ...}``, light theme, title included."""
     import vl_convert
 
     svg = as_svg(figure)
-    return {"png": vl_convert.svg_to_png(svg, scale=2), "pdf": vl_convert.svg_to_pdf(svg)}
+    return {
+        "png": vl_convert.svg_to_png(svg, scale=2),
+        "svg": svg.encode(),
+        "pdf": vl_convert.svg_to_pdf(svg),
+    }
 
 
 def as_svg(figure: Figure) -> str:

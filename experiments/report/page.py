@@ -12,6 +12,7 @@ import html
 import json
 from collections.abc import Callable, Sequence
 from importlib import resources
+from typing import Any
 
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.summary import Summary
@@ -20,6 +21,7 @@ from experiments.report.answer import answer, estimated
 from experiments.report.cost_words import cost_table, least_words
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
+from experiments.report.methods import METHODS
 from experiments.report.noise_figures import noise_table
 from experiments.report.rule_figures import rules_table, trained_table
 from experiments.report.tables import (
@@ -30,6 +32,7 @@ from experiments.report.tables import (
     searches_table,
     steps_table,
 )
+from experiments.report.trials import page_data, trials_table
 from experiments.report.words import budget_words, goal_words
 
 _POLICY = (
@@ -84,27 +87,53 @@ _CRITICAL = (
 )
 
 
-def page(summary: Summary, figures: Sequence[Figure]) -> str:
-    """The whole document of a study."""
+def page(
+    summary: Summary,
+    figures: Sequence[Figure],
+    *,
+    folder: str = "DIR",
+    note: str = "",
+    refresh: int = 0,
+) -> str:
+    """The whole document of a study.
+
+    ``folder``: of the record, in the command that trains a trial again; ``note``: a user's text,
+    shown on top as it is; ``refresh``: seconds after which the page is read again, 0 for never.
+    """
     sections = [_section(summary, figure) for figure in figures]
-    body = [_header(summary), *sections[:1], _verdict(summary), *sections[1:], _facts(summary)]
+    noted = f'<div class="user-note">{html.escape(note)}</div>' if note.strip() else ""
+    body = [_header(summary, noted), *sections[:1], _verdict(summary), *sections[1:],
+            _trials(), _facts(summary), _footer()]  # fmt: skip
     title = f"{summary.question.name}: a batch-size study"
-    return document(title, "\n".join([*body, _footer()]), figures)
+    trials = page_data(summary, trials_table(summary), folder)
+    return document(title, "\n".join(body), figures, trials=trials, refresh=refresh)
 
 
-def document(title: str, body: str, figures: Sequence[Figure]) -> str:
-    """A page around ``body`` (HTML), which holds a `figure_section` for each of ``figures``."""
+def document(
+    title: str,
+    body: str,
+    figures: Sequence[Figure],
+    *,
+    trials: dict[str, Any] | None = None,
+    refresh: int = 0,
+) -> str:
+    """A page around ``body`` (HTML), which holds a `figure_section` for each of ``figures``.
+
+    ``trials``: what its table of trials shows, `page_data`.
+    """
     embedded = {
         "figures": {figure.name: figure.specification() for figure in figures},
         "themes": {"light": style.theme(), "dark": style.theme(dark=True)},
+        "trials": trials,
     }
+    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title>
+{again}<title>{html.escape(title)}</title>
 <style>{_asset("page.css")}</style>
 </head>
 <body>
@@ -114,6 +143,7 @@ def document(title: str, body: str, figures: Sequence[Figure]) -> str:
 <script type="application/json" id="figures">{_json(embedded)}</script>
 <script>{_libraries()}</script>
 <script>{_asset("page.js")}</script>
+<script>{_asset("trials.js")}</script>
 </body>
 </html>
 """
@@ -139,7 +169,7 @@ def _json(data: object) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _header(summary: Summary) -> str:
+def _header(summary: Summary, noted: str) -> str:
     question = summary.question
     expected = (
         f'<p class="note">Expected: {html.escape(question.expected)}</p>'
@@ -151,7 +181,7 @@ def _header(summary: Summary) -> str:
     )
     about = f"{question.workload.name}, {question.optimizer}. Goal: {asked}."
     return (
-        f'<p class="name">{html.escape(question.name)}</p>\n'
+        f'{noted}<p class="name">{html.escape(question.name)}</p>\n'
         f"<h1>{html.escape(question.question)}</h1>\n"
         f'<p class="answer">{html.escape(answer(summary))}</p>\n{expected}'
         f'<p class="note">{html.escape(about)}</p>'
@@ -165,6 +195,14 @@ def _facts(summary: Summary) -> str:
         for name, value in facts(summary)
     )
     return "<h2>Study and machine</h2>" + _folded("All facts", f'<dl class="facts">{shown}</dl>')
+
+
+def _trials() -> str:
+    """The place of the table, which the page's script fills."""
+    return """<section id="section-trials"><h2 id="trials-title">All trials</h2>
+<p class="caption">Select a row, or a point of a chart above, to see the trial in every chart; the
+address of the page keeps it, Escape clears it. <a href="data/trials.csv">data/trials.csv</a> holds
+all trials.</p><div id="trials"></div></section>"""
 
 
 def _verdict(summary: Summary) -> str:
@@ -219,8 +257,12 @@ def figure_section(figure: Figure, *after: str, files: bool = True) -> str:
     if files:
         parts.append(
             f'<p class="files"><a href="figures/{name}.png">PNG</a>'
-            f'<a href="figures/{name}.pdf">PDF</a><a href="data/{name}.csv">CSV</a></p>'
+            f'<a href="figures/{name}.svg">SVG</a><a href="figures/{name}.pdf">PDF</a>'
+            f'<a href="data/{name}.csv">CSV</a></p>'
         )
+    if figure.name in METHODS:
+        computed = f'<p class="note">{html.escape(METHODS[figure.name])}</p>'
+        parts.append(f'<div class="method">{_folded("How is this computed?", computed)}</div>')
     parts += after
     return f"<section>{chr(10).join(parts)}</section>"
 

@@ -12,6 +12,7 @@ from experiments.analysis.question import TRIAL
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.figure import (
+    KEY,
     NOT_SEARCHED,
     Figure,
     HyperparameterAxis,
@@ -20,9 +21,12 @@ from experiments.report.figure import (
     metric_axis,
     nothing,
     padded,
+    ring,
     searched_names,
+    selectable,
     tooltips,
     values,
+    with_key,
 )
 from experiments.report.words import goal_words, metric_title
 from experiments.spec.space import Choice
@@ -59,10 +63,11 @@ def classified_trials(summary: Summary) -> pl.DataFrame:
     found = summary.of_seed(joined).filter(counted.fill_null(False))
     # Drawn in this order, so that the best lies on top of its neighbours.
     return (
-        found.with_columns(kind.cast(pl.Enum(CLASSES)).alias("class"))
+        with_key(found)
+        .with_columns(kind.cast(pl.Enum(CLASSES)).alias("class"))
         .sort("class", "batch_size", "trial")
         .with_columns(pl.col("class").cast(pl.String))
-        .select("batch_size", "trial", "class", "best_value", "steps_to_goal", *names)
+        .select("batch_size", "trial", "class", "best_value", "steps_to_goal", *names, KEY)
     )
 
 
@@ -93,17 +98,19 @@ def search_scatter(summary: Summary) -> Figure:
                 y=_bare(up) if place % _COLUMNS else up,
                 tooltip=_trial_hover(summary, rows),
                 **_class_encodings(shown),
+                **ring(),
             )
             .properties(width=196, height=150)
         )
-    chart = alt.concat(*panels, columns=_COLUMNS, spacing=16)
+    chart = selectable(alt.concat(*panels, columns=_COLUMNS, spacing=16))
     return Figure(
         "search",
         "The search at each batch size",
         f"Every trial by outcome; the goal is {goal_words(question)}. The star is the best trial. "
-        "A star at the border of a panel asks for a wider range.",
+        "A star at the border of a panel asks for a wider range. Click a point to select its "
+        "trial.",
         chart,
-        table,
+        table.drop(KEY),
     )
 
 
@@ -139,14 +146,14 @@ def axis_plots(summary: Summary) -> Figure:
     panels[:1] = [panel.add_params(picked) for panel in panels[:1]]
     chart: alt.TopLevelMixin = nothing(NOT_SEARCHED) if found else nothing()
     if found and panels:
-        chart = alt.concat(*panels, columns=2, spacing=24)
+        chart = selectable(alt.concat(*panels, columns=2, spacing=24))
     return Figure(
         "axis_plots",
         "Best result against each searched hyperparameter",
         f"Best {metric_title(question)} of every trial over its training; crosses at the worst "
         "value shown: infeasible (diverged). Click a batch size in the legend to see it alone.",
         chart,
-        table,
+        table.drop(KEY),
     )
 
 
@@ -172,6 +179,7 @@ def _axis_panel(
             shape=mark,
             opacity=alt.condition(picked, alt.value(0.85), alt.value(0.04)),
             tooltip=tooltips(hover),
+            **ring(),
         )
         .properties(width=390, height=290)
     )

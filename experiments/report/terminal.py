@@ -30,6 +30,7 @@ from experiments.report.cost_words import least_words
 from experiments.report.facts import micro_batches, stopping
 from experiments.report.tables import csv_table, hyperparameter_table
 from experiments.report.words import budget_words, goal_words, metric_title
+from experiments.report.write import write_csv
 from workloads.base import Goal
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def write_steps_to_result_csv(
     incomplete, censored_at, seed, goal, best_value, then lines, overheads and the regime of the
     search, then what the searches of the batch size say together (``across_*``).
     """
-    csv_table(summarise(record, goal)).write_csv(path)
+    write_csv(csv_table(summarise(record, goal)), path)
 
 
 def _console() -> Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import shutil
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from experiments.analysis.question import Record
 from experiments.analysis.summary import Summary, summary_of
-from experiments.records.files import FULL, DiskError
+from experiments.records.files import FULL, DiskError, write_whole
+from experiments.records.schema import STUDY_FILE
 from experiments.runtime.platform import process_exists
 from experiments.spec.errors import first_line
 
@@ -26,14 +28,16 @@ Progress = Callable[[str, int, int], None]
 
 REPORT_FOLDER = "report"
 PAGE = "index.html"
+NOTE = "note.md"
+"""Beside study.json: a user's words, shown on top of the page."""
 _BUILDING = f".{REPORT_FOLDER}-"
 
 
 def write_report(folder: Path | str, progress: Progress | None = None) -> Path:
     """Writes ``folder/report/`` and returns the path of its ``index.html``.
 
-    ``index.html`` is self-contained; beside it lie ``figures/*.png|pdf`` and ``data/*.csv``. All
-    is built in a new folder and then takes the place of the old files one by one, each whole,
+    ``index.html`` is self-contained; beside it lie ``figures/*.png|svg|pdf`` and ``data/*.csv``.
+    All is built in a new folder and then takes the place of the old files one by one, each whole,
     the page last: a reader finds the old page or the new one at any moment, and a report that
     was interrupted while it was built leaves the old one as it was.
 
@@ -48,10 +52,50 @@ def write_report(folder: Path | str, progress: Progress | None = None) -> Path:
 
 
 def write_report_of(
-    record: Record | Summary, folder: Path | str, progress: Progress | None = None
+    record: Record | Summary,
+    folder: Path | str,
+    progress: Progress | None = None,
+    *,
+    refresh: int = 0,
 ) -> Path:
-    """`write_report` of a record that is already read, or already summarised."""
-    return replace_report(folder, lambda target: _build(record, target, progress or _silent))
+    """`write_report` of a record that is already read, or already summarised.
+
+    ``refresh``: seconds after which the page reads itself again, 0 for never.
+    """
+    shown = _Shown(shlex.quote(str(folder)), _note(Path(folder)), refresh)
+    return replace_report(folder, lambda target: _build(record, target, shown, progress or _silent))
+
+
+def keep_note(note: Path, folder: Path) -> None:
+    """Copy a text into the record of a study, for this report and every later one.
+
+    Raises:
+      ValueError: it cannot be read as text, or ``folder`` holds no single study.
+    """
+    if not (folder / STUDY_FILE).is_file():
+        raise ValueError(f"--note is shown in the report of a study; there is none in {folder}")
+    try:
+        text = note.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"--note must be a text file in UTF-8, got {note}: {first_line(error)}"
+        ) from error
+    with _disk_errors(folder):
+        write_whole(folder / NOTE, text.encode())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """What a page holds beside the record: the keywords of `page.page`."""
+
+    folder: str
+    note: str
+    refresh: int
+
+
+def _note(folder: Path) -> str:
+    path = folder / NOTE
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def replace_report(folder: Path | str, build: Callable[[Path], None]) -> Path:
@@ -110,10 +154,12 @@ def _publish(new: Path, place: Path) -> None:
             path.unlink()
 
 
-def _build(record: Record | Summary, target: Path, progress: Progress) -> None:
+def _build(record: Record | Summary, target: Path, shown: _Shown, progress: Progress) -> None:
+    from experiments.report.figure import KEY
     from experiments.report.figures import drawn
     from experiments.report.page import page
     from experiments.report.tables import csv_table
+    from experiments.report.trials import trials_table
 
     progress("numbers", 0, 1)
     summary = summary_of(record)
@@ -124,19 +170,29 @@ def _build(record: Record | Summary, target: Path, progress: Progress) -> None:
         steps = figure.name == "steps_to_result"
         write_figure(figure, target, csv_table(summary) if steps else figure.table)
     progress("page", total - 1, total)
-    (target / PAGE).write_text(page(summary, figures), encoding="utf-8")
+    write_csv(trials_table(summary).drop(KEY), target / "data" / "trials.csv")
+    text = page(summary, figures, **dataclasses.asdict(shown))
+    (target / PAGE).write_text(text, encoding="utf-8")
     progress("done", total, total)
 
 
 def write_figure(figure: Figure, target: Path, table: pl.DataFrame | None = None) -> None:
-    """``figures/NAME.png|pdf`` and ``data/NAME.csv`` under ``target``."""
+    """``figures/NAME.png|svg|pdf`` and ``data/NAME.csv`` under ``target``."""
     from experiments.report.figures import render
 
     for folder in ("figures", "data"):
         (target / folder).mkdir(exist_ok=True)
     for ending, content in render(figure).items():
         (target / "figures" / f"{figure.name}.{ending}").write_bytes(content)
-    (figure.table if table is None else table).write_csv(target / "data" / f"{figure.name}.csv")
+    written = figure.table if table is None else table
+    write_csv(written, target / "data" / f"{figure.name}.csv")
+
+
+def write_csv(table: pl.DataFrame, path: Path | str) -> None:
+    """The table as CSV in which no text is a formula to a spreadsheet."""
+    from experiments.records.exchange.tables import escaped
+
+    escaped(table.lazy()).collect().write_csv(path)
 
 
 def _silent(what: str, done: int, total: int) -> None:

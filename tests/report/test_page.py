@@ -1,18 +1,22 @@
 """The page in a real browser with the network blocked, and what it must never contain."""
 
 import dataclasses
+import html
 import json
 import re
 
+import polars as pl
 import pytest
 from support.records_factory import Truth, make_record, make_study
 
 from experiments.analysis.summary import summarise
 from experiments.report.figures import FIGURES
+from experiments.report.methods import METHODS
 from experiments.report.page import page
-from experiments.report.write import write_report_of
+from experiments.report.write import NOTE, keep_note, write_csv, write_report_of
 
 SMALL_PAGE = 6_000_000
+LARGE_PAGE = 10_000_000
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
 
@@ -73,6 +77,75 @@ def test_it_opens_offline_with_every_chart_drawn_and_asks_for_nothing_else(opene
     assert tab.locator(".chart svg").count() == len(FIGURES)
     drawn = tab.locator(".chart svg .mark-symbol.role-mark path").count()
     assert drawn > 6 * 8  # at least one point a trial
+
+
+def test_a_point_selects_its_trial_in_the_charts_the_table_and_the_address(opened, report):
+    tab, _, errors = opened()
+    point = tab.locator("#chart-axis_plots .mark-symbol.role-mark path").nth(3)
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    detail = tab.locator("#selected-trial")
+    detail.wait_for(timeout=5_000)
+    size, seed, index = tab.url.partition("#trial=")[2].split("/")
+    command = f"batchscale evaluate {report.parent.parent} --trial {size}/{index} --seed {seed}"
+    assert detail.locator("code").inner_text() == command
+    ringed = "#chart-{} .mark-symbol.role-mark path[stroke-width='2.5']"
+    assert tab.locator(ringed.format("axis_plots")).count() == 2  # learning rate and momentum
+    assert tab.locator(ringed.format("search")).count() == 1
+    tab.keyboard.press("Escape")
+    detail.wait_for(state="hidden", timeout=5_000)
+    assert "#" not in tab.url and tab.locator(ringed.format("search")).count() == 0
+    assert errors == []
+
+
+def test_the_address_selects_a_trial_and_its_curve_is_drawn(opened, report):
+    tab, _, errors = opened()
+    lines = tab.locator("#chart-validation_curves .mark-line.role-mark path[stroke-width='3']")
+    complete = tab.locator("#table-trials tr", has_text="COMPLETE").first.get_attribute("data-key")
+    assert lines.count() == 0
+    tab.goto(f"{report.as_uri()}#trial={complete}")
+    lines.first.wait_for(state="attached", timeout=5_000)
+    assert lines.count() == 2  # against steps and against examples
+    tab.goto(f"{report.as_uri()}#trial=<b>/0/1")
+    tab.locator("#selected-trial").wait_for(state="hidden", timeout=5_000)
+    assert errors == []
+
+
+def test_the_table_sorts_filters_and_is_downloaded(opened, report):
+    tab, requests, errors = opened()
+    trials = pl.read_csv(report.parent / "data" / "trials.csv")
+    count = tab.locator("#trials-count")
+    assert count.inner_text() == f"{len(trials)} of {len(trials)} trials"
+    tab.locator("select[data-filter=batch_size]").select_option("64")
+    tab.locator("select[data-filter=status]").select_option("COMPLETE")
+    kept = trials.filter(batch_size=64, status="COMPLETE").sort("learning_rate", descending=True)
+    assert count.inner_text() == f"{len(kept)} of {len(trials)} trials"
+    head = tab.locator("#table-trials th[data-name=learning_rate]")
+    head.locator("button").press("Enter")  # the keyboard's way
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    keys = tab.locator("#table-trials tbody tr").evaluate_all(
+        "rows => rows.map(r => r.dataset.key)"
+    )
+    assert keys == [f"64/0/{trial}" for trial in kept["trial"]]
+    lines.first.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    assert tab.url.endswith(f"#trial={keys[1]}")
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download these as CSV").click()
+    found = pl.read_csv(download.value.path())
+    assert found["trial"].to_list() == kept["trial"].to_list() and len(requests) == 1
+    assert found["learning_rate"].to_list() == pytest.approx(kept["learning_rate"].to_list(), 1e-5)
+    assert errors == []
+
+
+def test_print_leaves_out_what_only_a_screen_can_use(opened):
+    tab, _, _ = opened()
+    tab.emulate_media(media="print")
+    hidden = tab.locator(".files, .method, #section-trials")
+    assert not any(hidden.nth(i).is_visible() for i in range(hidden.count()))
+    assert tab.locator("#chart-steps_to_result svg").is_visible()
 
 
 def test_hovering_a_point_shows_the_trials_hyperparameters(opened):
@@ -147,11 +220,55 @@ def test_a_broad_study_stays_a_small_page():
     assert len(text.encode()) < SMALL_PAGE
 
 
+def test_five_thousand_trials_are_a_page_of_less_than_ten_megabytes(opened, tmp_path):
+    record = make_record(make_study((4, 16, 64, 256), trials=625, seeds=(0, 1), goal=0.04))
+    assert len(record.trials) >= 5_000
+    path = tmp_path / "index.html"
+    path.write_text(document(record), encoding="utf-8")
+    assert path.stat().st_size < LARGE_PAGE
+    tab, _, errors = opened(path)
+    assert tab.locator("#trials-count").inner_text().endswith(f"of {len(record.trials):,} trials")
+    assert errors == []
+
+
+def test_every_figure_says_how_it_is_computed():
+    assert {draw.__name__ for draw in FIGURES} - {"search_scatter"} <= set(METHODS)
+    text = document(make_record(make_study((4, 64), trials=3)))
+    assert text.count("How is this computed?") == len(FIGURES)
+
+
+def test_a_note_is_kept_and_shown_as_text(tmp_path, capsys):
+    record = make_record(make_study((4, 64), trials=2))
+    note = tmp_path / "mine.md"
+    note.write_text(f"# 5 % is enough\n{HOSTILE}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="--note is shown in the report of a study"):
+        keep_note(note, tmp_path)
+    (tmp_path / "study.json").write_text(json.dumps(record.study), encoding="utf-8")
+    with pytest.raises(ValueError, match="--note must be a text file in UTF-8"):
+        keep_note(tmp_path / "absent.md", tmp_path)
+    keep_note(note, tmp_path)
+    text = page(summarise(record), [], note=(tmp_path / NOTE).read_text(encoding="utf-8"))
+    assert HOSTILE not in text and html.escape(HOSTILE) in text
+
+
+def test_a_page_is_read_again_only_while_it_is_watched():
+    summary = summarise(make_record(make_study((4, 64), trials=2)))
+    again = '<meta http-equiv="refresh" content="10">'
+    assert again in page(summary, [], refresh=10) and again not in page(summary, [])
+
+
+def test_no_text_in_a_csv_file_is_a_formula(tmp_path):
+    table = pl.DataFrame({"message": ["=1+1", "@x", "fine", None], "rate": [-1.0, 2.0, 3.0, 4.0]})
+    write_csv(table, tmp_path / "t.csv")
+    assert pl.read_csv(tmp_path / "t.csv")["message"].to_list() == ["'=1+1", "'@x", "fine", None]
+    assert pl.read_csv(tmp_path / "t.csv")["rate"].to_list() == [-1.0, 2.0, 3.0, 4.0]
+
+
 def test_no_attribute_points_outside():
     text = document(make_record(make_study((4, 64), trials=3)))
     shell = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)  # libraries name namespaces
     targets = re.findall(r"(?:src|href)=\"([^\"]*)\"", shell)
-    assert targets and all(re.match(r"(figures|data)/\w+\.(png|pdf|csv)$", t) for t in targets)
+    assert targets and all(re.match(r"(figures|data)/\w+\.(png|svg|pdf|csv)$", t) for t in targets)
     assert "http" not in re.sub(r'"\$schema":"[^"]*"|http-equiv', "", shell)
 
 

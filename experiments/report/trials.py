@@ -1,0 +1,113 @@
+"""Every trial of a study: one table, as CSV and, with its curves, as the page's own data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+
+from experiments.analysis.best_hyperparameters import with_effective_rate
+from experiments.analysis.question import TRIAL
+from experiments.analysis.summary import Summary
+from experiments.report.figure import KEY, searched_names, with_key
+from experiments.report.words import label, metric_title
+
+MOST_TRIALS = 20_000
+"""Rows in the page; ``data/trials.csv`` holds all of them."""
+_MOST_POINTS = 120_000
+_LONGEST_CURVE = 40
+_TEXTS = ("status", "message")
+_TITLES = {"steps": "steps made", "batch_size": "batch size"}
+
+
+def trials_table(summary: Summary) -> pl.DataFrame:
+    """One row a trial, sorted by batch size, seed and index.
+
+    Columns: ``key`` ("B/SEED/INDEX"), ``batch_size, seed, trial, status`` (with the reason of a
+    STOPPED one), ``steps, steps_to_goal`` (its first evaluation past the goal), ``best_value,
+    best_step``, the searched hyperparameters and the effective learning rate, ``message``.
+    """
+    trials = with_effective_rate(summary.record.trials)
+    names = searched_names(summary, trials)
+    status = pl.col("status")
+    if "reason" in trials.columns:
+        reason = status + " (" + pl.col("reason") + ")"
+        status = pl.when(pl.col("reason").fill_null("") != "").then(reason).otherwise(status)
+    table = with_key(trials).select(
+        KEY, *TRIAL, status.alias("status"), "steps", *names, "message"
+    )  # fmt: skip
+    for part in (_passed(summary), _best(summary)):
+        table = table.join(part, on=TRIAL, how="left")
+    first = (KEY, *TRIAL, "status", "steps", "steps_to_goal", "best_value", "best_step")
+    return table.select(*first, *names, "message").sort(TRIAL)
+
+
+def _passed(summary: Summary) -> pl.DataFrame:
+    rows = summary.view.measurements()
+    passed = rows.filter(summary.question.goal.better(pl.col("value")))
+    return passed.group_by(TRIAL).agg(pl.col("step").min().alias("steps_to_goal")).collect()
+
+
+def _best(summary: Summary) -> pl.DataFrame:
+    found = summary.view.measurements().group_by(TRIAL).agg(summary.view.best_of(None, ""))
+    return found.select(*TRIAL, "best_value", "best_step").collect()
+
+
+def page_data(summary: Summary, table: pl.DataFrame, folder: str) -> dict[str, Any]:
+    """What the page's table of trials shows, and the curves it draws of a selected one.
+
+    ``columns``: [name, title, "number" or "text"] each; ``rows``: cells in their order; ``curves``:
+    key -> [steps, values], a third list, of examples, where the batch grows; ``command``: the
+    words that repeat a trial, to be followed by its place.
+    """
+    shown = table.head(MOST_TRIALS)
+    silent = (shown["message"].fill_null("") == "").all()
+    columns = [
+        (name, _title(summary, name), "text" if name in _TEXTS else "number")
+        for name in shown.columns
+        if name != KEY and not (name == "message" and silent)
+    ]
+    names = [KEY, *(name for name, _, _ in columns)]
+    return {
+        "columns": columns,
+        "rows": [[_cell(cell) for cell in row] for row in shown.select(names).rows()],
+        "curves": _curves(summary, shown),
+        "all": len(table),
+        "command": "" if summary.question.imported else f"batchscale evaluate {folder}",
+    }
+
+
+def _title(summary: Summary, name: str) -> str:
+    if name == "best_value":
+        return f"best {metric_title(summary.question)}"
+    return _TITLES.get(name, label(name))
+
+
+def _cell(cell: object) -> object:
+    """A value that JSON can hold, numbers to six digits."""
+    if isinstance(cell, float):
+        return float(f"{cell:.6g}") if math.isfinite(cell) else None
+    return cell
+
+
+def _curves(summary: Summary, table: pl.DataFrame) -> dict[str, list[list[float | int]]]:
+    """The goal's metric of every trial shown, thinned so that all of them stay a small page."""
+    most = max(8, min(_LONGEST_CURVE, _MOST_POINTS // max(len(table), 1)))
+    rows = summary.view.measurements().filter(pl.col("value").is_finite())
+    rows = rows.join(table.select(KEY, *TRIAL).lazy(), on=TRIAL).sort(KEY, "step")
+    place, count = pl.int_range(pl.len()).over(KEY), pl.len().over(KEY)
+    every = (count + most - 1) // most
+    rows = rows.filter((place % every == 0) | (place == count - 1))
+    fields = ["step", "value"]
+    if summary.question.batch_size_schedule != "constant":
+        fields.append("examples")
+    grouped = rows.group_by(KEY, maintain_order=True).agg(fields).collect()
+    digits = {"value": 4}
+    return {
+        row[0]: [
+            [float(f"{v:.{digits[name]}g}") for v in part] if name in digits else list(part)
+            for name, part in zip(fields, row[1:], strict=True)
+        ]
+        for row in grouped.select(KEY, *fields).rows()
+    }
