@@ -153,13 +153,13 @@ def test_a_report_is_rebuilt_from_the_record_on_disk_alone(stored):
     path = write_report(folder, progress=lambda *at: seen.append(at))
     assert path == folder / "report" / "index.html" and path.read_text().startswith("<!doctype")
     names = {draw(summarise(record)).name for draw in FIGURES}
-    for ending, folder_name, magic in (("png", "figures", b"\x89PNG"), ("pdf", "figures", b"%PDF")):
-        found = {p.stem: p.read_bytes() for p in (path.parent / folder_name).glob(f"*.{ending}")}
+    for ending, magic in (("png", b"\x89PNG"), ("svg", b"<svg"), ("pdf", b"%PDF")):
+        found = {p.stem: p.read_bytes() for p in (path.parent / "figures").glob(f"*.{ending}")}
         assert set(found) == names and all(data.startswith(magic) for data in found.values())
     table = pl.read_csv(path.parent / "data" / "steps_to_result.csv")
     wanted = summarise(record).steps
     assert table["steps_to_result"].to_list() == wanted["steps_to_result"].to_list()
-    assert {p.stem for p in (path.parent / "data").glob("*.csv")} == names
+    assert {p.stem for p in (path.parent / "data").glob("*.csv")} == {*names, "trials"}
     counted = [done for _, done, _ in seen]
     assert counted == sorted(counted) and seen[-1][1] == seen[-1][2]
 

@@ -125,9 +125,8 @@ def test_the_table_sorts_filters_and_is_downloaded(opened, report):
     head.locator("button").press("Enter")  # the keyboard's way
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") == "descending"
-    keys = tab.locator("#table-trials tbody tr").evaluate_all(
-        "rows => rows.map(r => r.dataset.key)"
-    )
+    lines = tab.locator("#table-trials tbody tr")
+    keys = lines.evaluate_all("rows => rows.map((row) => row.dataset.key)")
     assert keys == [f"64/0/{trial}" for trial in kept["trial"]]
     lines.first.press("ArrowDown")
     tab.keyboard.press("Enter")
