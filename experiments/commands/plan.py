@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
 
 def plan_command(options: argparse.Namespace) -> int:
     """Plan every study that is meant; print, and write the JSON."""
-    from experiments.planning.study import plan_study
+    from experiments.planning.study import DeviceRequest, plan_study
     from experiments.spec.comparison import Comparison
     from experiments.spec.paths import Paths
     from experiments.spec.study import resolve
@@ -44,16 +44,16 @@ def plan_command(options: argparse.Namespace) -> int:
     if isinstance(study, Paths):
         raise ValueError(f"{study.name} has no batch sizes to plan")  # noqa: TRY004 (bad input)
     members = list(study.studies.values()) if isinstance(study, Comparison) else [study]
+    request = DeviceRequest(options.workers, options.parallel, options.mesh, options.micro_batch)
     found = []
     for member in map(resolve, members):
         answer = plan_study(
             member,
             _checked(options.batch_sizes or (), member.train_size),
             data_dir=options.data_dir,
-            workers=options.workers,
+            request=request,
             memory=options.memory,
             stream=options.stream,
-            layout=(options.parallel, options.mesh, options.micro_batch),
             say=lambda line: print(f"  {line}", flush=True),
         )
         found.append(answer)

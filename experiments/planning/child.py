@@ -49,13 +49,14 @@ class Child:
         data = ResidentData.put(splits, study.train_evaluation_examples, task.stream)
         norms = "off" if study.record_norms == "auto" else study.record_norms
         try:
-            layout = chosen_layout(*task.layout) or ONE_DEVICE
+            asked = task.request
+            layout = chosen_layout(asked.parallel, asked.mesh, asked.micro_batch) or ONE_DEVICE
             self.program = Program(study.config(norms), data, study.divergence_factor, layout)
         except (Exception, SystemExit) as error:
             raise StudyError(
                 f"workload {study.workload.name} cannot be built: {in_one_line(error)}"
             ) from error
-        self.workers = task.workers or default_workers()
+        self.workers = task.request.workers or default_workers()
 
     def trial(self, batch_size: int, index: int) -> Trial:
         """A calm one with no near end."""

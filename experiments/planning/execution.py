@@ -14,6 +14,7 @@ import jax
 from experiments.runtime.platform import cores
 from experiments.spec.trial import RecordNorms
 from experiments.training.layout import ONE_DEVICE, Execution, Layout, Mode
+from experiments.training.memory_use import least_evaluation_batch
 
 DEFAULT_PACK = 8
 
@@ -44,9 +45,18 @@ class Plan:
     probe_seconds: float = 0.0
     device: str = ""
 
-    def after_out_of_memory(self, batch_size: int) -> Plan | None:
-        """Return a plan with half as many slots at ``batch_size``, or half as many workers if each
-        group of devices has one slot; None if neither can shrink."""
+    def after_out_of_memory(
+        self, batch_size: int, evaluation_batch: int | None = None
+    ) -> Plan | None:
+        """Return a plan that takes less memory at ``batch_size``; None if nothing can shrink.
+
+        Half as many slots; half as many workers if each group of devices has one slot; with one
+        worker half the examples of an evaluation, while a step takes fewer at a time.
+
+        Args:
+          batch_size: where memory was full.
+          evaluation_batch: examples that were evaluated at a time; None: nothing was evaluated.
+        """
         execution, workers = self.executions[batch_size], self.workers
         if execution.slots > execution.layout.trials:
             slots = execution.slots // 2
@@ -54,9 +64,15 @@ class Plan:
             execution = dataclasses.replace(execution, mode=mode, slots=slots)
         elif workers > 1:
             workers //= 2
-        else:
+        elif evaluation_batch is None or evaluation_batch <= least_evaluation_batch(
+            execution.layout, batch_size
+        ):
             return None
+        else:
+            execution = dataclasses.replace(execution, evaluation_batch=evaluation_batch // 2)
         reason = f"out of memory at batch size {batch_size} with {self.executions[batch_size]}"
+        if execution.evaluation_batch != self.executions[batch_size].evaluation_batch:
+            reason = f"{reason}, {evaluation_batch} examples evaluated at a time"
         return dataclasses.replace(
             self,
             executions={**self.executions, batch_size: execution},

@@ -25,6 +25,25 @@ Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
+class DeviceRequest:
+    """The workers and the layout that a caller asks for; only a child sees the devices.
+
+    Attributes:
+      workers: trials trained side by side; None: as a study would.
+      parallel, mesh, micro_batch: what `experiments.training.layout.chosen_layout` takes; one
+        device where all are None.
+    """
+
+    workers: int | None = None
+    parallel: str | None = None
+    mesh: tuple[int, int] | None = None
+    micro_batch: int | None = None
+
+
+ANYWHERE = DeviceRequest()
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """A request to a child process: ``what`` is "predict", "verify" or "measure"."""
 
@@ -32,10 +51,9 @@ class Task:
     study: ResolvedStudy
     batch_sizes: tuple[int, ...]
     data_dir: str | None
-    workers: int | None = None
+    request: DeviceRequest = ANYWHERE
     memory: int | None = None
     stream: bool | None = None
-    layout: tuple[Any, Any, Any] = (None, None, None)
 
     @property
     def study_file(self) -> str:
@@ -54,10 +72,9 @@ def plan_study(
     batch_sizes: Sequence[int] = (),
     *,
     data_dir: str | None = None,
-    workers: int | None = None,
+    request: DeviceRequest = ANYWHERE,
     memory: int | None = None,
     stream: bool | None = None,
-    layout: tuple[Any, Any, Any] = (None, None, None),
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Feasible batch sizes, throughput, and the study's time and memory, as JSON values.
@@ -66,10 +83,9 @@ def plan_study(
       study: the question.
       batch_sizes: to examine; default: `powers_of_two`.
       data_dir: where the dataset's files are, if not in the usual places.
-      workers: trials trained side by side; default: as a study would.
+      request: workers, devices and micro-batches.
       memory: bytes to plan for, instead of what the device has.
       stream: read the training data from disk; by their size where None.
-      layout: what `experiments.training.layout.chosen_layout` takes; one device where all None.
       say: takes a line now and then.
 
     Returns:
@@ -81,7 +97,7 @@ def plan_study(
       StudyError: the study cannot be built, or a child failed otherwise than by its memory.
     """
     sizes = tuple(sorted(set(batch_sizes) or powers_of_two(study)))
-    task = Task("predict", study, sizes, data_dir, workers, memory, stream, layout)
+    task = Task("predict", study, sizes, data_dir, request, memory, stream)
     say("predicting memory from the compiled programs")
     header, *rows = ask(task)
     if "device" not in header:

@@ -14,7 +14,7 @@ import jax
 from jax.extend.core import jaxprs_in_params
 
 from experiments.training.evaluation import EVALUATION_BATCH
-from experiments.training.layout import Execution
+from experiments.training.layout import Execution, Layout
 from experiments.training.sharding import PyTree
 
 EVALUATION_BYTES = 256 << 20
@@ -73,9 +73,15 @@ def evaluation_batch(execution: Execution, batch_size: int, example_bytes: int) 
       example_bytes: see `bytes_of_example`.
     """
     layout = execution.layout
+    slots = max(1, execution.slots // layout.trials)
+    fitting = EVALUATION_BYTES // (slots * example_bytes)
+    least = least_evaluation_batch(layout, batch_size)
+    return min(EVALUATION_BATCH, max(least, layout.data * fitting))
+
+
+def least_evaluation_batch(layout: Layout, batch_size: int) -> int:
+    """Examples of a step that all devices take at a time: they fit wherever the step does."""
     rows = -(-batch_size // layout.data)
     if layout.micro_batch is not None:
         rows = min(rows, layout.micro_batch)
-    slots = max(1, execution.slots // layout.trials)
-    fitting = EVALUATION_BYTES // (slots * example_bytes)
-    return min(EVALUATION_BATCH, layout.data * max(rows, fitting))
+    return layout.data * rows

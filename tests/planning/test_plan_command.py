@@ -50,12 +50,13 @@ def test_the_prediction_is_within_15_percent_of_the_measured_peak():
 LIMITED = """
 import dataclasses, json, resource, sys
 from support.engine_factory import TINY, tiny_study
-from experiments.planning.study import plan_study
+from experiments.planning.study import DeviceRequest, plan_study
 
 wide = dataclasses.replace(TINY, model_options={"hidden_sizes": [65536], "classes": 10})
 study = tiny_study(workload=wide, batch_sizes=(8, 1024), step_budget=4, example_budget=8, trials=2)
 resource.setrlimit(resource.RLIMIT_DATA, (1300 * 2**20, 1300 * 2**20))
-found = plan_study(study, (8, 64, 1024), workers=1, say=lambda line: print(line, file=sys.stderr))
+say = lambda line: print(line, file=sys.stderr)
+found = plan_study(study, (8, 64, 1024), request=DeviceRequest(1), say=say)
 print(json.dumps(found))
 """
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from experiments.records.store import read
+import pytest
+from support.engine_factory import tiny_study
+
+from experiments.records.store import read, read_study
+from experiments.runner.study import run_study
+from experiments.spec.errors import StudyError
+from experiments.training.program import Program
 
 # A chunk's temporaries are one allocation (B = 1024, width 8192: 540 MB for eight slots, 270 MB for
 # four), far larger than the scratch of a kernel, whose std::bad_alloc would end the process. The
@@ -71,3 +78,36 @@ def test_one_trial_that_does_not_fit_ends_the_study_clearly(tmp_path):
     assert [plan["workers"] for plan in record.study["plans"]] == [1, 2, 1]
     small = record.trials.filter(record.trials["batch_size"] == 8)
     assert small["status"].to_list() == ["COMPLETE"] * 4
+
+
+def test_with_one_slot_left_fewer_examples_are_evaluated_at_a_time(tmp_path, monkeypatch):
+    evaluation, fits = Program.evaluation, 100
+
+    def limited(self, batch):
+        if batch > fits:
+            raise MemoryError
+        return evaluation(self, batch)
+
+    monkeypatch.setattr(Program, "evaluation", limited)
+    study = tiny_study(batch_sizes=(8,), trials=2, step_budget=3, example_budget=8)
+    folder = run_study(study, tmp_path / "study", execution="scan", workers=1)
+    record = read(folder)
+    assert set(record.trials["status"]) == {"COMPLETE"}
+    plans = [plan["executions"]["8"] for plan in record.study["plans"]]
+    batches = [plan.get("evaluation_batch") for plan in plans]
+    assert batches[0] is None and batches[-1] <= fits < batches[-2]
+    assert all(b == a // 2 for a, b in itertools.pairwise(batches[1:]))
+    assert set(record.trials["plan"]) == {len(plans) - 1}
+    assert {plan["slots"] for plan in plans} == {1}
+
+
+def test_no_fewer_are_evaluated_than_a_step_takes(tmp_path, monkeypatch):
+    def full(self, batch):
+        raise MemoryError
+
+    monkeypatch.setattr(Program, "evaluation", full)
+    study = tiny_study(batch_sizes=(64,), trials=2, step_budget=3, example_budget=64)
+    with pytest.raises(StudyError, match="one trial at a time needs more memory"):
+        run_study(study, tmp_path / "study", execution="scan", workers=1)
+    last = read_study(tmp_path / "study")["plans"][-1]["executions"]["64"]
+    assert 32 <= last["evaluation_batch"] <= 64
