@@ -20,6 +20,11 @@ from experiments.analysis.intervals import (
 )
 from experiments.analysis.tuning_curve import joint_probability, simultaneous_bounds, tuning_curve
 
+ROUNDING = 1e-12
+"""Of a sum of a few binomial terms in float64."""
+BISECTED = 1e-6
+"""The bounds are found by bisection down to here."""
+
 REPEATS = 4000
 MONTE_CARLO = 3 * math.sqrt(0.05 * 0.95 / REPEATS)
 """Three standard errors of a simulated coverage near 95 %."""
@@ -73,7 +78,7 @@ def test_the_largest_k_is_where_the_lower_end_still_exists():
 def test_ten_seeds_say_the_second_to_the_ninth():
     found = median_best_of(1, answers(range(10, 0, -1)))
     assert (found.low, found.high) == (2, 9)
-    assert found.coverage == pytest.approx(1 - 2 * 11 / 1024, abs=1e-12)
+    assert found.coverage == pytest.approx(1 - 2 * 11 / 1024, abs=ROUNDING)
 
 
 def test_prediction_ranks_are_those_of_the_formula():
@@ -122,14 +127,14 @@ def test_the_joint_probability_is_that_of_simulated_order_statistics():
     lower, upper = simultaneous_bounds(12, 0.95)
     uniform = np.sort(np.random.default_rng(0).random((40_000, 12)), axis=1)
     inside = ((uniform >= lower) & (uniform <= upper)).all(axis=1).mean()
-    assert joint_probability(lower, upper) == pytest.approx(0.95, abs=1e-6)
+    assert joint_probability(lower, upper) == pytest.approx(0.95, abs=BISECTED)
     assert inside == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 40_000))
 
 
 def test_a_joint_probability_by_hand():
     """Two uniforms, both below 1/2 for the first and no bound else: 1 - (1/2)^2."""
     found = joint_probability(np.array([0.0, 0.0]), np.array([0.5, 1.0]))
-    assert found == pytest.approx(0.75, abs=1e-12)
+    assert found == pytest.approx(0.75, abs=ROUNDING)
 
 
 def test_the_simultaneous_band_holds_for_all_k_at_once():

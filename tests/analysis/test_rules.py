@@ -26,6 +26,9 @@ from experiments.analysis.view import view_of
 from experiments.spec.space import Real
 from experiments.spec.trial import Transfer
 
+INTERPOLATED = 0.01
+"""Between two trials the logarithm of the steps is taken to be straight."""
+
 RATE = {"learning_rate": Real(1e-3, 1e3, "log")}
 RATES = [10.0**k for k in (-3, -2, -1, 0, 1, 2, 3)]
 
@@ -65,7 +68,7 @@ def test_the_rule_that_is_true_has_no_regret_and_others_what_the_surface_says():
     # after 1, 2, 3 decades the square root rule is 1/2, 1, 3/2 decades short: 2^(d/2) - 1,
     # the half of it between two trials, whose logarithm is interpolated
     wanted = {1: 0.0, 10: 2**0.5 - 1, 100: 1.0, 1000: 2**1.5 - 1}
-    assert regrets(record, 1, "square_root") == pytest.approx(wanted, rel=0.01)
+    assert regrets(record, 1, "square_root") == pytest.approx(wanted, rel=INTERPOLATED)
     assert regrets(record, 1, "none") == pytest.approx({1: 0, 10: 1, 100: 3, 1000: 7})
 
 

@@ -37,6 +37,11 @@ from experiments.training.program import Program
 from experiments.training.step import gather, init_state, make_step
 from optimizers import CLIPPINGS
 
+ON_THE_OTHER_SIDE = 1e-2
+"""One step that is clipped in one mode and not in the other moves the curve by less."""
+NEARLY_ZERO = 1e-7
+"""Of entries near 0 a relative error says nothing: float32 next to parameters of about 1."""
+
 ROUNDING = 1e-5
 """Float32 norms of 1,210 parameters, summed in another order."""
 SETTINGS = {
@@ -104,7 +109,7 @@ def test_every_clipping_agrees_in_all_modes_and_starts_afresh_in_a_used_slot(cli
             np.testing.assert_allclose(
                 other[index].evaluations["validation/cross_entropy"],
                 result.evaluations["validation/cross_entropy"],
-                rtol=1e-2,
+                rtol=ON_THE_OTHER_SIDE,
             )
 
 
@@ -163,7 +168,7 @@ def test_devices_are_averaged_before_clipping():
     both, measured = jax.jit(replicas)(halves)
     assert measured["clipped"].tolist() == [0.0, 0.0]
     for mine, theirs in zip(jax.tree.leaves(one.params), jax.tree.leaves(both.params), strict=True):
-        np.testing.assert_allclose(theirs[0], mine, rtol=ROUNDING, atol=1e-7)
+        np.testing.assert_allclose(theirs[0], mine, rtol=ROUNDING, atol=NEARLY_ZERO)
 
 
 def test_without_clipping_the_state_holds_nothing_more():

@@ -14,6 +14,9 @@ from experiments.spec.trial import Status
 from experiments.training.step import divergence_limit
 from workloads.digits_fc import WORKLOAD
 
+ARRIVED = 1e-3
+"""A hundred steps end this near the minimum."""
+
 NORMS = ("every", "evaluations", "off")
 EXECUTIONS = (("scan", 1), ("loop", 1), ("packed", 2))
 
@@ -60,7 +63,7 @@ def test_an_objective_of_any_sign_may_train(objective, start):
     status, _, result = outcome(program, 100, learning_rate=0.1)
     assert status == Status.COMPLETE
     if objective == "square_minus_2":
-        assert result.evaluations["train/loss"][-1] == pytest.approx(-2, abs=1e-3)
+        assert result.evaluations["train/loss"][-1] == pytest.approx(-2, abs=ARRIVED)
 
 
 def test_a_positive_objective_may_not_exceed_its_multiple():
