@@ -45,34 +45,27 @@ class Plan:
     probe_seconds: float = 0.0
     device: str = ""
 
-    def after_out_of_memory(
-        self, batch_size: int, evaluation_batch: int | None = None
-    ) -> Plan | None:
+    def after_out_of_memory(self, batch_size: int) -> Plan | None:
         """Return a plan that takes less memory at ``batch_size``; None if nothing can shrink.
 
         Half as many slots; half as many workers if each group of devices has one slot; with one
-        worker half the examples of an evaluation, while a step takes fewer at a time.
-
-        Args:
-          batch_size: where memory was full.
-          evaluation_batch: examples that were evaluated at a time; None: nothing was evaluated.
+        worker half the examples of an evaluation, if a step takes fewer at a time.
         """
         execution, workers = self.executions[batch_size], self.workers
+        evaluated = execution.evaluation_batch or 0
         if execution.slots > execution.layout.trials:
             slots = execution.slots // 2
             mode: Mode = execution.mode if slots > 1 else "scan"
             execution = dataclasses.replace(execution, mode=mode, slots=slots)
         elif workers > 1:
             workers //= 2
-        elif evaluation_batch is None or evaluation_batch <= least_evaluation_batch(
-            execution.layout, batch_size
-        ):
-            return None
+        elif evaluated > least_evaluation_batch(execution.layout, batch_size):
+            execution = dataclasses.replace(execution, evaluation_batch=evaluated // 2)
         else:
-            execution = dataclasses.replace(execution, evaluation_batch=evaluation_batch // 2)
+            return None
         reason = f"out of memory at batch size {batch_size} with {self.executions[batch_size]}"
         if execution.evaluation_batch != self.executions[batch_size].evaluation_batch:
-            reason = f"{reason}, {evaluation_batch} examples evaluated at a time"
+            reason = f"{reason}, {evaluated} examples evaluated at a time"
         return dataclasses.replace(
             self,
             executions={**self.executions, batch_size: execution},

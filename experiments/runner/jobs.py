@@ -126,7 +126,7 @@ class StudyJobs:
         message = in_one_line(error)
         if out_of_memory(error):
             with self._changed:
-                if self._plans.ran_out(job, unfinished.evaluation_batch):
+                if self._plans.ran_out(job):
                     self.left(job, unfinished)
                     return
             message = too_large(error)

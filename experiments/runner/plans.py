@@ -22,8 +22,7 @@ class CurrentPlan:
     def __init__(self, plan: Plan, index: int, recorder: Recorder):
         self.plan, self.index = plan, index
         self._recorder = recorder
-        # Batch sizes that ran out of memory under this plan, with what was evaluated at a time.
-        self._full: dict[int, int | None] = {}
+        self._full: set[int] = set()  # batch sizes that ran out of memory under this plan
 
     @property
     def to_shrink(self) -> bool:
@@ -39,24 +38,19 @@ class CurrentPlan:
         changed = job.execution != self.plan.executions[job.batch_size]
         return changed or job.batch_size in self._full
 
-    def ran_out(self, job: Job, evaluation_batch: int | None) -> bool:
-        """Take note that memory was full; returns whether a smaller plan is there or possible.
-
-        Args:
-          job: whose trials did not fit.
-          evaluation_batch: examples that they evaluated at a time, None if they never did.
-        """
+    def ran_out(self, job: Job) -> bool:
+        """Take note that memory was full; returns whether a smaller plan is there or possible."""
         if job.plan != self.index:  # that was the older, larger one
             return True
-        if self.plan.after_out_of_memory(job.batch_size, evaluation_batch) is None:
+        if self.plan.after_out_of_memory(job.batch_size) is None:
             return False
-        self._full[job.batch_size] = evaluation_batch
+        self._full.add(job.batch_size)
         return True
 
     def shrink(self) -> None:
         """Make the smaller plan, and record it before anything is trained by it."""
         plan = self.plan
-        for batch_size, evaluation_batch in self._full.items():
-            plan = plan.after_out_of_memory(batch_size, evaluation_batch) or plan
+        for batch_size in self._full:
+            plan = plan.after_out_of_memory(batch_size) or plan
         self.plan, self.index = plan, self._recorder.add_plan(plan)
         self._full.clear()

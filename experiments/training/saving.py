@@ -25,11 +25,7 @@ def _described(execution: Execution, program: Program) -> str:
     norms = f"norms {program.config.record_norms}"
     mode = f"{execution.mode} x {execution.slots}"
     device = jax.local_devices()[0].device_kind
-    batch = execution.evaluation_batch
-    evaluated = "" if batch is None else f"{batch} examples evaluated at a time"
-    return ", ".join(
-        filter(None, (mode, str(execution.layout), processes, norms, evaluated, device))
-    )
+    return ", ".join(filter(None, (mode, str(execution.layout), processes, norms, device)))
 
 
 class Saving:

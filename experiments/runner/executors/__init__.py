@@ -32,17 +32,10 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Unfinished:
-    """The trials of a job that were begun and have not returned.
-
-    Attributes:
-      trials: they, in no order that matters.
-      steps: those that they have made, together.
-      evaluation_batch: examples that were evaluated at a time, where memory was full; else None.
-    """
+    """The trials of a job that were begun and have not returned, and the steps they have made."""
 
     trials: Sequence[Trial] = ()
     steps: int = 0
-    evaluation_batch: int | None = None
 
 
 class Jobs(Protocol):

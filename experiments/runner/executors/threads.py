@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 
 from experiments.runner.executors import Job, Jobs, Unfinished
-from experiments.runtime.memory import out_of_memory
 from experiments.spec.resolved import ResolvedStudy
 from experiments.training.population import Population
 from experiments.training.program import Program
@@ -63,23 +61,11 @@ class Threads:
                 lambda steps: jobs.advanced(job, steps),
             )
         except BaseException as error:  # noqa: BLE001 (a user's model may raise anything)
-            unfinished = _unfinished(population)
-            if out_of_memory(error):
-                batch = self._evaluation_batch(job, unfinished)
-                unfinished = dataclasses.replace(unfinished, evaluation_batch=batch)
-            jobs.failed(job, unfinished, error)
+            jobs.failed(job, _unfinished(population), error)
         else:
             if jobs.saving:
                 population.save()
             jobs.left(job, _unfinished(population))
-
-    def _evaluation_batch(self, job: Job, unfinished: Unfinished) -> int | None:
-        """Examples that the trials of a job evaluate at a time; None where none was begun."""
-        if not unfinished.trials:
-            return None
-        program = self._program.at(job.execution.layout)
-        numbers = program.numbers(unfinished.trials[0].hyperparameters)
-        return program.planned(job.execution, job.batch_size, numbers).evaluation_batch
 
     def _population(self, job: Job) -> Population:
         return Population(
