@@ -6,6 +6,7 @@ import threading
 
 from experiments.runner.executors import Job, Jobs, Unfinished
 from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.trial import Trial
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
@@ -53,15 +54,25 @@ class Threads:
     def _train(self, job: Job, jobs: Jobs) -> None:
         """Train a batch size until nothing is left to start, or it is to be done otherwise."""
         population: Population | None = None
+        given: list[Trial] = []  # the newest trial; one that its slot could not begin is put back
+
+        def next_trial() -> Trial | None:
+            trial = jobs.next_trial(job)
+            given[:] = [trial] if trial else []
+            return trial
+
         try:
             population = self._population(job)
             population.run(
-                lambda: jobs.next_trial(job),
+                next_trial,
                 jobs.ended,
                 lambda steps: jobs.advanced(job, steps),
             )
         except BaseException as error:  # noqa: BLE001 (a user's model may raise anything)
-            jobs.failed(job, _unfinished(population), error)
+            unfinished = _unfinished(population)
+            lost = [trial for trial in given if trial not in unfinished.trials]
+            jobs.left(job, Unfinished(lost))
+            jobs.failed(job, unfinished, error)
         else:
             if jobs.saving:
                 population.save()
