@@ -63,7 +63,7 @@ def _precondition(g: jax.Array, slots: Slots, epsilon: Scalar) -> tuple[jax.Arra
         return g / jnp.sqrt(jnp.where(ridged > 0, ridged, 1.0)), {"h": h}
     statistics = {}
     root = 4 if {"l", "r"} <= set(slots) else 2
-    matrix = direction = _matrix(g)
+    matrix = direction = as_matrix(g)
     if "l" in slots:
         statistics["l"] = slots["l"] + matrix @ matrix.T
         direction = inverse_root(statistics["l"], root, epsilon) @ direction
@@ -109,8 +109,8 @@ def inverse_root(statistics: jax.Array, root: int, epsilon: Scalar) -> jax.Array
     return jax.lax.while_loop(unfinished, iterate, first)[1] * unit ** (-1 / root)
 
 
-def _matrix(array: jax.Array) -> jax.Array:
-    """[all other axes, last axis]."""
+def as_matrix(array: jax.Array) -> jax.Array:
+    """The array of rank two or more as a matrix [all other axes, last axis]."""
     return array.reshape(-1, array.shape[-1])
 
 
@@ -118,7 +118,7 @@ def _start(parameter: jax.Array) -> Slots:
     """Slots of zeros: v, and the preconditioners of the axes that have one, else h."""
     slots = zeros("v")(parameter)
     if parameter.ndim >= 2:
-        sizes = dict(zip("lr", _matrix(parameter).shape, strict=True))
+        sizes = dict(zip("lr", as_matrix(parameter).shape, strict=True))
         for side, size in sizes.items():
             if size <= LARGEST_AXIS:
                 slots[side] = jnp.zeros((size, size), parameter.dtype)

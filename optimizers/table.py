@@ -184,6 +184,15 @@ _RECENT = (
             meaning="ridge of a preconditioner over its norm", searched_from=MANY)),
         "W -= eta momentum of L^(-1/4) G R^(-1/4)",
     ),
+    Optimizer(
+        "soap", "optimizers.soap:soap",
+        (_rate(1e-4, 1.0), _decay("beta1", 0.95, (0.5, 0.99), _GRADIENT, SOME),
+         _decay("beta2", 0.95, (0.8, 0.999), _SQUARES, PLENTY), _epsilon(1e-8),
+         _weight_decay(5e-3, 1.0),
+         Hyperparameter("refresh_steps", 10.0, 1.0, 1e9,
+                        meaning="steps from one refresh of the eigenbases to the next")),
+        "Adam in the eigenbases of Shampoo's L and R",
+    ),
 )  # fmt: skip
 
 _SCHEDULE_FREE_BETA = Hyperparameter(

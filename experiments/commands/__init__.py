@@ -9,6 +9,7 @@ from experiments.commands import (
     data,
     evaluate,
     export,
+    growth,
     import_batch_science,
     listing,
     nqm,
@@ -22,5 +23,5 @@ from experiments.commands import (
 
 COMMANDS = (
     listing, plan, run, status, report, evaluate, export, import_batch_science, plot_schedule,
-    clip_threshold, rescale, data, nqm,
+    clip_threshold, rescale, data, nqm, growth,
 )  # fmt: skip

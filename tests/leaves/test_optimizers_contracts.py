@@ -31,14 +31,18 @@ VALUES = {
     "adam_learning_rate_factor": (0.3, 0.1),
     "damping": (1e-3, 1e-1),
     "tolerance": (1e-2, 1e-1),
+    "refresh_steps": (3.0, 2.0),
 }
 SHAPES = {"bias": (5,), "conv": (1, 2, 3, 4), "kernel": (3, 2)}
-MATRIX_RULES = ("muon", "shampoo", "adafactor", "lamb", "lars")
+MATRIX_RULES = ("muon", "shampoo", "soap", "adafactor", "lamb", "lars")
 """Rules that mix the entries of an array: errors are relative to the array's largest entry."""
 TOLERANCE_FLOAT64 = 1e-12
 TOLERANCE_FLOAT32 = 5e-5
 """Rounding is 6e-8 an operation; 20 steps of about ten operations, some cancelling (momentum
 against the new gradient, schedule-free y against z), measured at up to 3e-5 over the table."""
+TURNED = {"soap": 300.0}
+"""Rules that divide by the size of a turned gradient: its small entries are the rounding of its
+large ones, here up to 10 over an epsilon of 1e-3; measured at 9e-3 in float32, 6e-11 in float64."""
 
 
 def hyperparameters(name: str, which: int) -> dict[str, float]:
@@ -128,7 +132,8 @@ def test_equals_its_float64_twin_without_recompilation(name):
             hp = hyperparameters(name, which)
             got = single(*as_dtype((*problem(), hp), jnp.float64))
             error = relative_error(name, got, twin_displacements(name, hp))
-            assert error < TOLERANCE_FLOAT64, f"hyperparameters {hp}: {error:.1e}"
+            tolerance = TOLERANCE_FLOAT64 * TURNED.get(name, 1.0)
+            assert error < tolerance, f"hyperparameters {hp}: {error:.1e}"
     assert len(traces) == 1
 
 
@@ -142,7 +147,8 @@ def test_packed_in_float32_each_slot_equals_its_twin(name):
     for slot, hp in enumerate(choices):
         in_slot = {leaf: path[slot] for leaf, path in together.items()}
         error = relative_error(name, in_slot, twin_displacements(name, hp))
-        assert error < TOLERANCE_FLOAT32, f"hyperparameters {hp}: {error:.1e}"
+        tolerance = TOLERANCE_FLOAT32 * TURNED.get(name, 1.0)
+        assert error < tolerance, f"hyperparameters {hp}: {error:.1e}"
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])

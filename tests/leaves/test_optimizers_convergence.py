@@ -35,6 +35,7 @@ REACHED = {
     "adafactor": (1.0, 1e-6, 0.18, 0.3),
     "muon": (0.56, 5e-4, 0.01, 1e-5),
     "shampoo": (1.0, 5e-5, 0.32, 0.03),
+    "soap": (1.0, 1e-3, 0.1, 1e-7),
     "schedule_free_sgd": (5.6, 1e-6, 0.0056, 6e-3),
     "schedule_free_adamw": (1.0, 1e-12, 0.24, 1e-2),
     "lbfgs": (1.0, 1e-10, 1.0, 1e-8),

@@ -266,6 +266,43 @@ def shampoo(w: Array, gradients: Array, rates: Array, momentum: float, epsilon: 
         yield w
 
 
+def soap(
+    w: Array,
+    gradients: Array,
+    rates: Array,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    refresh_steps: float,
+) -> Path:
+    if w.ndim < 2:
+        yield from adamw(w, gradients, rates, beta1, beta2, epsilon, weight_decay)
+        return
+    m, v, rows, columns = 0.0, 0.0, *w.reshape(-1, w.shape[-1]).shape
+    left, right, q_left, q_right = 0.0, 0.0, np.eye(rows), np.eye(columns)
+    for k, (g, eta) in enumerate(zip(gradients, rates, strict=True)):
+        g = g.reshape(rows, columns)
+        if k > 0:
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * (q_left.T @ g @ q_right) ** 2
+            turned = q_left.T @ m @ q_right / (1 - beta1**k)
+            step = q_left @ (turned / (np.sqrt(v / (1 - beta2**k)) + epsilon)) @ q_right.T
+            w = w - eta * (step.reshape(w.shape) + weight_decay * w)
+        left = beta2 * left + (1 - beta2) * g @ g.T
+        right = beta2 * right + (1 - beta2) * g.T @ g
+        for _ in range(10 if k == 0 else int(k % refresh_steps == 0)):
+            q_left, q_right = _power_step(left, q_left), _power_step(right, q_right)
+        yield w
+
+
+def _power_step(matrix: Array, basis: Array) -> Array:
+    """QR of the ridged matrix times its basis."""
+    size = len(matrix)
+    ridge = 1e-4 * np.linalg.norm(matrix) * np.diag(np.arange(1, size + 1)) / size
+    return np.linalg.qr((matrix + ridge) @ basis)[0]
+
+
 def schedule_free_sgd(
     y: Array, gradients: Array, rates: Array, beta: float, weight_decay: float
 ) -> Path:
@@ -306,6 +343,6 @@ TWINS: dict[str, Callable[..., Path]] = {
     for rule in (
         sgd, momentum, nesterov, corrected_momentum, cs231n_momentum, cs231n_nesterov, rmsprop,
         cs231n_adagrad, cs231n_rmsprop, adam, nadam, adam_uncorrected, adamw, nadamw, lamb, lars,
-        lion, adafactor, muon, shampoo, schedule_free_sgd, schedule_free_adamw,
+        lion, adafactor, muon, shampoo, soap, schedule_free_sgd, schedule_free_adamw,
     )
 } | {"optax_adam": adamw, "optax_nadam": nadamw}  # fmt: skip
