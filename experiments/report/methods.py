@@ -1,4 +1,4 @@
-"""How each figure of a study is computed, in a few sentences: the text behind its title."""
+"""Methods of the figures of a study, in a few sentences each: the text behind a title."""
 
 from __future__ import annotations
 

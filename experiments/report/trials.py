@@ -55,7 +55,7 @@ def _best(summary: Summary) -> pl.DataFrame:
 
 
 def page_data(summary: Summary, table: pl.DataFrame, folder: str) -> dict[str, Any]:
-    """What the page's table of trials shows, and the curves it draws of a selected one.
+    """Data of the page's table of trials, and the curves that it draws of a selected one.
 
     ``columns``: [name, title, "number" or "text"] each; ``rows``: cells in their order; ``curves``:
     key -> [steps, values], a third list, of examples, where the batch grows; ``command``: the

@@ -86,7 +86,7 @@ def keep_note(note: Path, folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    """What a page holds beside the record: the keywords of `page.page`."""
+    """Parts of a page beside the record: the keywords of `page.page`."""
 
     folder: str
     note: str
