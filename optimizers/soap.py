@@ -22,6 +22,7 @@ def soap(
     beta2: Scalar,
     epsilon: Scalar,
     weight_decay: Scalar,
+    *,
     refresh_steps: Scalar,
 ) -> optax.GradientTransformation:
     """SOAP, decoupled weight decay, the basis refreshed every f steps by a QR of one power step.

@@ -132,7 +132,7 @@ def equivalence_table(total_examples: int = 1 << 16, dimensions: int = 1000) -> 
     rows = []
 
     def add(claim: str, losses: Losses, rate: float, one: Sequence[Phase],
-            other: Sequence[Phase], other_rate: float) -> None:  # fmt: skip
+            other: Sequence[Phase], *, other_rate: float) -> None:  # fmt: skip
         largest, final = compared(
             losses, spectrum, (one, rate), (other, other_rate), total_examples
         )
@@ -147,10 +147,10 @@ def equivalence_table(total_examples: int = 1 << 16, dimensions: int = 1000) -> 
 
     for rate in (0.02, 0.1, 0.5, 1.5):
         decay, grow = smith(8, cuts, 2.0, 8), smith(8, cuts, 2.0)
-        add("smith", sgd_losses, rate, decay, grow, rate)
+        add("smith", sgd_losses, rate, decay, grow, other_rate=rate)
     for rate in (0.01, 0.05, 0.2):
         slow, fast = one_batch_size(8), one_batch_size(64)
-        add("batch in proportion to the rate", sgd_losses, rate, slow, fast, 8 * rate)
+        add("batch in proportion to the rate", sgd_losses, rate, slow, fast, other_rate=8 * rate)
     for rate in (0.02, 0.1, 1.2):
 
         def by_momentum(spectrum: Spectrum, parts: Sequence[Part]) -> np.ndarray:
@@ -158,13 +158,13 @@ def equivalence_table(total_examples: int = 1 << 16, dimensions: int = 1000) -> 
             return sgd_losses(spectrum, parts) if plain else momentum_losses(spectrum, parts, 0.875)
 
         add("batch in proportion to 1/(1-m)", by_momentum, rate, one_batch_size(8),
-            one_batch_size(64), rate)  # fmt: skip
+            one_batch_size(64), other_rate=rate)  # fmt: skip
     for batch_size, rate in ((8, 0.02), (64, 0.06), (512, 0.16), (2048, 0.3)):
         decay, grow = smith(batch_size, cuts, 2.0, batch_size), seesaw(batch_size, cuts, 2.0)
-        add("seesaw, normalised updates", normalised_losses, rate, decay, grow, rate)
+        add("seesaw, normalised updates", normalised_losses, rate, decay, grow, other_rate=rate)
     for rate in (0.1, 0.5):  # a rule for normalised updates, given to plain SGD
         decay, grow = smith(8, cuts, 2.0, 8), seesaw(8, cuts, 2.0)
-        add("seesaw, plain SGD", sgd_losses, rate, decay, grow, rate)
+        add("seesaw, plain SGD", sgd_losses, rate, decay, grow, other_rate=rate)
     return pl.DataFrame(rows)
 
 
