@@ -33,7 +33,8 @@ class Snapshot:
         self.groups = [group for group, _ in found]
         self._stale = _superseded(folder, found) if stale is None else stale
         frames = [self._current(group, rows.lazy()) for group, rows in found]
-        self.trials = pl.concat(frames, how="diagonal").collect() if frames else None
+        # Of a choice among words a group in which it never exists holds nulls of another type.
+        self.trials = pl.concat(frames, how="diagonal_relaxed").collect() if frames else None
 
     @classmethod
     def take(cls, folder: RecordsFolder) -> Self:

@@ -83,7 +83,11 @@ def trials_table(results: Sequence[TrialResult]) -> pl.DataFrame:
         if name in (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS):
             raise RecordError(f"hyperparameter {name!r} has the name of a column of the record")
         columns[name] = [r.trial.hyperparameters.get(name) for r in results]
-    return pl.DataFrame(columns, schema={name: column_type(name) for name in columns})
+    schema = {name: column_type(name) for name in columns}
+    for name, values in columns.items():  # a choice among words, in a search over a user's code
+        if any(isinstance(value, str) for value in values):
+            schema[name] = pl.String
+    return pl.DataFrame(columns, schema=schema)
 
 
 def measurements_table(

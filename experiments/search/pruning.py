@@ -8,9 +8,6 @@ ties go to the lower index, so a decision never depends on the order in which tr
 from __future__ import annotations
 
 import dataclasses
-import heapq
-import math
-from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -119,107 +116,6 @@ def hyperband(
 def survivors(values: np.ndarray, eta: int, *, minimize: bool) -> np.ndarray:
     """[n] bool: who goes on to the next rung, the best floor(n / eta)."""
     return best_of(values, len(values) // eta, minimize=minimize)
-
-
-@dataclasses.dataclass(frozen=True)
-class Promotion:
-    """A job of asynchronous halving.
-
-    Attributes:
-      trial: its number.
-      rung: 0, 1, ...
-      resource: what the trial has trained to in all when the job ends.
-      clock: virtual time at which it ends.
-    """
-
-    trial: int
-    rung: int
-    resource: int
-    clock: int
-
-
-def promotable(
-    values: Sequence[float], promoted: Sequence[bool], eta: int, *, minimize: bool
-) -> int | None:
-    """The best entry of a rung among its top floor(n / eta) that was not promoted yet, if any."""
-    order = ranking(np.asarray(values, float), minimize=minimize)
-    for row in order[: len(order) // eta]:
-        if not promoted[row] and math.isfinite(values[row]):
-            return int(row)
-    return None
-
-
-def asynchronous_halving(
-    evaluate: Callable[[int, int], float],
-    *,
-    trials: int,
-    workers: int,
-    min_resource: int,
-    max_resource: int,
-    eta: int,
-    minimize: bool = True,
-) -> list[Promotion]:
-    """ASHA (Li et al. 2020, algorithm 2) on a virtual clock: the jobs in the order they end.
-
-    A free worker promotes, from the highest rung down, a trial among the top floor(n / eta) of
-    those that have ended the rung; where there is none it starts a new trial at the bottom, and
-    none where all have started. A job takes as long as the steps it adds; all jobs that end at
-    one time are known before any worker that they free decides. So the decisions depend on
-    results alone, not on which machine was fast.
-
-    Args:
-      evaluate: (trial, resource) -> value there; asked once for each job.
-      trials, workers, min_resource, max_resource, eta: as in the paper; rung k trains to
-        min(min_resource eta^k, max_resource).
-    """
-    ladder = [rung.resource for rung in halving(eta**64, min_resource, max_resource, eta)]
-    rungs: list[list[int]] = [[] for _ in ladder]
-    values: list[list[float]] = [[] for _ in ladder]
-    gone: list[list[bool]] = [[] for _ in ladder]
-    running: list[tuple[int, int, int]] = []  # (clock, trial, rung)
-    ended: list[Promotion] = []
-    clock, started = 0, 0
-    while True:
-        while len(running) < workers:
-            job = _next_job(
-                rungs, values, gone, eta=eta, minimize=minimize, started=started, trials=trials
-            )
-            if job is None:
-                break
-            trial, rung = job
-            started += rung == 0
-            spent = ladder[rung] - (ladder[rung - 1] if rung else 0)
-            heapq.heappush(running, (clock + spent, trial, rung))
-        if not running:
-            return ended
-        clock = running[0][0]
-        while running and running[0][0] == clock:  # all that end now are known before the next
-            _, trial, rung = heapq.heappop(running)
-            rungs[rung].append(trial)
-            values[rung].append(evaluate(trial, ladder[rung]))
-            gone[rung].append(False)
-            ended.append(Promotion(trial, rung, ladder[rung], clock))
-
-
-def _next_job(
-    rungs: list[list[int]],
-    values: list[list[float]],
-    gone: list[list[bool]],
-    *,
-    eta: int,
-    minimize: bool,
-    started: int,
-    trials: int,
-) -> tuple[int, int] | None:
-    for rung in reversed(range(len(rungs) - 1)):
-        order = np.argsort(rungs[rung])  # by trial, so that ties do not depend on who ended first
-        row = promotable(
-            [values[rung][i] for i in order], [gone[rung][i] for i in order], eta, minimize=minimize
-        )
-        if row is not None:
-            gone[rung][order[row]] = True
-            return rungs[rung][order[row]], rung + 1
-    return (started, 0) if started < trials else None
 
 
 def median_stop(curves: np.ndarray, *, minimize: bool, warmup: int = 0) -> np.ndarray:

@@ -29,6 +29,8 @@ DEFAULT_SAMPLER = "rounds"
 """Who proposes points where nothing else is asked for."""
 WITHOUT_A_SPACE = "halton"
 """The same where nothing is searched: trials then repeat one configuration."""
+PRUNERS = ("none", "successive_halving", "hyperband", "asha", "median", "patience")
+"""Names of `experiments.search.fidelity.PRUNERS`."""
 
 _OWN = "its own search space"
 

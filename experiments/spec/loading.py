@@ -80,6 +80,12 @@ def code_of(workload: Workload, source: str = "") -> dict[str, str]:
     return _named(found)
 
 
+def code_of_function(function: object) -> dict[str, str]:
+    """File name -> sha256 of the text of the file that defines a user's function, where it has
+    one: an interactive session has none, and our own packages' versions are recorded."""
+    return _named(_of_module(str(getattr(function, "__module__", ""))))
+
+
 def _named(found: Mapping[Path, str]) -> dict[str, str]:
     """File name -> sha256; a text that is there under its file's name is not repeated."""
     named: dict[str, str] = {}

@@ -71,14 +71,18 @@ class Real:
 
 @dataclasses.dataclass(frozen=True)
 class Integer:
-    """A whole number in low..high, both included; on the log scale small ones are likelier."""
+    """A whole number in low..high, both included; on the log scale small ones are likelier.
+
+    With a ``step`` only low, low + step, low + 2 step, ... up to high, on the linear scale.
+    """
 
     low: int
     high: int
     scale: Scale = "linear"
+    step: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("low", "high"):
+        for field in ("low", "high", "step"):
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or abs(value) > LARGEST:
                 raise ValueError(f"range {field} must be a whole number up to 2^53, got {value!r}")
@@ -87,14 +91,28 @@ class Integer:
         _check_ends(self.low, self.high)
         if self.scale == "log" and self.low < 1:
             raise ValueError(f"range low must be above 0 on a log scale, got {self.low!r}")
+        if not 1 <= self.step <= self.high - self.low:
+            raise ValueError(
+                f"range step must lie in 1..{self.high - self.low} (high - low), got {self.step!r}"
+            )
+        if self.scale == "log" and self.step != 1:
+            raise ValueError(f"range step must be 1 on a log scale, got {self.step!r}")
+
+    @property
+    def values(self) -> range:
+        """All values."""
+        return range(self.low, self.high + 1, self.step)
 
     @property
     def _real(self) -> Real:
         # Half a unit on either side gives both ends their full share.
-        return Real(self.low - 0.5, self.high + 0.5, self.scale)
+        half = self.step / 2
+        return Real(self.values[0] - half, self.values[-1] + half, self.scale)
 
     def value(self, unit: float) -> int:
         """The whole number at ``unit`` in [0, 1]."""
+        if self.step > 1:
+            return self.values[min(max(int(unit * len(self.values)), 0), len(self.values) - 1)]
         return min(max(math.floor(self._real.value(unit) + 0.5), self.low), self.high)
 
     def position(self, value: float) -> float:
@@ -198,6 +216,8 @@ def to_json(distribution: Distribution) -> dict[str, Any]:
     """A distribution as plain data, e.g. ``{"type": "real", "low": ..., "scale": "log"}``."""
     name = next(name for name, kind in _TYPES.items() if isinstance(distribution, kind))
     fields = dataclasses.asdict(distribution)
+    if fields.get("step") == 1:  # recorded identities know no default of it
+        del fields["step"]
     return {"type": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}}
 
 

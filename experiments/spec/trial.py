@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from schedules.rescaling import rescale
@@ -25,8 +25,25 @@ GRADIENT_NOISE = "gradient_noise"
 """The name of the measurement that ``record_noise`` asks for."""
 LAYER_NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 RecordNorms = Literal["every", "evaluations", "off"]
+Reason = Literal["", "goal", "race", "pruned", "patience"]
 
 
+RECORDED_COLUMNS = (
+    "batch_size",
+    "seed",
+    "trial",
+    "identity",
+    "status",
+    "train_steps",
+    "steps",
+    "seconds",
+    "plan",
+    "message",
+    "reason",
+    "race_bound",
+    "clipped_share",
+)
+"""Columns of the trials table that are no hyperparameter's (experiments/records/schema.py)."""
 MOST_STARTED = 4
 """A search starts at most this many times the wanted number of trials."""
 
@@ -133,6 +150,10 @@ class Trial:
       identity: hash of all that determines the result, were it trained to its length.
       stops: whether it ends at its first evaluation past the goal, or at ``race_bound``.
       race_bound: steps after which a race ends it, below ``train_steps``; None: it does not.
+      pause: steps after which it is put aside, its state held, until it is decided whether it
+        goes on; None: it is not.
+      patience: steps without an improvement after which it ends; None: it does not.
+      min_delta: what is no improvement.
     """
 
     batch_size: int
@@ -143,13 +164,20 @@ class Trial:
     identity: str
     stops: bool = False
     race_bound: int | None = None
+    pause: int | None = None
+    patience: int | None = None
+    min_delta: float = 0.0
 
     @property
     def most_steps(self) -> int:
-        """Steps after which it ends, if not earlier."""
-        if self.stops and self.race_bound is not None:
-            return min(self.race_bound, self.train_steps)
-        return self.train_steps
+        """Steps after which it ends or is put aside, if not earlier."""
+        raced = self.race_bound if self.stops else None
+        return min(n for n in (self.train_steps, raced, self.pause) if n is not None)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it is put aside before its end."""
+        return self.pause is not None and self.pause == self.most_steps < self.train_steps
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -176,7 +204,8 @@ class TrialResult:
       message: why it is INCOMPLETE.
       clipped_share: steps whose gradient was clipped over ``steps``; None without clipping, and
         for a STOPPED trial.
-      reason: why it STOPPED: "goal" or "race".
+      reason: why it STOPPED: "goal", "race", "pruned" (or put aside: what it may still become is
+        not known yet) or "patience".
     """
 
     trial: Trial
@@ -188,7 +217,28 @@ class TrialResult:
     plan: int = 0
     message: str = ""
     clipped_share: float | None = None
-    reason: Literal["", "goal", "race"] = ""
+    reason: Reason = ""
+
+
+def out_of_patience(
+    measured: Iterable[tuple[int, float]], patience: int, min_delta: float, sign: int
+) -> int | None:
+    """The first step that lies ``patience`` or more after the last improvement, if any.
+
+    An improvement is over the best value that was itself one, by more than ``min_delta``; the
+    first finite value is one, and what is not finite is none.
+
+    Args:
+      measured: (step, value), steps ascending.
+      sign: 1 where a lower value is better, -1 where a higher one is.
+    """
+    level, since = math.inf, 0
+    for step, value in measured:
+        if math.isfinite(value) and sign * value < level - min_delta:
+            level, since = sign * value, step
+        elif step - since >= patience:
+            return int(step)
+    return None
 
 
 def evaluation_steps(train_steps: int, spacing: float = 0.05) -> list[int]:

@@ -37,7 +37,7 @@ from experiments.training.pytrees import (
     PutInputs,
 )
 from experiments.training.resume import Checkpoints
-from experiments.training.saving import Saving
+from experiments.training.saving import Held, Saving
 from experiments.training.slots import Chunk, Flight, Slot, collect, joined
 from experiments.training.step import TrainState
 from schedules.batch_size import Phase, constant, stretches
@@ -53,6 +53,8 @@ class Population:
       grid: train_steps -> the steps after which a trial is evaluated, ascending.
       plan: index recorded with every result.
       checkpoints: where long trials are saved and go on; None saves nothing.
+      held: (batch size, seed, index) -> trials that were put aside; shared by all populations that
+        may take them up again. None: no trial pauses.
       phases: of the batch size (schedules/batch_size.py); none: ``batch_size`` throughout.
       lookahead: dispatch a chunk before the results of the one before are fetched.
     """
@@ -66,6 +68,7 @@ class Population:
         grid: Callable[[int], Sequence[int]] = evaluation_steps,
         plan: int = 0,
         checkpoints: Checkpoints | None = None,
+        held: Held | None = None,
         phases: Sequence[Phase] = (),
         lookahead: bool = True,
     ):
@@ -78,7 +81,7 @@ class Population:
         self._plan = plan
         # The trials of a cohort start again together: none goes on alone.
         alone = not self._source.grows or execution.slots == 1
-        self._saving = Saving(checkpoints if alone else None, execution, program)
+        self._saving = Saving(checkpoints if alone else None, execution, program, held)
         self._slots: list[Slot | None] = [None] * execution.slots
         self._pack: Pack | None = None
         self._flights: collections.deque[Flight] = collections.deque()  # at most two
@@ -215,6 +218,18 @@ class Population:
         if self._pack is not None:
             self._saving.save(self._slots, self._pack.states, wanted)
 
+    def _put_aside(self, running: Sequence[tuple[int, Slot, int]]) -> None:
+        """Keep the states of the trials that pause here: their slots take others."""
+        pausing = [
+            (i, slot) for i, slot, _ in running
+            if slot.trial.pauses and slot.step == slot.trial.most_steps
+        ]  # fmt: skip
+        if pausing:
+            assert self._pack is not None
+            states = jax.device_get(self._pack.states)
+            for i, slot in pausing:
+                slot.put_aside = jax.tree.map(lambda x, i=i: x[i], states)
+
     def _may_save(self) -> bool:
         """Tell whether a trial may have to be saved at the end of the chunk under way."""
         running = [slot for _, slot in self._running]
@@ -248,8 +263,10 @@ class Population:
             self._pack, results = dispatch_loop(self._program, shapes, self._pack, chunk)
         else:
             self._pack, results = self._program.chunk(shapes, self._pack, chunk.inputs)
-        for i, slot, _ in running:
+        for _, slot, _ in running:
             slot.step += chunk.steps
+        self._put_aside(running)
+        for i, slot, _ in running:
             if slot.step == slot.trial.most_steps:
                 self._retire(i)
         return Flight(chunk, running, results, began)
@@ -279,6 +296,8 @@ class Population:
                 continue
             if self._slots[i] is slot:
                 self._retire(i)
+            if end.reason == "pruned":
+                self._saving.hold(slot)
             clipped = int(results.clipped_steps[i]) if len(results.clipped_steps) else None
             ended.append(slot.result(end, self._plan, clipped))
         return ended

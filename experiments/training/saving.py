@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 import jax
 import numpy as np
 
 from experiments.runtime import hosts
 from experiments.spec.trial import Trial
-from experiments.training.checkpoint import CheckpointError
+from experiments.training.checkpoint import CheckpointError, Saved
 from experiments.training.layout import Execution
 from experiments.training.program import Program
 from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
 from experiments.training.slots import Slot
 from experiments.training.step import TrainState
+
+Held = MutableMapping[tuple[int, int, int], Saved]
+"""Key of a trial -> where it was put aside, in the host's memory."""
 
 
 def _described(execution: Execution, program: Program) -> str:
@@ -29,15 +32,23 @@ def _described(execution: Execution, program: Program) -> str:
 
 
 class Saving:
-    """The checkpoints of one pack; without ``checkpoints`` nothing is saved or found.
+    """The checkpoints of one pack; without ``checkpoints`` nothing is saved or found on disk.
 
     Args:
       checkpoints: of the study.
       execution, program: how the pack runs: a trial goes on only where it is executed alike.
+      held: trials that were put aside, which a disk need not know.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None, execution: Execution, program: Program):
+    def __init__(
+        self,
+        checkpoints: Checkpoints | None,
+        execution: Execution,
+        program: Program,
+        held: Held | None = None,
+    ):
         self._checkpoints, self._how = checkpoints, _described(execution, program)
+        self._held: Held = {} if held is None else held
         self._trained = self._saving = 0.0  # seconds
 
     def trained(self, seconds: float) -> None:
@@ -52,6 +63,9 @@ class Saving:
         None, and the slot as it was, where there is no checkpoint that can be used. ``shapes``
         is traced, and so called only where there is one.
         """
+        held = self._held.pop(trial.key, None)
+        if held is not None and held.about["how"] == self._how and held.step <= most:
+            return restored(slot, held, shapes())
         if self._checkpoints is None:
             return None
         saved = self._checkpoints.newest(trial, self._how, most)
@@ -62,6 +76,18 @@ class Saving:
         except CheckpointError as error:
             self._checkpoints.warn(f"{self._checkpoints.of(trial)} is not used: {error}")
             return None
+
+    def hold(self, slot: Slot) -> None:
+        """Keep a trial that is put aside until it goes on; a long one on disk too."""
+        arrays, about = packed(slot, slot.put_aside)
+        about["how"] = self._how
+        self._held[slot.trial.key] = Saved(slot.step, arrays, about)
+        slot.put_aside = None
+        if self._checkpoints is not None and self.is_long(slot) and hosts.first():
+            ranks = self._checkpoints.ranks(slot.evaluations)
+            rank = float(ranks[-1]) if slot.evaluated else None
+            if slot.step > slot.saved_step:
+                self._checkpoints.save(slot.trial, arrays, about, rank)
 
     def begin(self, trial: Trial, step: int) -> None:
         """Training of ``trial`` goes on from ``step``."""

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.spec.trial import MEASURED, Status, Trial, TrialResult
+from experiments.spec.trial import (
+    MEASURED,
+    Reason,
+    Status,
+    Trial,
+    TrialResult,
+    out_of_patience,
+)
 from experiments.training.order import ExampleOrder
 from experiments.training.pytrees import (
     ChunkInputs,
     ChunkResults,
 )
 from experiments.training.sharding import Leaf
-from experiments.training.step import Measurements
+from experiments.training.step import Measurements, TrainState
 from schedules.batch_size import Stretch, examples_after
 from workloads.base import Goal
 
@@ -27,7 +34,7 @@ class End(NamedTuple):
 
     steps: int
     status: Status
-    reason: Literal["", "goal", "race"]
+    reason: Reason
 
 
 @dataclasses.dataclass(eq=False)
@@ -47,6 +54,7 @@ class Slot:
     saved_at: float = 0.0  # ``ran`` at the newest checkpoint
     saved_step: int = 0
     ended: bool = False  # its result is known; what is under way of it is not read
+    put_aside: TrainState | None = None  # its state on the host, where it pauses
 
     @property
     def evaluated(self) -> bool:
@@ -81,12 +89,18 @@ class Slot:
             before = diverged or trial.train_steps  # at its full length it is COMPLETE
             if len(passed) and passed[0] < before:
                 return End(int(passed[0]), Status.STOPPED, "goal")
+        if trial.patience is not None and goal is not None and self.evaluations:
+            pieces = [(piece["step"], piece[goal.column]) for piece in self.evaluations]
+            measured = (pair for piece in pieces for pair in zip(*piece, strict=True))
+            tired = out_of_patience(measured, trial.patience, trial.min_delta, goal.sign)
+            if tired is not None and tired < (diverged or trial.train_steps):
+                return End(tired, Status.STOPPED, "patience")
         if diverged:
             return End(diverged, Status.INFEASIBLE, "")
         if last < trial.most_steps:
             return None
         if last < trial.train_steps:
-            return End(last, Status.STOPPED, "race")
+            return End(last, Status.STOPPED, "pruned" if trial.pauses else "race")
         return End(last, Status.COMPLETE, "")
 
     def result(self, end: End, plan: int, clipped: int | None) -> TrialResult:

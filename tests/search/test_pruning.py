@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.search.asynchronous import asynchronous_halving, promotable
 from experiments.search.pruning import (
     Rung,
-    asynchronous_halving,
     best_of,
     early_stopping,
     halving,
     hyperband,
     median_stop,
     power_floor,
-    promotable,
     ranking,
     survivors,
 )

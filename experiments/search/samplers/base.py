@@ -22,6 +22,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from experiments.spec.conditions import Condition, Space
 from experiments.spec.space import Distribution
 
 Point = tuple[float, ...]
@@ -65,6 +66,7 @@ class Ask:
       boxes: batch size -> box of its last round; one that is missing is the whole space.
       limits: name -> (low, high) values a box may be widened to; none: it may not be.
       log_values: whether values are compared by ratios (steps are) or by differences.
+      conditions: hyperparameters that exist only sometimes -> when.
     """
 
     seed: int
@@ -76,11 +78,16 @@ class Ask:
     boxes: Mapping[int, Box] = dataclasses.field(default_factory=dict)
     limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     log_values: bool = True
+    conditions: Mapping[str, Condition] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Hyperparameters in the order of a point."""
         return tuple(sorted(self.space))
+
+    def canonical(self, point: Sequence[float]) -> Point:
+        """The point with what does not exist there in the middle of its range."""
+        return Space(self.space, self.conditions).canonical(point)
 
     def box(self, batch_size: int) -> Box:
         """The box of a batch size so far."""

@@ -21,7 +21,7 @@ def size(distribution: Distribution) -> float:
     if isinstance(distribution, Choice):
         return len(distribution.values)
     if isinstance(distribution, Integer):
-        return distribution.high - distribution.low + 1
+        return len(distribution.values)
     return math.inf
 
 
@@ -44,7 +44,7 @@ def key(ask: Ask, point: Point) -> Hashable:
 def positions(distribution: Distribution) -> list[float]:
     """Positions of the values of a finite range."""
     if isinstance(distribution, Integer):
-        return [distribution.position(x) for x in range(distribution.low, distribution.high + 1)]
+        return [distribution.position(x) for x in distribution.values]
     assert isinstance(distribution, Choice)
     return [distribution.position(value) for value in distribution.values]
 
@@ -72,7 +72,7 @@ class Picker:
 
     def offer(self, point: Sequence[float] | np.ndarray, source: str) -> bool:
         """Take a point unless it is known or enough are there; whether it was taken."""
-        exact = tuple(float(position) for position in point)
+        exact = self.ask.canonical(point)
         if self.full or key(self.ask, exact) in self.taken:
             return False
         self.taken.add(key(self.ask, exact))

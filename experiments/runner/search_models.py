@@ -1,0 +1,183 @@
+"""A search's trials as Flax modules that the engine trains: one program for each distinct module.
+
+Hyperparameters that the optimizer or the schedule know by name are theirs, and data: a trial that
+differs in them alone compiles nothing. All of them are given to ``build``. Every trial runs by
+itself, scanned, so that its bits do not depend on what runs beside it; it is evaluated at whole
+epochs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.runner.search_objectives import Job
+from experiments.runtime.stopping import Stop
+from experiments.spec.errors import in_one_line
+from experiments.spec.space import Value
+from experiments.spec.trial import Precision, Status, Trial, TrialConfig, TrialResult
+from experiments.training.feed import ResidentData
+from experiments.training.layout import SCAN
+from experiments.training.population import Population
+from experiments.training.program import Program
+from experiments.training.resume import Checkpoints
+from experiments.training.saving import Held
+from optimizers import OPTIMIZERS
+from schedules import SCHEDULES
+from workloads.base import Goal, Workload
+from workloads.models.users import number_of
+from workloads.registry import Hyperparameter
+
+DIVERGENCE_FACTOR = 1e4
+TRAIN_EVALUATION_EXAMPLES = 256
+
+
+def rows(optimizer: str, schedule: str) -> dict[str, Hyperparameter]:
+    """The hyperparameters that the engine reads, by name."""
+    found = (*OPTIMIZERS[optimizer].hyperparameters, *SCHEDULES[schedule].hyperparameters)
+    return {row.name: row for row in found}
+
+
+def steps_of_epochs(epochs: int, examples: int, batch_size: int) -> int:
+    """The fewest steps that consume so many epochs."""
+    return math.ceil(epochs * examples / batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What every trial of a search shares.
+
+    Attributes:
+      workload: dataset, losses, preprocessing, metrics; its model is replaced.
+      goal: the metric that decides, on its split.
+      optimizer, schedule: by name.
+      fixed: hyperparameters that are not searched.
+      data: on the device.
+      epochs: of a trial that trains to its end.
+    """
+
+    workload: Workload
+    goal: Goal
+    optimizer: str
+    schedule: str
+    fixed: Mapping[str, float]
+    data: ResidentData
+    epochs: int
+
+    def grid(self, batch_size: int) -> list[int]:
+        """Steps after each epoch."""
+        examples = self.data.examples
+        return [steps_of_epochs(e, examples, batch_size) for e in range(1, self.epochs + 1)]
+
+    def numbers(self, values: Mapping[str, Value]) -> dict[str, float]:
+        """The hyperparameters of a trial that the engine reads."""
+        defaults = {name: row.default for name, row in rows(self.optimizer, self.schedule).items()}
+        known = {**defaults, **self.workload.hyperparameters, **self.fixed}
+        known |= {name: value for name, value in values.items() if name in known}  # type: ignore[misc]
+        return {name: float(value) for name, value in known.items() if value is not None}
+
+
+class ModelTrainer:
+    """Trains what ``build`` returns.
+
+    Args:
+      build: hyperparameters -> a linen module.
+      task: what all trials share.
+      folder: of the record, where long trials are saved.
+      seconds: a trial that has run so long is saved, then every so many seconds.
+      stop: what ends the search.
+      warn: takes one line where a checkpoint cannot be used.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[dict[str, Value]], Any],
+        task: Task,
+        *,
+        folder: Path,
+        seconds: float,
+        stop: Stop,
+        warn: Callable[[str], None],
+    ):
+        self._build, self._task, self._stop = build, task, stop
+        self._checkpoints = Checkpoints(folder, task.goal, seconds, warn)
+        self._programs: dict[int, Program] = {}
+        self._lock = threading.Lock()
+        self._held: Held = {}
+
+    def train(self, job: Job) -> TrialResult:
+        """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
+        trial = job.trial
+        grid = self._task.grid(trial.batch_size)
+        pause = grid[job.target - 1] if job.target < self._task.epochs else None
+        running = self._engine_trial(trial, job.values, pause)
+        found: list[TrialResult] = []
+        pending = [running]
+        try:
+            population = self._population(trial, job.values)
+            population.run(
+                lambda: pending.pop() if pending else None, found.append, self._goes_on
+            )
+            if not found:
+                population.save()
+        except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
+            return TrialResult(trial, Status.INCOMPLETE, 0, {}, message=in_one_line(error))
+        self._stop.check()
+        return dataclasses.replace(found[0], trial=trial)
+
+    def ended(self, result: TrialResult) -> None:
+        """Forget what was put aside of a trial that is recorded."""
+        self._held.pop(result.trial.key, None)
+        self._checkpoints.end(result.trial, result.status)
+
+    def best_state(self, trial: Trial, values: Mapping[str, Value], step: int) -> Any:
+        """(module, `TrainState` of a trial after ``step`` steps), trained again to the bit."""
+        population = self._population(trial, values)
+        state, _ = population.train_to(self._engine_trial(trial, values, None), step)
+        return self._build(dict(values)), state
+
+    def _goes_on(self, steps: int) -> bool:
+        del steps
+        return self._stop.asked is None
+
+    def _engine_trial(
+        self, trial: Trial, values: Mapping[str, Value], pause: int | None
+    ) -> Trial:
+        patience = trial.patience
+        if patience is not None:
+            examples = self._task.data.examples
+            # Evaluations lie whole epochs apart, up to a step of rounding.
+            patience = math.floor(patience * examples / trial.batch_size)
+        return dataclasses.replace(
+            trial, hyperparameters=self._task.numbers(values), pause=pause, patience=patience
+        )
+
+    def _population(self, trial: Trial, values: Mapping[str, Value]) -> Population:
+        task = self._task
+        module = self._build(dict(values))
+        with self._lock:
+            number = number_of(module)
+            if number not in self._programs:
+                workload = dataclasses.replace(
+                    task.workload,
+                    model="workloads.models.users:numbered",
+                    model_options={"number": number},
+                )
+                config = TrialConfig(
+                    workload, task.optimizer, task.schedule, Precision(), "off", goal=task.goal
+                )
+                self._programs[number] = Program(config, task.data, DIVERGENCE_FACTOR)
+        return Population(
+            self._programs[number],
+            trial.batch_size,
+            SCAN,
+            grid=lambda steps: np.asarray(task.grid(trial.batch_size)),
+            checkpoints=self._checkpoints,
+            held=self._held,
+        )

@@ -1,0 +1,178 @@
+"""A search over a user's own model or training function, checked at construction.
+
+`experiments.runner.search.search` makes one of its arguments; a file in experiments/studies may
+define one as its ``STUDY``. Imports no jax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+from experiments.spec import kinds, space
+from experiments.spec.conditions import Space, When
+from experiments.spec.fields import MOST_TRIALS, PRUNERS, SAMPLERS
+from experiments.spec.parts import PARTS
+from experiments.spec.trial import RECORDED_COLUMNS
+from workloads.base import Goal, Workload
+from workloads.registry import Hyperparameter, unknown_name
+
+Ranges = Mapping[str, space.Distribution | When | Mapping[str, Any]]
+Rounding = Literal["paper", "floor_first"]
+MOST_BUDGET = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class UserSearch:
+    """What is searched, by whom, and how long a trial may train.
+
+    Attributes:
+      space: hyperparameter -> its range, or `When` for one that exists only beside some values of
+        another.
+      build: hyperparameters -> a Flax linen module, trained on ``workload`` or ``data``. Those
+        that ``optimizer`` and ``schedule`` know by name are theirs too, ``batch_size`` is the
+        batch's.
+      objective: instead of ``build``, ``(hyperparameters, budget, report) -> value``: it trains up
+        to ``budget`` in all, calls ``report(resource, value)`` on its way and ends where that
+        returns False (experiments/runner/search_objectives.py).
+      workload: a name or a `Workload`: dataset, losses and preprocessing of built modules; its own
+        model is not used.
+      data: instead, ``{"train": (inputs, labels), "validation": (inputs, labels)}``, to be
+        classified.
+      trials: N, started in all; default: one round of Hyperband's brackets, else 20.
+      budget: R of a full trial, in epochs or the objective's own unit.
+      sampler: who proposes points.
+      pruner: who is stopped early; ``patience`` goes with each.
+      eta, rounding: of halving, in which one in ``eta`` goes on.
+      patience: epochs without an improvement by more than ``min_delta`` that end a trial.
+      metric, direction: what decides; default: the workload's goal, else the classification error;
+        an objective's value is minimised unless told otherwise.
+      optimizer, schedule, fixed, batch_size: of built modules; hyperparameters in ``fixed`` are
+        held, others take their defaults.
+      seed: of points, initialisation and the order of examples.
+      name: of the record; ``question``: one sentence for its page; ``expected``: what is known of
+        the answer.
+
+    Raises:
+      ValueError: it cannot be searched; one line names the field, the value, what is allowed.
+    """
+
+    space: Ranges
+    _: dataclasses.KW_ONLY
+    build: Callable[[dict[str, space.Value]], Any] | None = None
+    objective: Callable[..., float | None] | None = None
+    workload: str | Workload | None = None
+    data: Mapping[str, Any] | None = None
+    trials: int | None = None
+    budget: int = 1
+    sampler: str = "halton"
+    pruner: str = "none"
+    eta: int = 3
+    rounding: Rounding = "paper"
+    patience: int | None = None
+    min_delta: float = 0.0
+    metric: str | None = None
+    direction: Literal["min", "max"] | None = None
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    batch_size: int = 32
+    seed: int = 0
+    name: str = "search"
+    question: str = "Which hyperparameters are best?"
+    expected: str = ""
+
+    def __post_init__(self) -> None:
+        kinds.file_name("name", self.name)
+        self._check_target()
+        for field, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+            if getattr(self, field) not in known:
+                raise unknown_name(field, getattr(self, field), known)
+        if self.rounding not in get_args(Rounding):
+            raise kinds.refuse("rounding", " or ".join(get_args(Rounding)), self.rounding)
+        if self.direction not in (None, "min", "max"):
+            raise kinds.refuse("direction", "'min' or 'max'", self.direction)
+        kinds.whole("budget", self.budget, 1, MOST_BUDGET)
+        kinds.whole("eta", self.eta, 2, MOST_BUDGET)
+        kinds.whole("seed", self.seed, 0, kinds.LARGEST_SEED)
+        if self.trials is not None:
+            kinds.whole("trials", self.trials, 1, MOST_TRIALS)
+        if self.patience is not None:
+            kinds.whole("patience", self.patience, 1, MOST_BUDGET)
+        elif self.pruner == "patience":
+            raise ValueError("pruner patience needs patience, the epochs to wait, got None")
+        if kinds.real("min_delta", self.min_delta) < 0:
+            raise kinds.refuse("min_delta", "a number of at least 0", self.min_delta)
+        self._check_names()
+
+    def _check_target(self) -> None:
+        """One function, and what belongs to it."""
+        if (self.build is None) == (self.objective is None):
+            raise ValueError("a search takes either build or objective, got " +
+                             ("neither" if self.build is None else "both"))  # fmt: skip
+        if not callable(self.build or self.objective):
+            raise kinds.refuse("build or objective", "a function", self.build or self.objective)
+        if self.objective is not None:
+            for field in ("workload", "data", "fixed"):
+                if getattr(self, field):
+                    raise ValueError(f"{field} belongs to build: an objective has its own")
+            return
+        if (self.workload is None) == (self.data is None):
+            raise ValueError("build needs either a workload or data")
+        for field in ("optimizer", "schedule"):
+            if getattr(self, field) not in PARTS[field]:
+                raise unknown_name(field, getattr(self, field), PARTS[field])
+        kinds.whole("batch_size", self.batch_size, 1, kinds.MOST_EXAMPLES)
+
+    def _check_names(self) -> None:
+        """Names that a record can hold; ranges and fixed values within what is legal."""
+        found = self.checked
+        for name, distribution in found.ranges.items():
+            if name in RECORDED_COLUMNS and name != "batch_size":
+                raise ValueError(f"hyperparameter {name!r} has the name of a column of the record")
+            if name == "batch_size":
+                for value in ends(distribution):
+                    kinds.whole("hyperparameter batch_size", value, 1, kinds.MOST_EXAMPLES)
+        for name in self.fixed:
+            if name in found.ranges:
+                raise ValueError(f"hyperparameter {name} is both searched and fixed")
+        for name, row in self.rows.items() if self.build else ():
+            if name in self.fixed:
+                row.check(kinds.real(f"hyperparameter {name}", self.fixed[name]))
+            elif name in found.ranges:
+                for value in ends(found.ranges[name]):
+                    row.check(kinds.real(f"hyperparameter {name}", value))
+            if name not in self.fixed and row.default is None:
+                if name not in found.ranges:
+                    raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
+                if name in found.conditions:
+                    raise ValueError(f"hyperparameter {name} must exist in every trial")
+
+    @functools.cached_property
+    def checked(self) -> Space:
+        """The space, in its normal form."""
+        return Space.of(self.space)
+
+    @property
+    def rows(self) -> dict[str, Hyperparameter]:
+        """The hyperparameters that optimizer and schedule know, by name."""
+        found = (PARTS[field][getattr(self, field)].hyperparameters
+                 for field in ("optimizer", "schedule"))  # fmt: skip
+        return {row.name: row for part in found for row in part}
+
+
+def ends(distribution: space.Distribution) -> tuple[Any, ...]:
+    """The least and the greatest value, or all of a choice."""
+    if isinstance(distribution, space.Choice):
+        return distribution.values
+    low_high = (distribution.low, distribution.high)
+    return (0.0, *low_high) if isinstance(distribution, space.ZeroOrLog) else low_high
+
+
+def goal_of(search: UserSearch, workload: Workload | None) -> Goal:
+    """What decides among built modules; its value is never asked for."""
+    known = workload.goal if workload else Goal("classification_error", 0.0)
+    direction = search.direction or known.direction
+    return Goal(search.metric or known.metric, known.value, direction, known.split)
