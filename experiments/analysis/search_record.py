@@ -122,14 +122,14 @@ class Searched:
             self._places(), schema={"trial": pl.Int64, "round": pl.Int64, "source": pl.String},
             orient="row",
         )  # fmt: skip
-        found = found.join(places, on="trial", how="left").sort("trial").with_columns(
-            best=pl.when(running.is_finite()).then(running)
+        found = (
+            found.join(places, on="trial", how="left")
+            .sort("trial")
+            .with_columns(best=pl.when(running.is_finite()).then(running))
         )
         columns = ["trial", "status", "reason", "message", "round", "source", "resource", "value",
                    "best", "seconds"]  # fmt: skip
-        return found.select(columns).with_columns(
-            self._native(found, name) for name in self.names
-        )
+        return found.select(columns).with_columns(self._native(found, name) for name in self.names)
 
     def _native(self, rows: pl.DataFrame, name: str) -> pl.Series:
         distribution = self.space.ranges[name]
@@ -141,7 +141,7 @@ class Searched:
         whole = isinstance(distribution, Integer) or all(
             isinstance(value, int) for value in words or (0.5,)
         )
-        return values.cast(pl.Int64) if whole else values
+        return values.cast(pl.Int64) if whole and kind == pl.Float64 else values
 
     def _places(self) -> list[tuple[int, int, str]]:
         places, index = [], 0

@@ -13,6 +13,7 @@ import math
 import polars as pl
 
 from experiments.analysis.question import SEARCH, TRIAL, Question, Record, read_question
+from experiments.analysis.search_record import is_search
 from experiments.records.files import RecordError
 from experiments.spec.trial import Status
 from workloads.base import Goal
@@ -209,6 +210,11 @@ def view_of(record: Record | View, goal: float | Goal | None = None) -> View:
 
 
 def _read_question(record: Record) -> Question:
+    if is_search(record.study):
+        raise RecordError(
+            "the record holds a search over a user's own model or function, no study of batch "
+            "sizes: batchscale report and batchscale status read it"
+        )
     try:
         return read_question(record)
     except KeyError as error:

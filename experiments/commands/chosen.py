@@ -18,6 +18,7 @@ from experiments.commands.arguments import mesh, settings, whole_number
 if TYPE_CHECKING:
     from experiments.spec.fields import StudyFields
     from experiments.spec.rows import Row
+    from experiments.spec.user_search import UserSearch
 
 _OF_ONE_STUDY = ("part", "fix", "rule", "from")
 """Kinds of options that change one study and no comparison."""
@@ -110,6 +111,7 @@ def chosen_study(options: argparse.Namespace) -> Any:
     from experiments import studies
     from experiments.spec.comparison import Comparison
     from experiments.spec.paths import Paths
+    from experiments.spec.user_search import UserSearch
 
     study = studies.get(options.study, smoke=options.smoke)
     given = {
@@ -128,6 +130,8 @@ def chosen_study(options: argparse.Namespace) -> Any:
             ),
         )
         return study
+    if isinstance(study, UserSearch):
+        return _changed_search(study, given, options)
     if isinstance(study, Comparison):
         rows = _options()
         _refuse(study.name, *(f for f in given if _change(rows[f]) in _OF_ONE_STUDY))
@@ -148,6 +152,18 @@ def _by_rule(study: Any, options: argparse.Namespace, ruled: bool) -> Any:
     from experiments.commands.transfer import of_best_trial
 
     return of_best_trial(study, options.best_of, getattr(options, "out", None))
+
+
+SEARCH_OPTIONS = ("trials", "seed", "sampler")
+"""Options of a study that a search over a user's own model or function has too."""
+
+
+def _changed_search(study: UserSearch, given: Mapping[str, Any], options: Any) -> UserSearch:
+    """A search over a user's own with those of its fields that options changed."""
+    others = [f for f in ("parallel", "mesh", "micro-batch", "stream")
+              if getattr(options, _destination(f), None) is not None]  # fmt: skip
+    _refuse(study.name, *(flag for flag in given if flag not in SEARCH_OPTIONS), *others)
+    return dataclasses.replace(study, **{f: given[f] for f in SEARCH_OPTIONS if f in given})
 
 
 def _destination(flag: str) -> str:

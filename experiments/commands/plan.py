@@ -39,9 +39,10 @@ def plan_command(options: argparse.Namespace) -> int:
     from experiments.spec.comparison import Comparison
     from experiments.spec.paths import Paths
     from experiments.spec.study import resolve
+    from experiments.spec.user_search import UserSearch
 
     study = chosen_study(argparse.Namespace(**{**vars(options), "batch_sizes": None}))
-    if isinstance(study, Paths):
+    if isinstance(study, (Paths, UserSearch)):
         raise ValueError(f"{study.name} has no batch sizes to plan")  # noqa: TRY004 (bad input)
     members = list(study.studies.values()) if isinstance(study, Comparison) else [study]
     request = DeviceRequest(options.workers, options.parallel, options.mesh, options.micro_batch)

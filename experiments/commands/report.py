@@ -145,9 +145,16 @@ def summarise(
         print_comparison(compared)
         return _reported(write_comparison_report(folder, compared))
     from experiments.analysis.rules import measured_regret
+    from experiments.analysis.search_record import Searched, is_search
+    from experiments.records.store import read
     from experiments.report.terminal import print_summary
     from experiments.report.write import write_report_of
 
+    record = read(folder)
+    if is_search(record.study):
+        from experiments.report.search_page import write_search_report
+
+        return _reported(write_search_report(Searched.of(record), folder))
     summary = _summary(folder, told or {})
     for ruled in summary.ruled:
         measured_regret(summary.view, ruled)  # refuses what cannot be compared

@@ -15,6 +15,7 @@ from experiments.commands.report import summarise
 
 if TYPE_CHECKING:
     from experiments.spec.paths import Paths
+    from experiments.spec.user_search import UserSearch
 
 EXECUTIONS = ("auto", "loop", "scan", "packed")
 CHECKPOINT_MINUTES = 5.0
@@ -55,6 +56,7 @@ def run_command(options: argparse.Namespace) -> int:
     """Run, report, summarise; as one of several processes, under a watching parent."""
     from experiments.spec.comparison import Comparison
     from experiments.spec.paths import Paths
+    from experiments.spec.user_search import UserSearch
 
     study = chosen_study(options)
     together = several.is_one_of_several(options, study)
@@ -69,6 +71,9 @@ def run_command(options: argparse.Namespace) -> int:
 
     if isinstance(study, Paths):
         _walk(study, folder, options)
+        return summarise(folder)
+    if isinstance(study, UserSearch):
+        _search(study, folder, options)
         return summarise(folder)
     if together:
         several.join(options)
@@ -92,6 +97,24 @@ def run_command(options: argparse.Namespace) -> int:
     if together:
         hosts.leave()
     return summarise(folder) if writes else 0
+
+
+def _search(study: UserSearch, folder: Path, options: argparse.Namespace) -> None:
+    """Search over a user's own model or function: ValueError for an option it has no use for."""
+    from experiments.runner.search import run_search
+
+    if options.execution != "auto":
+        raise ValueError(f"--execution has no place in {study.name}")
+    run_search(
+        study,
+        folder,
+        data_dir=options.data_dir,
+        resume=not options.no_resume,
+        keep_going=options.keep_going,
+        allow_changed_code=options.allow_changed_code,
+        checkpoint_minutes=options.checkpoint_minutes,
+        warn=lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
+    )
 
 
 TRAINING = {

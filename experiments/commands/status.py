@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from experiments.analysis.search_record import Searched
     from experiments.analysis.status import StudyStatus
 
 WATCH_SECONDS = 2.0
@@ -42,6 +43,7 @@ def status_text(folder: Path) -> tuple[str, bool]:
     Raises:
       RecordError: there is no record, or a damaged one.
     """
+    from experiments.analysis.search_record import Searched, is_search
     from experiments.analysis.status import study_status
     from experiments.records.comparisons import is_comparison, read_comparison
     from experiments.records.schema import STUDY_FILE
@@ -49,6 +51,8 @@ def status_text(folder: Path) -> tuple[str, bool]:
 
     if not is_comparison(folder):
         record = read(folder)
+        if is_search(record.study):
+            return _search_text(Searched.of(record))
         status = study_status(record)
         return _text(record.study["study"]["name"], status), status.counted >= status.wanted
     texts: list[str] = []
@@ -60,6 +64,28 @@ def status_text(folder: Path) -> tuple[str, bool]:
         text, ended = status_text(folder / name)
         texts, done = [*texts, text], done and ended
     return "\n\n".join(texts), done
+
+
+def _search_text(found: Searched) -> tuple[str, bool]:
+    """The same of a search over a user's own model or function."""
+    ended, wanted, unit = found.ended, found.wanted, found.asked["unit"]
+    lines = [f"{found.asked['name']}: {ended:,} of {wanted:,} trials ({ended / wanted:.0%})"
+             + (", done" if ended >= wanted else "")]  # fmt: skip
+    if len(found.plan) > 1:
+        begun = len(found.rounds)
+        lines.append(f"brackets: {begun} of {len(found.plan)}")
+    counts = found.trials.group_by("status", "reason").len().sort("status", "reason")
+    words = [
+        f"{count} {(reason or status).lower()}" for status, reason, count in counts.iter_rows()
+    ]
+    lines.append(f"trials: {', '.join(words) or 'none yet'}")
+    if (best := found.best) is not None:
+        values = found.hyperparameters(best)
+        said = ", ".join(f"{name} {value}" for name, value in values.items())
+        lines.append(
+            f"best: {best['value']:.4g} (trial {best['trial']}, {best['resource']} {unit}), {said}"
+        )
+    return "\n".join(lines), ended >= wanted
 
 
 def _text(name: str, status: StudyStatus) -> str:

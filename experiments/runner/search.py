@@ -296,7 +296,7 @@ def _described(asked: UserSearch, pruner: Pruner, task: Task | None) -> dict[str
         "min_delta": asked.min_delta,
         "column": task.goal.column if task else f"validation/{asked.metric or 'value'}",
         "direction": "min" if pruner.minimize else "max",
-        "unit": "epochs" if task else "budget",
+        "unit": asked.unit or ("epochs" if task else "units"),
         "unit_examples": task.data.examples if task else 1,
         "code": loading.code_of_function(asked.build or asked.objective),
     }  # fmt: skip
@@ -311,7 +311,7 @@ def _described(asked: UserSearch, pruner: Pruner, task: Task | None) -> dict[str
     return described
 
 
-_MAY_CHANGE = ("name", "question", "expected", "trials", "batch_sizes", "train_steps")
+_MAY_CHANGE = ("name", "question", "expected", "unit", "trials", "batch_sizes", "train_steps")
 
 
 def _header(
@@ -332,7 +332,11 @@ def _header(
 
 
 def _question(
-    asked: UserSearch, pruner: Pruner, task: Task | None, described: Mapping[str, Any], identity: str
+    asked: UserSearch,
+    pruner: Pruner,
+    task: Task | None,
+    described: Mapping[str, Any],
+    identity: str,
 ) -> Question:
     units = list(range(1, asked.budget + 1))
     return Question(
@@ -359,14 +363,10 @@ def _trainer(
     warn: Callable[[str], None],
 ) -> Trainer:
     if task and asked.build:
-        return ModelTrainer(
-            asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn
-        )
+        return ModelTrainer(asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn)
     assert asked.objective is not None, "it was checked"
     column = f"validation/{asked.metric or 'value'}"
-    return ObjectiveTrainer(
-        asked.objective, column, 1 if pruner.minimize else -1, folder, stop
-    )
+    return ObjectiveTrainer(asked.objective, column, 1 if pruner.minimize else -1, folder, stop)
 
 
 def _forgetting(trainer: Trainer, folder: Path) -> Callable[[TrialResult], None]:
@@ -391,7 +391,9 @@ def _found(folder: Path, trainer: Trainer, question: Question, batch_size: int) 
 
     def state() -> Any:
         if not isinstance(trainer, ModelTrainer):
-            raise ValueError("an objective keeps its own models: best_model is of a search of build")
+            raise ValueError(  # noqa: TRY004 (the search is not one of build)
+                "best_model needs a search of build: an objective keeps its own models"
+            )
         trial = question.trial(row["trial"], values, int(values.get("batch_size", batch_size)))
         steps = searched.record.scan("evaluations")
         assert steps is not None, "a record always has the table"
@@ -402,4 +404,3 @@ def _found(folder: Path, trainer: Trainer, question: Question, batch_size: int) 
             return trainer.best_state(trial, values, at)
 
     return Found(searched, folder, values, row["value"], row["trial"], state)
-

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from experiments.search.samplers.table import SAMPLERS, sampler
 from experiments.spec.conditions import Space, recorded
 from experiments.spec.errors import StudyError
 from experiments.spec.space import Value
-from experiments.spec.trial import Status, Trial, TrialResult
+from experiments.spec.trial import Reason, Status, Trial, TrialResult
 
 COMMIT_SECONDS = 1.0
 
@@ -144,7 +144,7 @@ class Driver:
             reason = "pruned" if put_aside else (row["reason"] or "")
             result = TrialResult(
                 self._trial(index), status, row["steps"], evaluations, None, row["seconds"], 0,
-                row["message"], reason=reason,
+                row["message"], reason=cast("Reason", reason),
             )  # fmt: skip
             self._known[index] = result
             if not put_aside:

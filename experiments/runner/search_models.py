@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments.runner.search_objectives import Job
 from experiments.runtime.stopping import Stop
 from experiments.spec.errors import in_one_line
@@ -121,9 +119,7 @@ class ModelTrainer:
         pending = [running]
         try:
             population = self._population(trial, job.values)
-            population.run(
-                lambda: pending.pop() if pending else None, found.append, self._goes_on
-            )
+            population.run(lambda: pending.pop() if pending else None, found.append, self._goes_on)
             if not found:
                 population.save()
         except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
@@ -146,9 +142,7 @@ class ModelTrainer:
         del steps
         return self._stop.asked is None
 
-    def _engine_trial(
-        self, trial: Trial, values: Mapping[str, Value], pause: int | None
-    ) -> Trial:
+    def _engine_trial(self, trial: Trial, values: Mapping[str, Value], pause: int | None) -> Trial:
         patience = trial.patience
         if patience is not None:
             examples = self._task.data.examples
@@ -177,7 +171,7 @@ class ModelTrainer:
             self._programs[number],
             trial.batch_size,
             SCAN,
-            grid=lambda steps: np.asarray(task.grid(trial.batch_size)),
+            grid=lambda steps: task.grid(trial.batch_size),
             checkpoints=self._checkpoints,
             held=self._held,
         )

@@ -93,7 +93,9 @@ class Report:
           KeyboardInterrupt: the search was asked to end.
         """
         if isinstance(resource, bool) or not isinstance(resource, (int, np.integer)):
-            raise ValueError(f"report takes a whole number and a value, got {resource!r}")
+            raise ValueError(  # noqa: TRY004 (a user's input)
+                f"report takes a whole number and a value, got {resource!r}"
+            )
         if resource < 1:
             raise ValueError(f"report counts from 1, got {resource!r}")
         self._stop.check()

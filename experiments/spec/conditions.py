@@ -9,7 +9,7 @@ that a sampler that knows no conditions proposes a position for each. Imports no
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.spec import space as spaces
@@ -79,7 +79,8 @@ class Space:
                 raise ValueError(f"a hyperparameter of space must be a name, got {name!r}")
             if isinstance(found, Mapping) and "when" in found:
                 plain = dict(found)
-                found = When(*plain.pop("when"), plain)
+                parent, values = plain.pop("when")
+                found = When(parent, values, plain)
             if isinstance(found, When):
                 conditions[name] = found.condition
                 found = found.distribution
@@ -126,7 +127,7 @@ class Space:
         """The hyperparameters that exist at a point of the unit cube."""
         return self.exists(spaces.sample(self.ranges, unit))
 
-    def canonical(self, point: Sequence[float]) -> tuple[float, ...]:
+    def canonical(self, point: Iterable[float]) -> tuple[float, ...]:
         """A point, positions by the alphabetical order of the names, what does not exist in the
         middle of its range."""
         names = sorted(self.ranges)

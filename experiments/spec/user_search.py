@@ -11,7 +11,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-from experiments.spec import kinds, space
+from experiments.spec import kinds
+from experiments.spec import space as spaces
 from experiments.spec.conditions import Space, When
 from experiments.spec.fields import MOST_TRIALS, PRUNERS, SAMPLERS
 from experiments.spec.parts import PARTS
@@ -19,7 +20,7 @@ from experiments.spec.trial import RECORDED_COLUMNS
 from workloads.base import Goal, Workload
 from workloads.registry import Hyperparameter, unknown_name
 
-Ranges = Mapping[str, space.Distribution | When | Mapping[str, Any]]
+Ranges = Mapping[str, spaces.Distribution | When | Mapping[str, Any]]
 Rounding = Literal["paper", "floor_first"]
 MOST_BUDGET = 100_000
 
@@ -52,6 +53,7 @@ class UserSearch:
       optimizer, schedule, fixed, batch_size: of built modules; hyperparameters in ``fixed`` are
         held, others take their defaults.
       seed: of points, initialisation and the order of examples.
+      unit: what the budget counts, in the plural; default: epochs, of an objective units.
       name: of the record; ``question``: one sentence for its page; ``expected``: what is known of
         the answer.
 
@@ -61,7 +63,7 @@ class UserSearch:
 
     space: Ranges
     _: dataclasses.KW_ONLY
-    build: Callable[[dict[str, space.Value]], Any] | None = None
+    build: Callable[[dict[str, spaces.Value]], Any] | None = None
     objective: Callable[..., float | None] | None = None
     workload: str | Workload | None = None
     data: Mapping[str, Any] | None = None
@@ -80,6 +82,7 @@ class UserSearch:
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batch_size: int = 32
     seed: int = 0
+    unit: str = ""
     name: str = "search"
     question: str = "Which hyperparameters are best?"
     expected: str = ""
@@ -163,12 +166,12 @@ class UserSearch:
         return {row.name: row for part in found for row in part}
 
 
-def ends(distribution: space.Distribution) -> tuple[Any, ...]:
+def ends(distribution: spaces.Distribution) -> tuple[Any, ...]:
     """The least and the greatest value, or all of a choice."""
-    if isinstance(distribution, space.Choice):
+    if isinstance(distribution, spaces.Choice):
         return distribution.values
     low_high = (distribution.low, distribution.high)
-    return (0.0, *low_high) if isinstance(distribution, space.ZeroOrLog) else low_high
+    return (0.0, *low_high) if isinstance(distribution, spaces.ZeroOrLog) else low_high
 
 
 def goal_of(search: UserSearch, workload: Workload | None) -> Goal:

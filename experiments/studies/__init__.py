@@ -1,7 +1,7 @@
 """One file a scientific question: its docstring holds question, command, time, expected result.
 
-A file defines ``STUDY`` (a `Study`, a `Comparison` of several, or `Paths`) and may define
-``SMOKE``, the same question shrunk to a minute or so.
+A file defines ``STUDY`` (a `Study`, a `Comparison` of several, a `UserSearch` or `Paths`) and may
+define ``SMOKE``, the same question shrunk to a minute or so.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from experiments.spec.fields import StudyFields
 from experiments.spec.loading import load_file
 from experiments.spec.paths import Paths
 from experiments.spec.study import resolve
+from experiments.spec.user_search import UserSearch
 from experiments.spec.values import refuse
 from workloads.registry import unknown_name
+
+Defined = StudyFields | Comparison | Paths | UserSearch
 
 STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
     "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
     "fashion_mnist_fc": "experiments.studies.fashion_mnist_fc",
+    "fashion_mnist_search": "experiments.studies.fashion_mnist_search",
     "noise_scale_digits": "experiments.studies.noise_scale_digits",
     "noisy_quadratic": "experiments.studies.noisy_quadratic",
     "optimizers_digits": "experiments.studies.optimizers_digits",
@@ -34,7 +38,7 @@ STUDIES: dict[str, str] = {
 }
 
 
-def get(name: str, smoke: bool = False) -> StudyFields | Comparison | Paths:
+def get(name: str, smoke: bool = False) -> Defined:
     """The study called ``name``, or in the Python file of that path; its smoke variant if asked.
 
     Raises:
@@ -45,21 +49,22 @@ def get(name: str, smoke: bool = False) -> StudyFields | Comparison | Paths:
     study = _defined(module, "STUDY", name)
     if smoke:
         study = _defined(module, "SMOKE", name) if hasattr(module, "SMOKE") else shrunk(study)
-    return changed(study, source=name) if name.endswith(".py") else study
+    known = isinstance(study, (StudyFields, Comparison))
+    return changed(study, source=name) if known and name.endswith(".py") else study
 
 
-def _defined(module: ModuleType, variable: str, name: str) -> StudyFields | Comparison | Paths:
+def _defined(module: ModuleType, variable: str, name: str) -> Defined:
     study = getattr(module, variable, None)
-    if not isinstance(study, (StudyFields, Comparison, Paths)):
+    if not isinstance(study, Defined):
         raise refuse(
             f"{variable} of the study file {name}",
-            "defined, as a Study(...) of experiments.spec.study, a Comparison or Paths",
+            "defined, as a Study(...) of experiments.spec.study, a Comparison, UserSearch or Paths",
             study,
         )
     return study
 
 
-def changed(study: StudyFields | Comparison | Paths, **changes: Any) -> Any:
+def changed(study: Defined, **changes: Any) -> Any:
     """The study, or every study of a comparison, with these fields; paths as they are."""
     if isinstance(study, Comparison):
         return study.changed(**changes)
@@ -72,8 +77,11 @@ def _from_registry(name: str) -> ModuleType:
     return importlib.import_module(STUDIES[name])
 
 
-def shrunk(study: StudyFields | Comparison | Paths) -> StudyFields | Comparison | Paths:
-    """A smoke variant: three batch sizes, four trials, a tenth of the budgets or the steps."""
+def shrunk(study: Defined) -> Defined:
+    """A smoke variant: three batch sizes, four trials, a tenth of the budgets or the steps; a
+    search as it is."""
+    if isinstance(study, UserSearch):
+        return dataclasses.replace(study, name=f"{study.name}-smoke")
     if isinstance(study, Paths):
         steps = math.ceil(study.steps / 10)
         return dataclasses.replace(study, name=f"{study.name}-smoke", steps=steps)

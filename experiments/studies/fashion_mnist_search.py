@@ -2,8 +2,10 @@
 
 Command:   batchscale run fashion_mnist_search
            batchscale run fashion_mnist_search --smoke
-Time:      TIME
-Expected:  EXPECTED
+Time:      under a minute in miniature on two CPU cores, compilation for the most part; some minutes
+           otherwise.
+Expected:  1e-3 or 1e-2 beats 1e-4 within 10 epochs; the width matters little from some 150 units
+           on.
 
 The search that courses on tuning begin with: 16 to 512 units in steps of 16, a rate of 1e-2, 1e-3
 or 1e-4, dropout 0.2, Hyperband with at most 10 epochs and factor 3, early stopping after 5 epochs
@@ -40,7 +42,7 @@ STUDY = UserSearch(
     patience=5,
     name="fashion_mnist_search",
     question="How many units, and which learning rate, does one dense layer want on Fashion-MNIST?",
-    expected="",
+    expected="A rate of 1e-3 or 1e-2 beats 1e-4; the width matters little from some 150 units on.",
 )
 
 SMOKE = dataclasses.replace(

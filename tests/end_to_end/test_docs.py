@@ -214,6 +214,15 @@ def check_finished(folder: Path) -> None:
     assert record.evaluations["validation/classification_error"].min() < chance / 2
 
 
+@pytest.mark.slow
+def test_the_searches_of_the_page_run(tmp_path):
+    code = "\n".join(blocks(ROOT / "docs" / "search.md", "python"))
+    printed = python("-c", code, cwd=tmp_path)
+    assert "  0:    9 trials: 9 @ 1, 3 @ 3, 1 @ 10" in printed
+    for name in ("search", "objective"):
+        assert len(read(tmp_path / "runs" / name).trials) == 17
+
+
 def test_a_study_that_changes_another_file_is_read(tmp_path):
     """The second block of add_a_study.md, beside the first."""
     file = saved("add_a_study.md", tmp_path)

@@ -85,7 +85,7 @@ class Ask:
         """Hyperparameters in the order of a point."""
         return tuple(sorted(self.space))
 
-    def canonical(self, point: Sequence[float]) -> Point:
+    def canonical(self, point: Sequence[float] | np.ndarray) -> Point:
         """The point with what does not exist there in the middle of its range."""
         return Space(self.space, self.conditions).canonical(point)
 

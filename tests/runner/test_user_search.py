@@ -1,0 +1,399 @@
+"""A search over a user's own function or model: distinct points, brackets, kills, one record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+from support import searched_child
+
+from experiments.analysis.search_record import searched
+from experiments.cli import main
+from experiments.records.store import RecordError, read
+from experiments.runner.search import run_search, search
+from experiments.search.pruning import hyperband
+from experiments.search.samplers.table import SAMPLERS
+from experiments.spec.conditions import When
+from experiments.spec.errors import StudyError
+from experiments.spec.space import Choice, Integer, Real, ZeroOrLog
+from experiments.spec.user_search import UserSearch
+from experiments.studies import fashion_mnist_search
+from workloads.digits_fc import WORKLOAD
+from workloads.models.dense import DenseNet
+
+RATE = {"rate": Real(1e-4, 1.0, "log")}
+FINITE = {"a": Choice((1, 2, 3)), "b": Choice(("x", "y", True))}
+
+
+def valley(hyperparameters, budget, report):
+    """Lowest at a rate of 1e-2; falls with the budget."""
+    level = (math.log10(hyperparameters["rate"]) + 2) ** 2
+    for unit in range(report.last + 1, budget + 1):
+        if not report(unit, level + 1 / unit):
+            return
+
+
+def run(tmp_path, space=RATE, objective=valley, **options):
+    options = {"folder": tmp_path / "record", "show": False, **options}
+    return search(space, objective=objective, **options)
+
+
+def rows(folder):
+    """All that a record says of its trials, but the time they took."""
+    record = read(folder)
+    return record.trials.drop("seconds"), record.evaluations
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_nothing_is_proposed_twice_and_a_finite_space_ends_and_says_so(tmp_path, sampler, capsys):
+    found = run(
+        tmp_path, FINITE, lambda h, budget, report: h["a"] + len(str(h["b"])), trials=60,
+        sampler=sampler, show=True,
+    )  # fmt: skip
+    assert len(found.table) == 9 and found.exhausted
+    assert found.table.select("a", "b").n_unique() == 9
+    assert found.value == 2 and found.best["a"] == 1 and found.best["b"] in ("x", "y")
+    assert "the space holds no other point: 9 of 60 trials" in capsys.readouterr().out
+
+
+def test_a_value_of_every_kind_comes_to_the_function_as_it_was_written(tmp_path):
+    space = {
+        "units": Integer(16, 64, step=16),
+        "decay": ZeroOrLog(1e-5, 1e-2),
+        "nesterov": Choice((True, False)),
+        "name": Choice(("a", "b")),
+        "layers": Choice((1, 2)),
+        "second": When("layers", 2, Integer(1, 8)),
+        "third": When("second", (7, 8), Choice((0.5, "none"))),
+    }
+    seen = []
+
+    def objective(hyperparameters, budget, report):
+        seen.append(hyperparameters)
+        return 1.0 if hyperparameters["decay"] == 0 else 0.5
+
+    found = run(tmp_path, space, objective, trials=40)
+    assert {h["units"] for h in seen} == {16, 32, 48, 64}
+    assert {type(h["nesterov"]) for h in seen} == {bool}
+    assert {h["decay"] == 0 for h in seen} == {True, False}
+    for h in seen:
+        assert ("second" in h) == (h["layers"] == 2)
+        assert ("third" in h) == (h.get("second", 0) in (7, 8))
+    known = [found.searched.hyperparameters(row) for row in found.table.iter_rows(named=True)]
+    assert sorted(map(str, known)) == sorted(str({n: h[n] for n in space if n in h}) for h in seen)
+
+
+def test_hyperband_makes_its_brackets_and_a_promotion_costs_only_the_further_units(tmp_path):
+    found = searched_child.run(tmp_path)
+    begun = (tmp_path / "epochs").read_text().split("\n")[:-1]
+    assert len(begun) == len(set(begun))  # no epoch of a trial was made twice
+    brackets = hyperband(9, 3)
+    first = 0
+    for bracket in brackets:
+        own = found.table.slice(first, bracket[0].trials)
+        first += bracket[0].trials
+        for rung in bracket:
+            reached = own.filter(pl.col("resource") >= rung.resource)
+            assert len(reached) == rung.trials
+        full = own["status"] == "COMPLETE"
+        assert full.sum() == bracket[-1].trials
+        assert set(own.filter(~full)["reason"]) <= {"pruned"}
+    assert len(begun) == found.table["resource"].sum()
+    assert first == len(found.table)
+    assert not (tmp_path / "record" / "trials").exists()
+
+
+@pytest.mark.parametrize("at", [7, 40])
+def test_killed_in_a_rung_the_same_call_makes_the_same_record(tmp_path, at):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = searched_child.run(tmp_path / "whole")
+    child = [sys.executable, searched_child.__file__, str(tmp_path / "killed")]
+    settings = {**os.environ, "KILL": str(at)}
+    ended = subprocess.run(child, env=settings, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    again = searched_child.run(tmp_path / "killed")
+    for one, other in zip(rows(whole.folder), rows(again.folder), strict=True):
+        assert one.equals(other, null_equal=True)
+    assert whole.best == again.best
+    begun = (tmp_path / "killed" / "epochs").read_text().split("\n")[:-1]
+    lost = len(begun) - len(set(begun))
+    assert lost <= 9  # of the one trial that was under way
+    assert len(set(begun)) == whole.table["resource"].sum()
+
+
+@pytest.mark.parametrize("pruner", ["successive_halving", "asha", "median", "patience"])
+@pytest.mark.parametrize("direction", ["min", "max"])
+def test_every_pruner_finds_the_valley_with_less_training(tmp_path, pruner, direction):
+    sign = 1 if direction == "min" else -1
+
+    def objective(hyperparameters, budget, report):
+        level = (math.log10(hyperparameters["rate"]) + 2) ** 2
+        for unit in range(1, budget + 1):
+            value = math.nan if level > 3 else sign * (level + 1 / min(unit, 5))
+            if not report(unit, value):
+                return
+
+    found = run(
+        tmp_path, objective=objective, trials=18, budget=9, pruner=pruner, direction=direction,
+        patience=3 if pruner == "patience" else None,
+    )  # fmt: skip
+    table = found.table
+    assert len(table) == 18
+    assert (table["status"] == "INFEASIBLE").sum() > 0
+    finite = table.filter(pl.col("value").is_not_null())
+    assert sign * found.value == min(sign * finite["value"])
+    assert table["resource"].sum() < 0.8 * 18 * 9
+    assert 0.002 < found.best["rate"] < 0.05
+    stopped = table.filter(status="STOPPED")
+    reason = "patience" if pruner == "patience" else "pruned"
+    assert set(stopped["reason"]) == {reason}
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_record_does_not_depend_on_the_workers(tmp_path, workers):
+    found = run(tmp_path, trials=18, budget=9, pruner="asha", workers=workers)
+    other = run(tmp_path, trials=18, budget=9, pruner="asha", folder=tmp_path / "other")
+    for one, two in zip(rows(found.folder), rows(other.folder), strict=True):
+        assert one.equals(two, null_equal=True)
+
+
+def test_a_search_grows_and_keeps_its_trials(tmp_path):
+    first = run(tmp_path, trials=9, budget=9, pruner="hyperband")
+    grown = run(tmp_path, trials=17, budget=9, pruner="hyperband")
+    whole = run(tmp_path, trials=17, budget=9, pruner="hyperband", folder=tmp_path / "whole")
+    assert len(first.table) == 9
+    for one, other in zip(rows(grown.folder), rows(whole.folder), strict=True):
+        assert one.equals(other, null_equal=True)
+
+
+def test_an_adaptive_sampler_learns_from_earlier_brackets(tmp_path):
+    found = run(tmp_path, trials=22 + 9, budget=9, pruner="hyperband", sampler="tpe")
+    sources = [set(group["source"]) for group in found.table.partition_by("round")]
+    assert sources[0] == {"quasi-random"} and all("model" in s for s in sources[1:])
+
+
+def test_what_raises_ends_the_search_in_one_line_or_is_left_out(tmp_path):
+    def objective(hyperparameters, budget, report):
+        if hyperparameters["rate"] < 1e-2:
+            raise RuntimeError("no\nmemory")
+        return hyperparameters["rate"]
+
+    with pytest.raises(StudyError, match=r"trial \d+ failed \(RuntimeError: no\); finished"):
+        run(tmp_path, objective=objective, trials=8)
+    found = run(tmp_path, objective=objective, trials=8, keep_going=True)
+    assert set(found.table["status"]) == {"COMPLETE", "INCOMPLETE"} and len(found.table) == 8
+    assert found.best["rate"] >= 1e-2
+
+
+def test_interrupted_it_records_what_finished_and_goes_on(tmp_path):
+    calls = []
+
+    def objective(hyperparameters, budget, report):
+        calls.append(hyperparameters["rate"])
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return hyperparameters["rate"]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, objective=objective, trials=8)
+    assert 3 <= len(read(tmp_path / "record").trials) < 8
+    found = run(tmp_path, objective=objective, trials=8)
+    assert len(found.table) == 8 and len(calls) <= 9
+    assert found.value == min(calls)
+
+
+BAD = [
+    ({"space": {}}, "space must hold at least one hyperparameter"),
+    ({"space": {"a": When("b", 1, Real(0, 1))}}, "parent of a: hyperparameter 'b' is unknown"),
+    (
+        {"space": {"a": Choice((1, 2)), "b": When("a", 3, Real(0, 1))}},
+        "space of b: its parent a never has the value 3",
+    ),
+    (
+        {"space": {"a": When("b", 0.5, Real(0, 1)), "b": When("a", 0.5, Real(0, 1))}},
+        "it depends on itself",
+    ),
+    (
+        {"space": {"a": {"type": "real", "low": 0.0, "high": 1.0, "scale": "log"}}},
+        "space of a: range low must be above 0 on a log scale, got 0.0",
+    ),
+    ({"space": {"status": Real(0, 1)}}, "hyperparameter 'status' has the name of a column"),
+    ({"space": {"batch_size": Real(0.5, 4)}}, "hyperparameter batch_size must be a whole number"),
+    ({"trials": 0}, "trials must be a whole number"),
+    ({"pruner": "hyperbend"}, "did you mean 'hyperband'"),
+    ({"pruner": "hyperband", "budget": 81, "trials": 80}, "trials must be at least 81, the first"),
+    ({"pruner": "asha", "budget": 9, "trials": 2}, "trials must be at least 3"),
+    ({"pruner": "patience"}, "pruner patience needs patience"),
+    ({"pruner": "median", "sampler": "gp"}, "sampler must be one of halton, random, grid"),
+    ({"eta": 1}, "eta must be a whole number"),
+    ({"direction": "up"}, "direction must be 'min' or 'max'"),
+    ({"build": valley}, "a search takes either build or objective, got both"),
+    ({"objective": None}, "a search takes either build or objective, got neither"),
+    ({"objective": None, "build": valley}, "build needs either a workload or data"),
+    ({"workload": "digits_fc"}, "workload belongs to build"),
+    ({"name": "a/b"}, "name must be a file name"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[message for _, message in BAD])
+def test_bad_input_is_refused_in_one_line_and_nothing_is_written(tmp_path, changes, message):
+    asked = {"space": RATE, "objective": valley, "show": False, **changes}
+    with pytest.raises(ValueError, match=message) as raised:
+        search(folder=tmp_path / "record", **asked)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"pruner": "asha"}, "pruner"),
+        ({"budget": 3}, "pruner"),
+        ({"sampler": "random"}, "sampler"),
+        ({"space": {"rate": Real(1e-3, 1.0, "log")}}, "space"),
+        ({"seed": 1}, "seeds"),
+    ],
+)
+def test_another_search_has_another_folder(tmp_path, changes, named):
+    asked = {"space": RATE, "objective": valley, "trials": 9, "budget": 9, "pruner": "hyperband"}
+    run(tmp_path, **asked)
+    before = rows(tmp_path / "record")
+    with pytest.raises(RecordError, match=r"holds the record of study .* choose another folder"):
+        run(tmp_path, **{**asked, **changes})
+    assert rows(tmp_path / "record")[0].equals(before[0])
+
+
+# Built modules.
+
+DIGITS = {"units": Choice((8, 16)), "learning_rate": Real(1e-3, 3e-2, "log")}
+
+
+def build(hyperparameters):
+    return DenseNet(units=hyperparameters["units"], dropout=0.2)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """(with halving, every trial to its full length) on the digits."""
+    folder = tmp_path_factory.mktemp("built")
+    asked = UserSearch(
+        DIGITS, build=build, workload=WORKLOAD, batch_size=64, budget=4, eta=2, trials=4,
+        pruner="successive_halving",
+    )  # fmt: skip
+    halved = run_search(asked, folder / "halved", show=False)
+    plain = dataclasses.replace(asked, pruner="none")
+    return halved, run_search(plain, folder / "plain", show=False, workers=1)
+
+
+def test_a_promoted_model_is_to_the_bit_one_that_never_stopped(built):
+    halved, plain = built
+    assert sorted(halved.table["resource"]) == [1, 1, 2, 4]
+    whole = read(plain.folder).evaluations
+    for row in halved.table.iter_rows(named=True):
+        mine = read(halved.folder).evaluations.filter(trial=row["trial"])
+        same = whole.filter(trial=row["trial"]).head(len(mine))
+        assert mine.equals(same, null_equal=True) and len(mine) == row["resource"]
+    known = plain.table.sort("value", "trial")
+    assert plain.best == plain.searched.hyperparameters(known.row(0, named=True))
+
+
+def test_the_best_model_is_that_of_its_best_epoch(built):
+    found, _ = built
+    module, params, statistics = found.best_model()
+    assert statistics == {}
+    from workloads.datasets import load
+
+    split = load("digits").splits["validation"]
+    from workloads.registry import resolve
+
+    batch = {"inputs": split["inputs"], "targets": split["targets"]}
+    if WORKLOAD.preprocess:
+        batch = resolve(WORKLOAD.preprocess)(batch, None, False)
+    logits = jax.jit(lambda p, x: module.apply({"params": p}, x, train=False))(
+        params, batch["inputs"]
+    )
+    wrong = np.mean(np.argmax(np.asarray(logits), -1) != np.asarray(split["targets"]))
+    assert wrong == pytest.approx(found.value, abs=1e-6)
+
+
+def test_arrays_and_a_searched_batch_size(tmp_path):
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(96, 5)).astype(np.float32)
+    labels = (inputs[:, 0] > 0).astype(np.int32)
+    data = {"train": (inputs[:64], labels[:64]), "validation": (inputs[64:], labels[64:])}
+    space = {"batch_size": Choice((8, 16)), "learning_rate": Choice((1e-3, 1e-1))}
+    found = search(
+        space, build=lambda h: DenseNet(units=4, dropout=0.0, classes=2), data=data, trials=4,
+        budget=5, folder=tmp_path / "record", show=False,
+    )  # fmt: skip
+    assert found.value < 0.3 and found.best["learning_rate"] == 1e-1
+    assert set(found.table["batch_size"]) == {8, 16} and set(found.table["resource"]) == {5}
+    record = read(found.folder)
+    assert sorted(set(record.trials["steps"])) == [20, 40]
+    large = dataclasses.replace(
+        UserSearch({"learning_rate": Choice((0.1, 0.2))}, build=build, data=data), batch_size=65
+    )
+    with pytest.raises(ValueError, match=r"batch_size must lie in 1\.\.64"):
+        run_search(large, tmp_path / "large", show=False)
+    assert not (tmp_path / "large").exists()
+
+
+def test_the_demonstration_is_the_courses_search():
+    study = fashion_mnist_search.STUDY
+    units = study.checked.ranges["units"]
+    assert list(units.values) == list(range(16, 513, 16))
+    assert study.checked.ranges["learning_rate"].values == (1e-2, 1e-3, 1e-4)
+    assert (study.pruner, study.budget, study.eta, study.patience) == ("hyperband", 10, 3, 5)
+    assert fashion_mnist_search.build({"units": 32}) == DenseNet(units=32, dropout=0.2)
+
+
+# What is shown.
+
+
+def test_the_page_and_the_status_say_what_was_found(tmp_path, capsys):
+    found = run(
+        tmp_path, {"<rate>": Real(1e-4, 1.0, "log")}, lambda h, b, r: h["<rate>"], trials=9,
+        budget=9, pruner="hyperband", name="plain", question="<b>Which?</b>",
+    )  # fmt: skip
+    assert main(["status", str(found.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "plain: 9 of 9 trials (100%), done" in said
+    assert f"best: {found.value:.4g} (trial {found.trial}, 9 units)" in said
+    assert main(["report", str(found.folder)]) == 0
+    page = (found.folder / "report" / "index.html").read_text()
+    assert "&lt;b&gt;Which?&lt;/b&gt;" in page and "<b>Which" not in page
+    assert "9 quasi-random" in page and "9 @ 1, 3 @ 3, 1 @ 9" in page
+    assert sorted(path.name for path in (found.folder / "report" / "figures").glob("*.png")) == [
+        "curves.png", "hyperparameters.png", "progress.png",
+    ]  # fmt: skip
+    assert main(["steps-to-result", str(found.folder)]) == 2
+    assert "holds a search" in capsys.readouterr().err
+
+
+def test_every_trial_is_shown_beside_the_best_so_far(tmp_path, capsys):
+    found = run(tmp_path, trials=17, budget=9, pruner="hyperband", show=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert "  0:    9 trials: 9 @ 1, 3 @ 3, 1 @ 9" in lines
+    shown = [line.split() for line in lines if line[:6].strip().isdigit() and ":" not in line[:8]]
+    assert len(shown) == 17
+    best = math.inf
+    for trial, _, value, so_far, *_ in shown:
+        known = found.table.row(int(trial), named=True)["value"]
+        assert value == f"{known:.4g}"
+        best = min(best, known)
+        assert so_far == f"{best:.4g}"
+    assert lines[-1].startswith(f"best: {found.value:.4g} (trial {found.trial})")
+
+
+def test_a_folder_without_a_search_is_refused(tmp_path):
+    with pytest.raises(RecordError, match="holds no record"):
+        searched(tmp_path)
