@@ -154,6 +154,8 @@ def summarise(
     if is_search(record.study):
         from experiments.report.search_page import write_search_report
 
+        if named:
+            raise ValueError(f"--{named[0]} has no place in {folder}, which is not one study")
         return _reported(write_search_report(Searched.of(record), folder))
     summary = _summary(folder, told or {})
     for ruled in summary.ruled:

@@ -311,6 +311,7 @@ def trials_table(found: Searched) -> Table:
 
 
 def _word(value: float | str | None) -> str:
-    if value is None:
-        return ""
+    """A cell's text."""
+    if value is None or isinstance(value, str):
+        return value or ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
