@@ -254,8 +254,8 @@ def rounds_table(found: Searched) -> Table:
     rows = []
     for one in found.rounds:
         own = trials.filter(pl.col("round") == one.number)
-        known = own["value"].drop_nulls()
-        best = known.min() if found.sign == 1 else known.max()
+        known = own["value"].drop_nulls().to_list()
+        best = (min if found.sign == 1 else max)(known, default=None)
         counts = own.group_by("source").len().sort("len", "source", descending=[True, False])
         proposed = one.proposal.sources.get(ONE, ())
         who = ", ".join(f"{count} {source}" for source, count in counts.iter_rows())
@@ -267,7 +267,7 @@ def rounds_table(found: Searched) -> Table:
                 _box(found, one.proposal.boxes.get(ONE, ())),
                 rungs.get(one.number, ""),
                 f"{int(own['resource'].sum()):,}",
-                "" if best is None else f"{best:.4g}",
+                "" if best is None else f"{float(best):.4g}",
             )
         )
     unit = found.asked["unit"]
