@@ -28,7 +28,7 @@ ONE = 1
 
 
 def is_search(study: Mapping[str, Any]) -> bool:
-    """Whether the content of a study.json is a search's."""
+    """Tell whether the content of a study.json is a search's."""
     return bool(study.get("study", {}).get("kind") == KIND)
 
 
@@ -170,7 +170,7 @@ class Searched:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every point of a finite space was proposed before there were enough."""
+        """Tell whether every point of a finite space was proposed before there were enough."""
         return any(ONE in found.proposal.exhausted for found in self.rounds)
 
     @property

@@ -49,7 +49,7 @@ def steps_of_epochs(epochs: int, examples: int, batch_size: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What every trial of a search shares.
+    """The part that all trials of a search share.
 
     Attributes:
       workload: dataset, losses, preprocessing, metrics; its model is replaced.

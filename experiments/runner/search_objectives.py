@@ -46,7 +46,7 @@ class Trainer(Protocol):
 
 
 class Report:
-    """What an objective is given to report to: ``report(resource, value)``.
+    """The function that an objective reports to: ``report(resource, value)``.
 
     Attributes:
       last: the resource up to which an earlier call has trained this trial, 0 at first. An
@@ -56,11 +56,8 @@ class Report:
         trial has ended.
     """
 
-    def __init__(
-        self, job: Job, folder: Path, patience: int | None, min_delta: float, sign: int, stop: Stop
-    ):
-        self._job, self._folder, self._stop = job, folder, stop
-        self._patience, self._min_delta, self._sign = patience, min_delta, sign
+    def __init__(self, job: Job, folder: Path, *, sign: int, stop: Stop):
+        self._job, self._folder, self._stop, self._sign = job, folder, stop, sign
         self.values: dict[int, float] = dict(
             zip(map(int, job.steps), map(float, job.values_so_far), strict=True)
         )
@@ -68,21 +65,22 @@ class Report:
 
     @property
     def folder(self) -> Path:
-        """Where this trial may keep its state."""
+        """A folder in which this trial may keep its state."""
         self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the trial has ended for want of an improvement."""
-        if self._patience is None:
+        """Tell whether the trial has ended for want of an improvement."""
+        trial = self._job.trial
+        if trial.patience is None:
             return False
         found = sorted(self.values.items())
-        return out_of_patience(found, self._patience, self._min_delta, self._sign) is not None
+        return out_of_patience(found, trial.patience, trial.min_delta, self._sign) is not None
 
     @property
     def diverged(self) -> bool:
-        """Whether a value was not finite."""
+        """Tell whether a value was not finite."""
         return not all(map(math.isfinite, self.values.values()))
 
     def __call__(self, resource: int, value: float) -> bool:
@@ -132,7 +130,7 @@ class ObjectiveTrainer:
         """One call. An exception of the user's makes the trial INCOMPLETE."""
         trial = job.trial
         folder = self.folder / TRIALS_FOLDER / str(trial.index)
-        report = Report(job, folder, trial.patience, trial.min_delta, self.sign, self.stop)
+        report = Report(job, folder, sign=self.sign, stop=self.stop)
         message, began = "", time.perf_counter()
         try:
             value = self.objective(dict(job.values), job.target, report)

@@ -1,4 +1,4 @@
-"""What a search shows while it runs: the plan, every trial beside the best so far."""
+"""The lines that a search shows while it runs: the plan, every trial beside the best so far."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Shown:
         self._live = None
 
     def _plan(self, before: Searched) -> None:
-        """What is asked, and the brackets of a pruner that has some."""
+        """Print what is asked, and the brackets of a pruner that has some."""
         asked = self._described
         print(f"{asked['name']}: {asked['question']}")
         print(

@@ -1,4 +1,4 @@
-"""Who trains to where: pruners that decide for a whole population of trials at once.
+"""Pruners: who trains to where, decided for a whole population of trials at once.
 
 A resource is a share of a trial's full budget, counted 1 .. R (epochs of a search, R-ths of a
 study's length). A population is the trials of one recorded round: a bracket of Hyperband, or all
@@ -66,7 +66,7 @@ class Pruner:
 
     @property
     def at_once(self) -> bool:
-        """Whether all trials of a search are one population: asked for before any is known."""
+        """Tell whether all trials of a search are one population: asked for before any is known."""
         return self.name in ("successive_halving", "asha", "median")
 
     @property
@@ -151,7 +151,7 @@ def table(pruner: Pruner, trials: int) -> list[tuple[int, int, str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What is decided by now.
+    """The decisions by now.
 
     Attributes:
       jobs: trials that are to train further -> up to which resource in all.
@@ -166,7 +166,7 @@ class Population(Protocol):
     """Trials 0 .. n - 1 that are decided on together."""
 
     def decide(self, curve: Curve) -> Decision:
-        """What is decided by what is known; what was decided before stays."""
+        """The decisions that follow from what is known; those made before stay."""
         ...
 
 

@@ -149,7 +149,7 @@ class Space:
 
 
 def is_text(distribution: Distribution) -> bool:
-    """Whether its values are recorded as words: a choice that does not hold numbers alone."""
+    """Tell whether its values are recorded as words: a choice that does not hold numbers alone."""
     return isinstance(distribution, Choice) and not all(map(finite_number, distribution.values))
 
 
@@ -171,7 +171,7 @@ def _same(one: Value, other: Value) -> bool:
 
 
 def _has(distribution: Distribution, value: Value) -> bool:
-    """Whether a distribution may take ``value``."""
+    """Tell whether a distribution may take ``value``."""
     if isinstance(distribution, Choice):
         return any(_same(value, known) for known in distribution.values)
     if not finite_number(value):

@@ -176,7 +176,7 @@ class Trial:
 
     @property
     def pauses(self) -> bool:
-        """Whether it is put aside before its end."""
+        """Tell whether it is put aside before its end."""
         return self.pause is not None and self.pause == self.most_steps < self.train_steps
 
     @property

@@ -11,8 +11,8 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-from experiments.spec import kinds
 from experiments.spec import space as spaces
+from experiments.spec import values
 from experiments.spec.conditions import Space, When
 from experiments.spec.fields import MOST_TRIALS, PRUNERS, SAMPLERS
 from experiments.spec.parts import PARTS
@@ -27,7 +27,7 @@ MOST_BUDGET = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class UserSearch:
-    """What is searched, by whom, and how long a trial may train.
+    """A space to be searched, by whom, and how long a trial may train.
 
     Attributes:
       space: hyperparameter -> its range, or `When` for one that exists only beside some values of
@@ -88,26 +88,26 @@ class UserSearch:
     expected: str = ""
 
     def __post_init__(self) -> None:
-        kinds.file_name("name", self.name)
+        values.file_name("name", self.name)
         self._check_target()
         for field, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
             if getattr(self, field) not in known:
                 raise unknown_name(field, getattr(self, field), known)
         if self.rounding not in get_args(Rounding):
-            raise kinds.refuse("rounding", " or ".join(get_args(Rounding)), self.rounding)
+            raise values.refuse("rounding", " or ".join(get_args(Rounding)), self.rounding)
         if self.direction not in (None, "min", "max"):
-            raise kinds.refuse("direction", "'min' or 'max'", self.direction)
-        kinds.whole("budget", self.budget, 1, MOST_BUDGET)
-        kinds.whole("eta", self.eta, 2, MOST_BUDGET)
-        kinds.whole("seed", self.seed, 0, kinds.LARGEST_SEED)
+            raise values.refuse("direction", "'min' or 'max'", self.direction)
+        values.whole("budget", self.budget, 1, MOST_BUDGET)
+        values.whole("eta", self.eta, 2, MOST_BUDGET)
+        values.whole("seed", self.seed, 0, values.LARGEST_SEED)
         if self.trials is not None:
-            kinds.whole("trials", self.trials, 1, MOST_TRIALS)
+            values.whole("trials", self.trials, 1, MOST_TRIALS)
         if self.patience is not None:
-            kinds.whole("patience", self.patience, 1, MOST_BUDGET)
+            values.whole("patience", self.patience, 1, MOST_BUDGET)
         elif self.pruner == "patience":
             raise ValueError("pruner patience needs patience, the epochs to wait, got None")
-        if kinds.real("min_delta", self.min_delta) < 0:
-            raise kinds.refuse("min_delta", "a number of at least 0", self.min_delta)
+        if values.real("min_delta", self.min_delta) < 0:
+            raise values.refuse("min_delta", "a number of at least 0", self.min_delta)
         self._check_names()
 
     def _check_target(self) -> None:
@@ -116,7 +116,7 @@ class UserSearch:
             raise ValueError("a search takes either build or objective, got " +
                              ("neither" if self.build is None else "both"))  # fmt: skip
         if not callable(self.build or self.objective):
-            raise kinds.refuse("build or objective", "a function", self.build or self.objective)
+            raise values.refuse("build or objective", "a function", self.build or self.objective)
         if self.objective is not None:
             for field in ("workload", "data", "fixed"):
                 if getattr(self, field):
@@ -127,7 +127,7 @@ class UserSearch:
         for field in ("optimizer", "schedule"):
             if getattr(self, field) not in PARTS[field]:
                 raise unknown_name(field, getattr(self, field), PARTS[field])
-        kinds.whole("batch_size", self.batch_size, 1, kinds.MOST_EXAMPLES)
+        values.whole("batch_size", self.batch_size, 1, values.MOST_EXAMPLES)
 
     def _check_names(self) -> None:
         """Names that a record can hold; ranges and fixed values within what is legal."""
@@ -137,16 +137,16 @@ class UserSearch:
                 raise ValueError(f"hyperparameter {name!r} has the name of a column of the record")
             if name == "batch_size":
                 for value in ends(distribution):
-                    kinds.whole("hyperparameter batch_size", value, 1, kinds.MOST_EXAMPLES)
+                    values.whole("hyperparameter batch_size", value, 1, values.MOST_EXAMPLES)
         for name in self.fixed:
             if name in found.ranges:
                 raise ValueError(f"hyperparameter {name} is both searched and fixed")
         for name, row in self.rows.items() if self.build else ():
             if name in self.fixed:
-                row.check(kinds.real(f"hyperparameter {name}", self.fixed[name]))
+                row.check(values.real(f"hyperparameter {name}", self.fixed[name]))
             elif name in found.ranges:
                 for value in ends(found.ranges[name]):
-                    row.check(kinds.real(f"hyperparameter {name}", value))
+                    row.check(values.real(f"hyperparameter {name}", value))
             if name not in self.fixed and row.default is None:
                 if name not in found.ranges:
                     raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
@@ -175,7 +175,7 @@ def ends(distribution: spaces.Distribution) -> tuple[Any, ...]:
 
 
 def goal_of(search: UserSearch, workload: Workload | None) -> Goal:
-    """What decides among built modules; its value is never asked for."""
+    """The metric that decides among built modules; the goal's value is never asked for."""
     known = workload.goal if workload else Goal("classification_error", 0.0)
     direction = search.direction or known.direction
     return Goal(search.metric or known.metric, known.value, direction, known.split)

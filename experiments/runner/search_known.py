@@ -1,0 +1,171 @@
+"""A search over a user's own trials as far as it is known: points, and what each has measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from experiments.analysis.search_record import ONE, PUT_ASIDE, Searched
+from experiments.records.store import Record
+from experiments.search.fidelity import Pruner
+from experiments.search.samplers.base import Point, Seen
+from experiments.spec.conditions import Space, recorded
+from experiments.spec.space import Value
+from experiments.spec.trial import Reason, Status, Trial, TrialResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """The question of a search, as its loop needs it.
+
+    Attributes:
+      space: searched hyperparameters.
+      trials: N, started in all.
+      sampler, seed: who proposes.
+      pruner: with R, the resource of a full trial.
+      patience: resources without an improvement by more than ``min_delta`` that end a trial.
+      column: of the evaluations that decides.
+      lengths: batch size -> steps after each resource, ascending.
+      identity: of the record.
+      batch_size: of a trial that does not search it.
+    """
+
+    space: Space
+    trials: int
+    sampler: str
+    seed: int
+    pruner: Pruner
+    patience: int | None
+    min_delta: float
+    column: str
+    lengths: Callable[[int], list[int]]
+    identity: str
+    batch_size: int
+
+    @property
+    def sign(self) -> int:
+        """1 where a lower value is better, -1 where a higher one is."""
+        return 1 if self.pruner.minimize else -1
+
+    def trial(self, index: int, values: Mapping[str, Value]) -> Trial:
+        """A trial as it is recorded."""
+        batch_size = int(values.get("batch_size", self.batch_size))
+        plain: dict[str, Any] = {
+            name: recorded(self.space.ranges[name], value)
+            for name, value in values.items()
+            if name != "batch_size"
+        }
+        text = json.dumps([self.identity, index, batch_size, plain], sort_keys=True)
+        return Trial(
+            batch_size,
+            self.seed,
+            index,
+            self.lengths(batch_size)[-1],
+            plain,
+            hashlib.sha256(text.encode()).hexdigest()[:32],
+            patience=self.patience,
+            min_delta=self.min_delta,
+        )
+
+
+class Known:
+    """The points of a search and the results of its trials. Not thread-safe.
+
+    Args:
+      question: what is asked.
+
+    Attributes:
+      points: of the trials 0, 1, 2, ...
+      results: index -> all that a trial has measured; put aside, it is STOPPED for now.
+      final: trials of which no more is to come.
+    """
+
+    def __init__(self, question: Question):
+        self._question = question
+        self.points: list[Point] = []
+        self.results: dict[int, TrialResult] = {}
+        self.final: set[int] = set()
+
+    def take_up(self, record: Record) -> None:
+        """Take what a record holds of the trials: those put aside are known as far as they came."""
+        searched = Searched.of(record)
+        rows = searched.record.trials.rows(named=True)
+        scanned = record.scan("evaluations")
+        assert scanned is not None, "a record always has the table"
+        tables = scanned.sort("step").collect().partition_by("trial", as_dict=True)
+        for row in rows:
+            index = row["trial"]
+            put_aside = row["message"].startswith(PUT_ASIDE)
+            if row["status"] == Status.INCOMPLETE and not put_aside:
+                continue
+            table = tables.get((index,))
+            columns = [] if table is None else [c for c in table.columns if _measures(c)]
+            evaluations = {name: table[name].to_numpy() for name in columns}  # type: ignore[index]
+            status = Status.STOPPED if put_aside else Status(row["status"])
+            reason = "pruned" if put_aside else (row["reason"] or "")
+            result = TrialResult(
+                self.trial(index), status, row["steps"], evaluations, None, row["seconds"], 0,
+                row["message"], reason=cast("Reason", reason),
+            )  # fmt: skip
+            self.results[index] = result
+            if not put_aside:
+                self.final.add(index)
+
+    def values(self, index: int) -> dict[str, Value]:
+        """The hyperparameters of a trial, those that exist."""
+        names = sorted(self._question.space.ranges)
+        return self._question.space.sample(dict(zip(names, self.points[index], strict=True)))
+
+    def trial(self, index: int) -> Trial:
+        """A trial, at its point."""
+        return self._question.trial(index, self.values(index))
+
+    def curve(self, index: int, resource: int) -> list[float] | None:
+        """The values of a trial at resources 1 .. ``resource``; see `fidelity.Curve`."""
+        result = self.results.get(index)
+        if result is None:
+            return None
+        if result.status in (Status.INFEASIBLE, Status.INCOMPLETE):
+            return [math.nan] * resource
+        grid = self._question.lengths(result.trial.batch_size)
+        over = result.status == Status.COMPLETE or result.reason == "patience"
+        if not over and result.steps < grid[resource - 1]:
+            return None
+        at = dict(
+            zip(
+                result.evaluations["step"].tolist(),
+                result.evaluations[self._question.column].tolist(),
+                strict=True,
+            )
+        )
+        return [at.get(step, math.nan) for step in grid[:resource]]
+
+    def seen(self) -> tuple[Seen, ...]:
+        """All trials as a sampler is told of them: a pruned one is worse than its best value."""
+        found = []
+        for index, point in enumerate(self.points):
+            result = self.results.get(index)
+            values = [] if result is None else self._finite(result)
+            if result is None or not values or index not in self.final:
+                found.append(Seen(ONE, index, point, "infeasible"))
+                continue
+            pruned = result.reason == "pruned"
+            value = min(self._question.sign * value for value in values)
+            found.append(Seen(ONE, index, point, "censored" if pruned else "reached", value))
+        return tuple(found)
+
+    def _finite(self, result: TrialResult) -> list[float]:
+        if result.status not in (Status.COMPLETE, Status.STOPPED):
+            return []
+        column = np.asarray(result.evaluations.get(self._question.column, ()), float)
+        return [float(value) for value in column if math.isfinite(value)]
+
+
+def _measures(column: str) -> bool:
+    return column in ("step", "examples") or "/" in column
