@@ -18,6 +18,7 @@ from experiments.spec.errors import first_line
 if TYPE_CHECKING:
     from experiments.analysis.cost import Prices
     from experiments.analysis.summary import Summary
+    from experiments.records.reader import Record
 
 REFRESH_SECONDS = 10
 
@@ -88,6 +89,7 @@ def watch(folder: Path, told: Mapping[str, Any]) -> None:
     The page reads itself again while it is watched.
     """
     from experiments.commands.status import WATCH_SECONDS, status_text
+    from experiments.records.store import read
     from experiments.report.write import write_report_of
 
     written = None
@@ -96,7 +98,7 @@ def watch(folder: Path, told: Mapping[str, Any]) -> None:
         if done:
             return
         if text != written:
-            page = write_report_of(_summary(folder, told), folder, refresh=REFRESH_SECONDS)
+            page = write_report_of(_summary(read(folder), told), folder, refresh=REFRESH_SECONDS)
             print(f"{text.splitlines()[0]}; report: {page}", flush=True)
             written = text
         time.sleep(WATCH_SECONDS)
@@ -157,18 +159,17 @@ def summarise(
         if named:
             raise ValueError(f"--{named[0]} has no place in {folder}, which is not one study")
         return _reported(write_search_report(Searched.of(record), folder))
-    summary = _summary(folder, told or {})
+    summary = _summary(record, told or {})
     for ruled in summary.ruled:
         measured_regret(summary.view, ruled)  # refuses what cannot be compared
     print_summary(summary)
     return _reported(write_report_of(summary, folder))
 
 
-def _summary(folder: Path, told: Mapping[str, Any]) -> Summary:
+def _summary(record: Record, told: Mapping[str, Any]) -> Summary:
     from experiments.analysis.summary import summarise as summarised
-    from experiments.records.store import read
 
-    return dataclasses.replace(summarised(read(folder)), **told)
+    return dataclasses.replace(summarised(record), **told)
 
 
 def _reported(page: Path) -> int:
