@@ -34,7 +34,7 @@ import polars as pl
 
 from experiments.analysis.question import SEARCH, TRIAL
 from experiments.analysis.view import View
-from experiments.spec.trial import GRADIENT_NOISE, MEASURED
+from experiments.spec.trial import GRADIENT_NOISE, LAYERS, MEASURED
 
 WINDOW = 16
 """Evaluations of a window. On the geometric part of the grid (5 % apart) the last ones to step s
@@ -43,10 +43,7 @@ BLOCKS = 8
 """Consecutive evaluations that the jackknife leaves out together: two of a full window."""
 T_95 = 2.3646242515927844
 """97.5 % quantile of Student's t with BLOCKS - 1 = 7 degrees of freedom."""
-_COLUMNS = {
-    name: f"{MEASURED}{GRADIENT_NOISE}/{name}"
-    for name in ("trace", "squared_norm", "pieces", "batch_size")
-}
+_PREFIX = f"{MEASURED}{GRADIENT_NOISE}/"
 UNCUT = "the batch cannot be cut into two pieces"
 FEW = f"fewer than {BLOCKS} evaluations"
 LOST = "the gradient is not told from its noise"
@@ -119,22 +116,37 @@ def _fieller(mean: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
     return max((b - math.sqrt(root)) / a, 0.0), math.inf
 
 
+def _columns(layer: str = "") -> dict[str, str]:
+    """What is read of the evaluations: of the whole gradient, or of one layer's."""
+    own = f"{_PREFIX}{LAYERS}{layer}/" if layer else _PREFIX
+    terms = {name: f"{own}{name}" for name in ("trace", "squared_norm")}
+    return {**terms, **{name: f"{_PREFIX}{name}" for name in ("pieces", "batch_size")}}
+
+
 def records_noise(view: View) -> bool:
     """Tell whether the record holds the noise of the gradient."""
-    return all(column in view.columns for column in _COLUMNS.values())
+    return all(column in view.columns for column in _columns().values())
 
 
-def noise_measurements(view: View, trials: pl.DataFrame) -> pl.DataFrame:
-    """Measurements of the trials (rows of `TRIAL`), sorted by trial and step.
+def noisy_layers(view: View) -> list[str]:
+    """The layers whose noise the record holds, in the order of the model's parameters."""
+    own, end = f"{_PREFIX}{LAYERS}", "/trace"
+    found = [name for name in view.columns if name.startswith(own) and name.endswith(end)]
+    return [name.removeprefix(own).removesuffix(end) for name in found]
+
+
+def noise_measurements(view: View, trials: pl.DataFrame, layer: str = "") -> pl.DataFrame:
+    """Measurements of the trials (rows of `TRIAL`), sorted by trial and step; of one ``layer``.
 
     Columns: `TRIAL`, ``step, examples, trace, pieces, stepped`` (B of the measured batch) and both
     estimates of |G|^2, ``training_squared_norm`` and ``population_squared_norm``; those two and
     ``trace`` are not finite where the batch could not be cut.
     """
-    rows = view.measurements(*_COLUMNS.values()).join(
+    columns = _columns(layer)
+    rows = view.measurements(*columns.values()).join(
         trials.select(TRIAL).lazy(), on=TRIAL, how="semi"
     )
-    named = {name: pl.col(column) for name, column in _COLUMNS.items()}
+    named = {name: pl.col(column) for name, column in columns.items()}
     size, trace = named["batch_size"], named["trace"]
     whole = view.question.train_size or math.inf
     shares = {"training": 1 / size - 1 / whole, "population": 1 / size}
@@ -153,11 +165,12 @@ def noise_measurements(view: View, trials: pl.DataFrame) -> pl.DataFrame:
     return found.sort(*TRIAL, "step").collect()
 
 
-def noise_at_goal(view: View, table: pl.DataFrame) -> pl.DataFrame:
+def noise_at_goal(view: View, table: pl.DataFrame, layer: str = "") -> pl.DataFrame:
     """The noise scale of each search's best trial when it reached the goal.
 
     Args:
       table: rows of `experiments.analysis.steps_to_result.steps_to_result`.
+      layer: of `noisy_layers`; of the whole gradient where none is given.
 
     One row a search: ``batch_size, seed, trial, steps_to_result``; ``first_step, last_step,
     evaluations`` of the window, the last `WINDOW` evaluations up to the goal; ``trace``,
@@ -166,7 +179,7 @@ def noise_at_goal(view: View, table: pl.DataFrame) -> pl.DataFrame:
     drawn with replacement, and ``reason``, why the noise scale is null.
     """
     reached = table.filter(pl.col("steps_to_result").is_not_null())
-    measured = noise_measurements(view, reached)
+    measured = noise_measurements(view, reached, layer)
     of_trial = measured.partition_by(TRIAL, as_dict=True)
     rows = []
     for search in table.select(*TRIAL, "steps_to_result").iter_rows(named=True):
@@ -176,6 +189,15 @@ def noise_at_goal(view: View, table: pl.DataFrame) -> pl.DataFrame:
         reason = {} if until else {"reason": NEVER}
         rows.append({**search, **_of_window(window), **reason})
     return pl.DataFrame(rows, schema={**_SCHEMA, "reason": pl.String}).sort(SEARCH)
+
+
+def layer_noise_at_goal(view: View, table: pl.DataFrame) -> pl.DataFrame:
+    """`noise_at_goal` of every layer: its columns, and ``layer`` first."""
+    found = [
+        noise_at_goal(view, table, layer).select(pl.lit(layer).alias("layer"), pl.all())
+        for layer in noisy_layers(view)
+    ]
+    return pl.concat(found)
 
 
 def noise_in_training(view: View, trials: pl.DataFrame) -> pl.DataFrame:

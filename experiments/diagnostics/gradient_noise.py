@@ -19,19 +19,25 @@ batch's gradient. Pieces depend on the place in the global batch alone, so devic
 change the last bits only. An objective that counts more than one term an example (tokens) is taken
 to count as many in every example.
 
+A study may ask for both of every array of the parameters; they add up to the whole ones.
+
 A batch that cannot be cut (one example, or one ghost batch) gives NaN.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from experiments.spec.trial import GRADIENT_NOISE, TrialConfig
+from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.trial import GRADIENT_NOISE, LAYERS, TrialConfig
 from experiments.training.computation import Measurement
+from experiments.training.cuts import ghost_batch_size
+from experiments.training.feed import ResidentData
 from experiments.training.layout import Layout
 from experiments.training.sharding import cut
 from experiments.training.step import (
@@ -46,29 +52,41 @@ from experiments.training.step import (
 PIECES = 4
 """The most pieces of a batch. S varies by about sqrt(2 / ((K - 1) d)) of itself, d the effective
 dimensions of the noise; each piece keeps a gradient in memory."""
+TERMS = ("trace", "squared_norm")
 Gradients = Any
 """A tree like the parameters, each leaf with a leading axis [K]: sums over the pieces' examples."""
 
 
-def gradient_noise(config: TrialConfig, ghost_batch_size: int | None) -> Measurement:
+def noise_of(study: ResolvedStudy, data: ResidentData) -> tuple[Measurement, ...]:
+    """What a study asks to be measured of the gradient's noise: one measurement, or none."""
+    if not (study.record_noise or study.noise_per_layer):
+        return ()
+    config = study.config("off")  # norms change nothing of it
+    return (gradient_noise(config, ghost_batch_size(config, data.train), study.noise_per_layer),)
+
+
+def gradient_noise(config: TrialConfig, group: int | None, per_layer: bool = False) -> Measurement:
     """The measurement by which a program records the noise of the gradient.
 
     Args:
       config: of the trials.
-      ghost_batch_size: consecutive examples that must share a piece, None for the whole batch
+      group: consecutive examples that must share a piece, None for the whole batch
         (`experiments.training.cuts.ghost_batch_size`).
+      per_layer: whether every array of the parameters has its own columns too.
 
     Returns:
       A measurement, under ``measured/gradient_noise/``, with the columns ``trace`` (S),
-      ``squared_norm`` (|g|^2), ``pieces`` (K) and ``batch_size`` (B), float32 or wider [].
+      ``squared_norm`` (|g|^2), ``pieces`` (K) and ``batch_size`` (B), float32 or wider []; and
+      ``layers/PATH/trace`` and ``layers/PATH/squared_norm`` of each array.
     """
-    function = functools.partial(_measured, config, ghost_batch_size)
+    function = functools.partial(_measured, config, group, per_layer)
     return Measurement(GRADIENT_NOISE, function)
 
 
 def _measured(
     config: TrialConfig,
     group: int | None,
+    per_layer: bool,
     state: TrainState,
     hyperparameters: Hyperparameters,
     batch: Batch,
@@ -81,11 +99,21 @@ def _measured(
             if not (pieces := _cut(batch, group)):
                 nan, one = jnp.float32(jnp.nan), jnp.float32(1)
                 size = jnp.float32(batch["weights"].shape[0])
-                return {"trace": nan, "squared_norm": nan, "pieces": one, "batch_size": size}
+                layers = _layers(state.params) if per_layer else []
+                lost = {f"{LAYERS}{layer}/{term}": nan for layer in layers for term in TERMS}
+                return {**dict.fromkeys(TERMS, nan), "pieces": one, "batch_size": size, **lost}
             found = jax.lax.map(functools.partial(_summed, sums, state.params), pieces)
         else:
             found = _of_share(sums, state.params, batch, group, axis_name)
-    return _moments(*found)
+    sums_of_pieces, counts, examples = found
+    layers = _layers(state.params) if per_layer else []
+    return _moments(sums_of_pieces, counts, examples, layers)
+
+
+def _layers(params: Any) -> list[str]:
+    """The paths of the parameters' arrays, in the order of their leaves."""
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
 
 
 def _cut(batch: Batch, group: int | None) -> dict[str, jax.Array] | None:
@@ -149,25 +177,35 @@ def _of_share(
     return found if axis_name is None else jax.lax.psum(found, axis_name)
 
 
-def _moments(gradients: Gradients, counts: jax.Array, examples: jax.Array) -> Measurements:
-    """S and |g|^2 of the pieces' sums [K, ...]; pieces without examples do not count."""
+def _moments(
+    gradients: Gradients, counts: jax.Array, examples: jax.Array, layers: Sequence[str] = ()
+) -> Measurements:
+    """S and |g|^2 of the pieces' sums [K, ...]; pieces without examples do not count.
+
+    Those of the named ``layers`` beside them: the paths of all leaves, or none.
+    """
     count, batch_size = jnp.sum(counts), jnp.sum(examples)
     held = examples > 0
     pieces = jnp.sum(held).astype(count.dtype)
-    squared, apart = jnp.zeros([], count.dtype), jnp.zeros([], count.dtype)
+    squared, apart = [], []  # of each leaf
     for leaf in jax.tree.leaves(gradients):
         whole = jnp.sum(leaf, axis=0, keepdims=True) / count
         shape = (-1, *(1,) * (leaf.ndim - 1))
         mean = leaf / jnp.where(held, counts, 1).reshape(shape)
         distance = jnp.sum((mean - whole) ** 2, axis=tuple(range(1, leaf.ndim)))
-        squared += jnp.sum(whole**2)
-        apart += jnp.sum(counts * distance)
-    found = {
-        "trace": apart * (batch_size / count) / (pieces - 1),
-        "squared_norm": jnp.where(pieces > 1, squared, jnp.nan),
-        "pieces": pieces,
-        "batch_size": batch_size,
-    }
+        squared.append(jnp.sum(whole**2))
+        apart.append(jnp.sum(counts * distance))
+
+    def terms(apart: jax.Array, squared: jax.Array, prefix: str = "") -> Measurements:
+        trace = apart * (batch_size / count) / (pieces - 1)
+        lost = jnp.where(pieces > 1, squared, jnp.nan)
+        return {f"{prefix}{name}": x for name, x in zip(TERMS, (trace, lost), strict=True)}
+
+    zero = jnp.zeros([], count.dtype)
+    found = {**terms(sum(apart, zero), sum(squared, zero)), "pieces": pieces}
+    found["batch_size"] = batch_size
+    for layer, of_leaf, norm in zip(layers, apart, squared, strict=bool(layers)):
+        found |= terms(of_leaf, norm, f"{LAYERS}{layer}/")
     return {name: value.astype(count.dtype) for name, value in found.items()}
 
 

@@ -33,6 +33,7 @@ from experiments.training.layout import ONE_DEVICE, chosen_layout
 from experiments.training.program import Program
 from workloads import datasets
 from workloads.datasets.base import DataError
+from workloads.registry import resolve
 
 LONG_STEP_SECONDS = 2.0
 
@@ -51,7 +52,10 @@ class Child:
         try:
             asked = task.request
             layout = chosen_layout(asked.parallel, asked.mesh, asked.micro_batch) or ONE_DEVICE
-            self.program = Program(study.config(norms), data, study.divergence_factor, layout)
+            measured = resolve(task.measurements)(study, data) if task.measurements else ()
+            self.program = Program(
+                study.config(norms), data, study.divergence_factor, layout, measurements=measured
+            )
         except (Exception, SystemExit) as error:
             raise StudyError(
                 f"workload {study.workload.name} cannot be built: {in_one_line(error)}"

@@ -54,6 +54,7 @@ class Task:
     request: DeviceRequest = ANYWHERE
     memory: int | None = None
     stream: bool | None = None
+    measurements: str = ""
 
     @property
     def study_file(self) -> str:
@@ -75,6 +76,7 @@ def plan_study(
     request: DeviceRequest = ANYWHERE,
     memory: int | None = None,
     stream: bool | None = None,
+    measurements: str = "",
     say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Feasible batch sizes, throughput, and the study's time and memory, as JSON values.
@@ -86,6 +88,8 @@ def plan_study(
       request: workers, devices and micro-batches.
       memory: bytes to plan for, instead of what the device has.
       stream: read the training data from disk; by their size where None.
+      measurements: ``"module:attribute"`` of a function of the study and its `ResidentData`, what
+        is measured beside its metrics; none where empty.
       say: takes a line now and then.
 
     Returns:
@@ -97,7 +101,7 @@ def plan_study(
       StudyError: the study cannot be built, or a child failed otherwise than by its memory.
     """
     sizes = tuple(sorted(set(batch_sizes) or powers_of_two(study)))
-    task = Task("predict", study, sizes, data_dir, request, memory, stream)
+    task = Task("predict", study, sizes, data_dir, request, memory, stream, measurements)
     say("predicting memory from the compiled programs")
     header, *rows = ask(task)
     if "device" not in header:

@@ -85,6 +85,12 @@ def _near(winner: Winner) -> str:
     )
 
 
+def _workloads(compared: Compared) -> str:
+    """'digits_fc on digits', or the names where they differ."""
+    names = dict.fromkeys(m.question.workload.name for m in compared.members.values())
+    return f"{', '.join(names)} on {compared.shared.workload.dataset}"
+
+
 def comparison_page(compared: Compared, figures: list[Figure]) -> str:
     """The whole document."""
     shared = compared.shared
@@ -99,7 +105,7 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
     budget = (
         f"{shared.trials} COMPLETE trials of each at every batch size, every one in its own search "
         f"space; {budget_words(shared, 'step')}, {budget_words(shared, 'epoch')}; "
-        f"{shared.workload.name} on {shared.workload.dataset}. {certain[0].upper()}{certain[1:]}. "
+        f"{_workloads(compared)}. {certain[0].upper()}{certain[1:]}. "
         f"{CONDITIONS}"
     )
     notes = [(name, "not run yet") for name in compared.missing] + compared.findings()

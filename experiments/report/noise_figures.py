@@ -7,7 +7,14 @@ import math
 import altair as alt
 import polars as pl
 
-from experiments.analysis.noise_scale import WINDOW, noise_at_goal, noise_in_training, records_noise
+from experiments.analysis.noise_scale import (
+    WINDOW,
+    layer_noise_at_goal,
+    noise_at_goal,
+    noise_in_training,
+    noisy_layers,
+    records_noise,
+)
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.answer import estimated, sized
@@ -35,7 +42,8 @@ def noise_figures(summary: Summary) -> list[Figure]:
     """The figures of the noise scale; none where the study did not record it."""
     if not records_noise(summary.view):
         return []
-    return [at_goal(summary), in_training(summary)]
+    layers = [by_layer(summary)] if noisy_layers(summary.view) else []
+    return [at_goal(summary), in_training(summary), *layers]
 
 
 def at_goal(summary: Summary) -> Figure:
@@ -95,6 +103,40 @@ def in_training(summary: Summary) -> Figure:
         "tell the gradient from its noise are left out, so small batch sizes show few. Click a "
         "batch size in the legend to see it alone.",
         chart if len(table) else nothing(_NO_VALUE),
+        table,
+    )
+
+
+def by_layer(summary: Summary) -> Figure:
+    """The noise scale of every layer at the goal."""
+    table = layer_noise_at_goal(summary.view, summary.steps)
+    own = summary.of_seed(table).filter(pl.col("noise_scale").is_not_null())
+    layers = noisy_layers(summary.view)
+    chart: alt.TopLevelMixin = nothing(_NO_VALUE)
+    if len(own):
+        y = _log_axis("noise_scale:Q", "noise scale (examples)", own["noise_scale"])
+        colour = alt.Color(
+            "layer:N", title="layer",
+            scale=alt.Scale(domain=layers, range=style.batch_colours(len(layers))),
+        )  # fmt: skip
+        x = batch_axis(summary.question.batch_sizes)
+        hover = [alt.Tooltip("layer:N"), *tooltips(("batch_size", "noise_scale", "low", "high"))]
+        base = alt.Chart(values(own)).encode(x=x, color=colour)
+        chart = alt.layer(
+            base.mark_rule(opacity=0.35, clip=True).encode(
+                y=alt.Y("low:Q", scale=y["scale"], title=None), y2="high:Q"
+            ),
+            base.mark_line(strokeWidth=1.5, opacity=0.8).encode(y=y),
+            base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=hover),
+        ).properties(width=700, height=320)
+    return Figure(
+        "noise_scale_layers",
+        "Gradient noise scale of every layer at the goal",
+        "As above, of each array of the parameters alone: tr(Sigma) and |G|² of its own entries, "
+        "which add up to the whole ones. A layer with a smaller noise scale than the others is "
+        "where larger batches stop paying first. Layers whose |G|² is not told from zero are "
+        "missing.",
+        chart,
         table,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from experiments.diagnostics.gradient_noise import gradient_noise
+from experiments.diagnostics.gradient_noise import noise_of
 from experiments.planning.execution import ExecutionRequest, Plan, device_name
 from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.follower import Follower
@@ -16,8 +16,6 @@ from experiments.search.search import Search
 from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import RecordNorms, Trial
-from experiments.training.computation import Measurement
-from experiments.training.cuts import ghost_batch_size
 from experiments.training.feed import ResidentData
 from experiments.training.program import Program
 
@@ -41,9 +39,7 @@ def programs_of(study: ResolvedStudy, data: ResidentData, stop: Stop) -> Program
         end_if_asked(stop)
         try:
             config = study.config(norms)
-            noise: tuple[Measurement, ...] = ()
-            if study.record_noise:
-                noise = (gradient_noise(config, ghost_batch_size(config, data.train)),)
+            noise = noise_of(study, data)
             return Program(config, data, study.divergence_factor, measurements=noise)
         except (Exception, SystemExit) as error:  # (a user's factory may raise anything)
             raise _not_built(study, error) from error

@@ -27,12 +27,14 @@ class Comparison:
       question: one sentence, shown in the report.
       studies: label -> study; the label is the name of its folder and what tables show.
       expected: one sentence, the result expected beforehand or known.
+      differ: fields of `COMPARED` in which they may differ, because that is the question.
     """
 
     name: str
     question: str
     studies: Mapping[str, StudyFields]
     expected: str = ""
+    differ: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         file_name("name", self.name)
@@ -47,9 +49,12 @@ class Comparison:
                 raise refuse("a label of studies", "a file name and not 'report'", label)
             if not isinstance(study, StudyFields):
                 raise refuse(f"study {label}", "a Study(...)", study)
+        for field in self.differ:
+            if field not in COMPARED:
+                raise unknown_name("field of differ", field, COMPARED)
         (first, mine), *others = ((label, resolve(s)) for label, s in self.studies.items())
         for label, theirs in others:
-            for field in COMPARED:
+            for field in (name for name in COMPARED if name not in self.differ):
                 ours, other = getattr(mine, field), getattr(theirs, field)
                 if ours != other:
                     raise ValueError(

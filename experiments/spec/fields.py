@@ -307,6 +307,17 @@ class MeasurementFields:
         ),
         shown="Gradient noise",
     )
+    noise_per_layer: bool = row(
+        kinds.Flag(),
+        "estimate it for every array of the parameters too; implies ``record_noise``",
+        default=False,
+        neutral=False,
+        unrecorded=True,
+        option=Option(
+            "noise-per-layer", "", "record them for every layer too (with --record-noise's)", "flag"
+        ),
+        shown="Gradient noise per layer",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

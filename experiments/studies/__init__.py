@@ -26,15 +26,21 @@ Defined = StudyFields | Comparison | Paths | UserSearch
 
 STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
+    "beta2_digits": "experiments.studies.beta2_digits",
+    "budgets_digits": "experiments.studies.budgets_digits",
     "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
     "fashion_mnist_fc": "experiments.studies.fashion_mnist_fc",
     "fashion_mnist_search": "experiments.studies.fashion_mnist_search",
+    "growth_digits": "experiments.studies.growth_digits",
+    "momentum_digits": "experiments.studies.momentum_digits",
     "noise_scale_digits": "experiments.studies.noise_scale_digits",
     "noisy_quadratic": "experiments.studies.noisy_quadratic",
     "optimizers_digits": "experiments.studies.optimizers_digits",
     "optimizer_paths": "experiments.studies.optimizer_paths",
     "second_order_digits": "experiments.studies.second_order_digits",
     "text_transformer": "experiments.studies.text_transformer",
+    "train_size_digits": "experiments.studies.train_size_digits",
+    "width_digits": "experiments.studies.width_digits",
 }
 
 

@@ -14,12 +14,19 @@ from support import engine_twin
 from support.engine_factory import TINY, resident_digits, tiny_study, tiny_trial, train
 from support.tolerances import FLOAT32_SUMS
 
+from experiments.analysis.noise_scale import (
+    layer_noise_at_goal,
+    noise_measurements,
+    noisy_layers,
+)
 from experiments.analysis.summary import summarise
+from experiments.analysis.view import view_of
 from experiments.cli import build_parser
 from experiments.commands.chosen import chosen_study
 from experiments.diagnostics.gradient_noise import _moments, gradient_noise
 from experiments.records.store import RecordError, read
 from experiments.report.facts import facts
+from experiments.report.noise_figures import noise_figures
 from experiments.runner.study import run_study
 from experiments.training.cuts import ghost_batch_size
 from experiments.training.layout import SCAN, Execution, Layout
@@ -180,3 +187,38 @@ def test_a_study_that_asks_for_it_records_it_and_says_so(tmp_path):
 def test_it_is_asked_for_on_the_command_line():
     asked = build_parser().parse_args(["run", "quickstart", "--record-noise"])
     assert chosen_study(asked).record_noise
+    asked = build_parser().parse_args(["run", "quickstart", "--noise-per-layer"])
+    assert chosen_study(asked).noise_per_layer
+
+
+def test_layers_are_measured_apart_and_add_up_to_the_whole(tmp_path):
+    """Each is the estimate of its own entries, by the twin over them alone."""
+    study = tiny_study(noise_per_layer=True, batch_sizes=(1, 8), trials=1, step_budget=12,
+                       example_budget=96, sampler="halton")  # fmt: skip
+    folder = run_study(study, tmp_path / "study", execution="scan")
+    view = view_of(read(folder))
+    layers = noisy_layers(view)
+    assert len(layers) == 4 and any("kernel" in layer for layer in layers)
+    whole = noise_measurements(view, view.record.trials)
+    parts = [noise_measurements(view, view.record.trials, layer) for layer in layers]
+    for term in ("trace", "training_squared_norm"):
+        total = sum(part[term].to_numpy() for part in parts)
+        np.testing.assert_allclose(total, whole[term].to_numpy(), rtol=10 * FLOAT32_SUMS)
+    held = whole.filter(batch_size=8)["trace"]
+    assert (held > 0).all() and whole.filter(batch_size=1)["trace"].is_nan().all()
+    summary = summarise(read(folder), goal=2.0)  # reached at once
+    names = [figure.name for figure in noise_figures(summary)]
+    assert names == ["noise_scale", "noise_scale_in_training", "noise_scale_layers"]
+    table = layer_noise_at_goal(summary.view, summary.steps)
+    assert table["layer"].unique(maintain_order=True).to_list() == layers
+
+
+def test_the_terms_of_a_layer_are_those_of_its_entries():
+    random = np.random.default_rng(0)
+    gradients = {"a": random.normal(size=(3, 5)), "b": {"w": random.normal(size=(3, 2, 2))}}
+    sizes = jnp.array([2.0, 2.0, 2.0])
+    found = _moments(jax.tree.map(jnp.asarray, gradients), sizes, sizes, ("a", "b/w"))
+    for layer, own in (("a", gradients["a"]), ("b/w", gradients["b"]["w"])):
+        alone = _moments({"only": jnp.asarray(own)}, sizes, sizes)
+        for term in ("trace", "squared_norm"):
+            assert float(found[f"layers/{layer}/{term}"]) == float(alone[term])

@@ -13,8 +13,10 @@ import pytest
 from support.engine_factory import tiny_study, tiny_trial
 
 from experiments.cli import main
+from experiments.commands.plan import NOISE
 from experiments.planning import feasibility
-from experiments.planning.study import NEARLY_DOUBLE, bound, powers_of_two
+from experiments.planning.child import Child
+from experiments.planning.study import NEARLY_DOUBLE, Task, bound, powers_of_two
 from experiments.training.feed import ResidentData
 from experiments.training.program import Program
 from workloads.fashion_mnist_fc import WORKLOAD
@@ -43,6 +45,19 @@ def test_the_prediction_is_within_15_percent_of_the_measured_peak():
     weights = 784 * 128 + 128 * 128 * 2 + 128 * 10
     expected = 16_384 * (6 * weights - 2 * 784 * 128)
     assert predicted.flops == pytest.approx(expected, rel=0.05)
+
+
+def test_what_is_measured_beside_the_metrics_is_planned_for():
+    """The child of a study that records the gradient's noise compiles it, and evaluates longer."""
+    plain = tiny_study(batch_sizes=(64,))
+    noisy = tiny_study(batch_sizes=(64,), record_noise=True)
+    needs = {}
+    for study in (plain, noisy):
+        task = Task("predict", study, (64,), None, measurements=NOISE)
+        child = Child(task)
+        assert bool(child.program.computation.measurements) == study.record_noise
+        needs[study.record_noise] = list(child.predict())[1]["program_bytes"]
+    assert needs[True] > needs[False]
 
 
 # The process may hold 1.3 GB. XLA's one allocation for B = 1024 takes 800 MB beside what jax itself

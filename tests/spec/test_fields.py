@@ -87,7 +87,7 @@ OTHER = {
     "fixed": {"warmup_steps": 1.0}, "train_steps": {8: 99}, "trials": 4, "seeds": (0, 1),
     "goal": Goal("classification_error", 0.5), "precision": Precision(matmul="high"),
     "evaluation_spacing": 0.5, "train_evaluation_examples": 8, "divergence_factor": 9.0,
-    "record_norms": "off", "norms_per_layer": True, "record_noise": True,
+    "record_norms": "off", "norms_per_layer": True, "record_noise": True, "noise_per_layer": True,
     "expected": "More.", "source": "", "code": {"mine.py": "0"}, "command": ("quickstart",),
     "sampler": "gp", "expand": False, "stop": "race", "race_factor": 2.0, "full_searches": 2,
     "rule": Transfer("linear", 8),
@@ -163,6 +163,10 @@ def test_what_studies_must_share_are_the_compared_fields():
     assert not {"optimizer", "space", "name"} & set(COMPARED)
     with pytest.raises(ValueError, match="studies must agree in trials: a has 3, b has 4"):
         Comparison("c", "?", {"a": tiny_study(), "b": tiny_study(trials=4)})
+    pair = {"a": tiny_study(), "b": tiny_study(trials=4)}
+    assert Comparison("c", "?", pair, differ=("trials",)).changed(step_budget=99).differ
+    with pytest.raises(ValueError, match="differ"):
+        Comparison("c", "?", pair, differ=("trails",))
 
 
 HOSTILE = "What's \"this\"\n'''\\ {x} %s \u2028 é?"
