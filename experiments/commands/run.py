@@ -49,6 +49,11 @@ def add(commands: Any) -> None:
         action="store_true",
         help="go on although the text of your study's files has changed; the record says so",
     )
+    run.add_argument(
+        "--track",
+        metavar="KIND",
+        help="also pass recorded trials on while it runs: tensorboard or wandb",
+    )
     run.set_defaults(function=run_command)
 
 
@@ -59,6 +64,12 @@ def run_command(options: argparse.Namespace) -> int:
     from experiments.spec.user_search import UserSearch
 
     study = chosen_study(options)
+    if options.track is not None:
+        from experiments.runner.tracking import check_tracker
+
+        check_tracker(options.track)
+        if isinstance(study, (Comparison, Paths)):
+            raise ValueError(f"--track follows a study; {study.name} is none")
     together = several.is_one_of_several(options, study)
     if together and not several.is_member():
         return several.watched(options)
@@ -66,6 +77,7 @@ def run_command(options: argparse.Namespace) -> int:
     from experiments.commands.progress import shown_progress
     from experiments.runner.comparison import run_comparison
     from experiments.runner.study import run_study
+    from experiments.runner.tracking import tracking
     from experiments.runtime import hosts
     from experiments.training.layout import chosen_layout
 
@@ -91,8 +103,13 @@ def run_command(options: argparse.Namespace) -> int:
     if isinstance(study, Comparison):
         run_comparison(study, folder, shown=shown_progress, **given)
     else:
-        with shown_progress(study) if hosts.first() else contextlib.nullcontext() as observe:
-            run_study(study, folder, observe=observe or (lambda progress: None), **given)
+        with contextlib.ExitStack() as shown:
+            if hosts.first():
+                given["observe"] = shown.enter_context(shown_progress(study))
+                if options.track is not None:
+                    track = tracking(options.track, study.name, folder, given["warn"])
+                    given["recorded"] = shown.enter_context(track)
+            run_study(study, folder, **given)
     writes = hosts.first()
     if together:
         hosts.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 
 from experiments.planning.execution import Plan
 from experiments.records.follower import Follower
@@ -21,10 +22,16 @@ class Recorder:
     Args:
       writer: of the record.
       checkpoints: of the study; those of a recorded trial are removed.
+      recorded: told of results once they are recorded.
     """
 
-    def __init__(self, writer: Writer | Follower, checkpoints: Checkpoints):
-        self._writer, self._checkpoints = writer, checkpoints
+    def __init__(
+        self,
+        writer: Writer | Follower,
+        checkpoints: Checkpoints,
+        recorded: Callable[[Sequence[TrialResult]], None] = lambda results: None,
+    ):
+        self._writer, self._checkpoints, self._recorded = writer, checkpoints, recorded
         self._lock = threading.RLock()
         self._results: list[TrialResult] = []  # finished and, as far as is known, not recorded
 
@@ -40,6 +47,7 @@ class Recorder:
             for result in found:
                 self._checkpoints.end(result.trial, result.status)
             del self._results[: len(found)]
+        self._recorded(found)
 
     def add_round(self, found: Round) -> None:
         """Record a round of a search; what it follows from was committed before it was made."""

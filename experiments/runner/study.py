@@ -13,7 +13,7 @@ and ends with the same trials.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.planning.execution import ExecutionRequest
@@ -40,6 +40,7 @@ from experiments.runtime.compilation import switched
 from experiments.runtime.stopping import deferred
 from experiments.spec.fields import StudyFields
 from experiments.spec.study import continued, resolve
+from experiments.spec.trial import TrialResult
 from experiments.training.feed import ResidentData
 from experiments.training.layout import Layout
 from experiments.training.resume import DEFAULT_MINUTES, Checkpoints
@@ -60,6 +61,7 @@ def run_study(
     layout: Layout | None = None,
     allow_changed_code: bool = False,
     observe: Observer = lambda progress: None,
+    recorded: Callable[[Sequence[TrialResult]], None] = lambda results: None,
     warn: Callable[[str], None] = warnings.warn,
 ) -> Path:
     """Train every trial of the study that ``folder`` does not hold yet.
@@ -82,6 +84,7 @@ def run_study(
       allow_changed_code: go on with a record that was begun with another text of the user's
         files, and record their present one.
       observe: called often with the `Progress`.
+      recorded: called with results once they are recorded; it must not raise.
       warn: takes one line where the record was begun by another commit of this code, or a
         checkpoint cannot be used or written.
 
@@ -123,7 +126,7 @@ def run_study(
                 hosts.from_first(lambda: check_checkpoints(checkpoints, searches))
                 programs = programs_of(study, data, stop)
                 found = recorded_plan(writer, request, unfinished(searches))
-                recorder = Recorder(writer, checkpoints)
+                recorder = Recorder(writer, checkpoints, recorded)
                 if found is None:
                     observe(Progress("measuring how to run the trials"))
                     plan = measured_plan(study, searches, programs, request, stop)
