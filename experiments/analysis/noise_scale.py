@@ -117,7 +117,7 @@ def _fieller(mean: np.ndarray, scatter: np.ndarray) -> tuple[float, float]:
 
 
 def _columns(layer: str = "") -> dict[str, str]:
-    """What is read of the evaluations: of the whole gradient, or of one layer's."""
+    """Columns of the evaluations that are read: of the whole gradient, or of one layer's."""
     own = f"{_PREFIX}{LAYERS}{layer}/" if layer else _PREFIX
     terms = {name: f"{own}{name}" for name in ("trace", "squared_norm")}
     return {**terms, **{name: f"{_PREFIX}{name}" for name in ("pieces", "batch_size")}}

@@ -32,6 +32,14 @@ def positive(text: str) -> float:
     return value
 
 
+def trial_key(text: str) -> tuple[int, int]:
+    """``B/INDEX`` as (batch size, index)."""
+    batch_size, slash, index = text.partition("/")
+    if not (slash and batch_size.isdigit() and index.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be B/INDEX, such as 64/3, got {text!r}")
+    return int(batch_size), int(index)
+
+
 def mesh(text: str) -> tuple[int, int]:
     """``trials=T,data=D`` as (T, D)."""
     found = re.fullmatch(r"trials=([1-9]\d*),data=([1-9]\d*)", text)

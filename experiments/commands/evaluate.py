@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.commands.arguments import whole_number
+from experiments.commands.arguments import trial_key, whole_number
 
 SPLITS = ("test", "validation", "train")
 
@@ -16,20 +16,14 @@ def add(commands: Any) -> None:
     """The command ``evaluate``."""
     evaluate = commands.add_parser("evaluate", help="a trial's best parameters, on a split")
     evaluate.add_argument("folder", type=Path, metavar="DIR", help="a study's record")
-    evaluate.add_argument("--trial", type=_key, required=True, metavar="B/INDEX", help="which one")
+    evaluate.add_argument(
+        "--trial", type=trial_key, required=True, metavar="B/INDEX", help="which one"
+    )
     evaluate.add_argument("--seed", type=whole_number(0), metavar="S", help="(the study's first)")
     evaluate.add_argument("--split", choices=SPLITS, default="validation", help="(validation)")
     evaluate.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(function=evaluate_command)
-
-
-def _key(text: str) -> tuple[int, int]:
-    """``B/INDEX``."""
-    batch_size, slash, index = text.partition("/")
-    if not (slash and batch_size.isdigit() and index.isdigit()):
-        raise argparse.ArgumentTypeError(f"must be B/INDEX, such as 64/3, got {text!r}")
-    return int(batch_size), int(index)
 
 
 def evaluate_command(options: argparse.Namespace) -> int:

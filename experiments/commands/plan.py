@@ -13,7 +13,7 @@ from experiments.commands.arguments import whole_number
 from experiments.commands.chosen import add_study_arguments, chosen_study
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-NOISE = "experiments.diagnostics.gradient_noise:noise_of"
+MEASURED = "experiments.diagnostics.recorded:recorded_measurements"
 """What a study measures beside its metrics: only the child that plans it imports jax."""
 COLUMNS = ("batch", "memory", "of", "step", "95 % interval", "examples/s", "x", "bound by")
 
@@ -57,7 +57,7 @@ def plan_command(options: argparse.Namespace) -> int:
             request=request,
             memory=options.memory,
             stream=options.stream,
-            measurements=NOISE,
+            measurements=MEASURED,
             say=lambda line: print(f"  {line}", flush=True),
         )
         found.append(answer)

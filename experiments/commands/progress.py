@@ -30,13 +30,17 @@ def shown_progress(study: StudyFields) -> Iterator[Callable[[Any], None]]:
 
 
 def _header(study: StudyFields) -> str:
+    from experiments.planning.curvature import curvature_cost
+
     sizes = resolve(study).batch_sizes
     width = shutil.get_terminal_size().columns
     what = (
         f"{len(sizes)} batch sizes from {sizes[0]} to {sizes[-1]}, {study.trials} trials each, "
         f"{study.optimizer} on {study.workload.name}"
     )
-    lines = (f"{study.name}: {study.question}", what)
+    lines = [f"{study.name}: {study.question}", what]
+    if cost := curvature_cost(resolve(study)):
+        lines.append(cost)
     return "\n".join(textwrap.fill(line, width) for line in lines)
 
 

@@ -58,7 +58,7 @@ Gradients = Any
 
 
 def noise_of(study: ResolvedStudy, data: ResidentData) -> tuple[Measurement, ...]:
-    """What a study asks to be measured of the gradient's noise: one measurement, or none."""
+    """Measurements that a study asks for of the gradient's noise: one measurement, or none."""
     if not (study.record_noise or study.noise_per_layer):
         return ()
     config = study.config("off")  # norms change nothing of it
@@ -79,18 +79,18 @@ def gradient_noise(config: TrialConfig, group: int | None, per_layer: bool = Fal
       ``squared_norm`` (|g|^2), ``pieces`` (K) and ``batch_size`` (B), float32 or wider []; and
       ``layers/PATH/trace`` and ``layers/PATH/squared_norm`` of each array.
     """
-    function = functools.partial(_measured, config, group, per_layer)
+    function = functools.partial(_measured, config, group, per_layer=per_layer)
     return Measurement(GRADIENT_NOISE, function)
 
 
 def _measured(
     config: TrialConfig,
     group: int | None,
-    per_layer: bool,
     state: TrainState,
     hyperparameters: Hyperparameters,
     batch: Batch,
     *,
+    per_layer: bool = False,
     axis_name: str | None = None,
 ) -> Measurements:
     sums = sums_of_next_step(config, state, hyperparameters)

@@ -28,7 +28,9 @@ Chunk = Mapping[str, jax.Array]
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["chunks"], meta_fields=["outputs", "sums"]
+    jax.tree_util.register_dataclass,
+    data_fields=["chunks"],
+    meta_fields=["outputs", "sums", "axis_name"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
@@ -42,11 +44,13 @@ class Problem:
       sums: (outputs, chunk) -> (sum of w_i l_i, sum of w_i c_i), scalars; the mean loss is the
         quotient of their sums over chunks.
       chunks: the examples, each array [chunks, rows, ...].
+      axis_name: of the devices whose examples count together, each with its own ``chunks``.
     """
 
     outputs: Callable[[Params, Chunk], Outputs]
     sums: Callable[[Outputs, Chunk], tuple[jax.Array, jax.Array]]
     chunks: Chunk
+    axis_name: str | None = None
 
     def count(self, params: Params) -> jax.Array:
         """Sum of w_i c_i over all examples, by which sums become means; float32 or wider []."""
@@ -79,14 +83,16 @@ class Problem:
         return self.value_and_gradient(params)[1]
 
     def summed(self, of: Callable[[Chunk], Any]) -> Any:
-        """The sum of a tree of arrays over chunks; one chunk's values are kept at a time."""
+        """The sum of a tree of arrays over chunks, and over the devices of ``axis_name``; one
+        chunk's values are kept at a time."""
         shapes = jax.eval_shape(of, jax.tree.map(lambda x: x[0], self.chunks))
         start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
         def add(total: Any, chunk: Chunk) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, of(chunk)), None
 
-        return jax.lax.scan(add, start, self.chunks)[0]
+        total = jax.lax.scan(add, start, self.chunks)[0]
+        return total if self.axis_name is None else jax.lax.psum(total, self.axis_name)
 
 
 def in_chunks(examples: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ class Sharpness:
       value: phi, in percent; a lower bound, since the maximum is local.
       loss, maximum: f(x), and the largest f found in the box.
       epsilon: of the box.
-      space: "full"; or "normal" or "orthonormal", the distribution of A.
+      space: "full"; "normal" or "orthonormal", the distribution of A; or a scaled box's name.
       dimensions: p.
       iterations: the most of L-BFGS-B; None to convergence.
       maxima: [restarts] the largest f of each start, at least f(x).
@@ -58,6 +58,23 @@ class Sharpness:
     maxima: np.ndarray
     converged: np.ndarray
     evaluations: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """The set in which a maximum is sought: x + A z with |z_i| <= ``width``.
+
+    Attributes:
+      space: what A is, as `Sharpness` says.
+      epsilon: of the widths.
+      width: [p] at least 0.
+      matrix: A [n, p], or [n] where it is diagonal; None for the identity.
+    """
+
+    space: str
+    epsilon: float
+    width: np.ndarray
+    matrix: np.ndarray | None = None
 
 
 def keskar_sharpness(
@@ -89,28 +106,42 @@ def keskar_sharpness(
         iterations or restarts that are not positive.
     """
     _check(epsilon, dimensions, iterations, restarts, distribution)
-    loss = finite_loss(problem, params)
-    if loss <= -1:
-        raise ValueError(f"sharpness divides by 1 + f(x): the loss must exceed -1, got {loss}")
-    centre, unflat = flat(params)
+    centre = np.asarray(flat(params)[0], np.float64)
     random = np.random.default_rng(seed)
     matrix = None
     if dimensions is not None:
         matrix = random_matrix(random, centre.size, dimensions, distribution)
-    width = epsilon * (np.abs(_coordinates(matrix, np.asarray(centre, np.float64))) + 1)
+    width = epsilon * (np.abs(_coordinates(matrix, centre)) + 1)
+    space = "full" if matrix is None else distribution
+    box = Box(space, epsilon, width, matrix)
+    return sharpness_in(problem, params, box, random, iterations=iterations, restarts=restarts)
 
-    columns = None if matrix is None else jnp.asarray(matrix, centre.dtype)
+
+def sharpness_in(
+    problem: Problem,
+    params: Params,
+    box: Box,
+    random: np.random.Generator,
+    *,
+    iterations: int | None = ITERATIONS,
+    restarts: int = 1,
+) -> Sharpness:
+    """100 (max f(x + A z) - f(x)) / (1 + f(x)) over a box; raises as `keskar_sharpness`."""
+    loss = finite_loss(problem, params)
+    if loss <= -1:
+        raise ValueError(f"sharpness divides by 1 + f(x): the loss must exceed -1, got {loss}")
+    centre, unflat = flat(params)
+    columns = None if box.matrix is None else jnp.asarray(box.matrix, centre.dtype)
+    width = box.width
 
     @jax.jit
     def value_and_gradient(
         problem: Problem, centre: jax.Array, columns: jax.Array | None, z: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        away = z if columns is None else jnp.matmul(columns, z, precision="highest")
+        away = z if columns is None else _product(columns, z)
         value, tree = problem.value_and_gradient(unflat(centre + away))
         gradient = flat(tree)[0]
-        if columns is not None:
-            gradient = jnp.matmul(gradient, columns, precision="highest")
-        return value, gradient
+        return value, gradient if columns is None else _product(columns.T, gradient)
 
     function = functools.partial(value_and_gradient, problem, centre, columns)
     negative = _negative(function, centre.dtype)
@@ -132,14 +163,21 @@ def keskar_sharpness(
         value=100 * (maximum - loss) / (1 + loss),
         loss=loss,
         maximum=maximum,
-        epsilon=epsilon,
-        space="full" if matrix is None else distribution,
+        epsilon=box.epsilon,
+        space=box.space,
         dimensions=len(width),
         iterations=iterations,
         maxima=np.array(maxima),
         converged=np.array(converged),
         evaluations=evaluations,
     )
+
+
+def _product(matrix: jax.Array, vector: jax.Array) -> jax.Array:
+    """A z of A [n, p], or of a diagonal A as a vector [n]."""
+    if matrix.ndim == 1:
+        return matrix * vector
+    return jnp.matmul(matrix, vector, precision="highest")
 
 
 def random_matrix(

@@ -7,7 +7,8 @@ its eigenvalues lie inside the unit circle, and the first to leave does so at -1
     momentum   h < 2 (1 + mu) / eta
     nesterov   h < 2 (1 + mu) / ((1 + 2 mu) eta)
 
-Adam divides the step by D = diag(sqrt(v) + epsilon) and averages gradients with weight
+Adam divides the step by D = diag(sqrt(v) + epsilon), with its corrections of the bias
+(`experiments.diagnostics.preconditioners`), and averages gradients with weight
 1 - beta1: it is momentum at the rate eta (1 - beta1) on D^-1 H, whose eigenvalues stand in
 h's place: 2 (1 + beta1) / ((1 - beta1) eta), 38 / eta at beta1 = 0.9. The same holds of NAdam and
 Nesterov. Decoupled decay lambda puts 2 - eta lambda in the place of 2.
@@ -21,10 +22,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+import jax
+
 from optimizers import OPTIMIZERS
 from workloads.registry import unknown_name
 
 Matrix = Literal["hessian", "preconditioned"]
+Numbers = Mapping[str, float | jax.Array]
 
 
 class _Rule(NamedTuple):
@@ -63,12 +67,12 @@ class Threshold(NamedTuple):
     """A bound on the largest eigenvalue.
 
     Attributes:
-      value: the rule is unstable above it.
+      value: the rule is unstable above it; a number, or [] where it was made of arrays.
       matrix: whose eigenvalue: "hessian", H; or "preconditioned", D^-1 H with D what the rule
         divides its step by.
     """
 
-    value: float
+    value: float | jax.Array
     matrix: Matrix
 
 
@@ -89,15 +93,22 @@ def stability_threshold(optimizer: str, hyperparameters: Mapping[str, float]) ->
     """
     if optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, OPTIMIZERS)
+    eta = hyperparameters["learning_rate"]
+    if not eta > 0:
+        raise ValueError(f"learning_rate must be positive, got {eta!r}")
+    return threshold_now(optimizer, hyperparameters)
+
+
+def threshold_now(optimizer: str, hyperparameters: Numbers) -> Threshold | None:
+    """`stability_threshold` of a step in training, whose numbers may be traced; infinite where the
+    rate is 0."""
     rule = _RULES.get(optimizer)
     if rule is None:
         return None
-    eta = float(hyperparameters["learning_rate"])
-    if not eta > 0:
-        raise ValueError(f"learning_rate must be positive, got {eta!r}")
-    mu = float(hyperparameters[rule.momentum]) if rule.momentum else 0.0
+    eta = hyperparameters["learning_rate"]
+    mu = hyperparameters[rule.momentum] if rule.momentum else 0.0
     decays = any(row.name == "weight_decay" for row in OPTIMIZERS[optimizer].hyperparameters)
-    decay = float(hyperparameters["weight_decay"]) if decays else 0.0
+    decay = hyperparameters["weight_decay"] if decays else 0.0
     rate = eta * (1 - mu) if rule.averaged else eta
     ahead = 1 + 2 * mu if rule.look_ahead else 1.0
     return Threshold((2 - eta * decay) * (1 + mu) / (ahead * rate), rule.matrix)

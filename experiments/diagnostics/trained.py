@@ -42,11 +42,33 @@ def problem_of(
       ValueError: no example, an unknown quantity, parameters or activations that are neither
         float32 nor float64.
     """
-    task = make_task(config)
     params, model_state = to_evaluate(config, state, hyperparameters)
-    require_wide(params)
+    iterate = state._replace(params=params, model_state=model_state)
+    chunks = jax.tree.map(jnp.asarray, in_chunks(examples, rows))
+    problem = problem_of_iterate(config, iterate, hyperparameters, chunks, quantity=quantity)
+    jax.eval_shape(problem.loss, params)  # an unknown quantity is refused here
+    return problem, params
+
+
+def problem_of_iterate(
+    config: TrialConfig,
+    state: TrainState,
+    hyperparameters: Mapping[str, Any],
+    chunks: Chunk,
+    *,
+    quantity: str = OBJECTIVE,
+    axis_name: str | None = None,
+) -> Problem:
+    """`problem_of` the parameters themselves that are trained, ``state.params``, with the running
+    statistics beside them, over examples that are cut into ``chunks`` already.
+
+    Raises:
+      ValueError: parameters or activations that are neither float32 nor float64.
+    """
+    require_wide(state.params)
     if config.precision.compute == "bfloat16":
         raise ValueError("activations must be float32 or float64 to be diagnosed, got bfloat16")
+    task, model_state = make_task(config), state.model_state
     key = key_of(jnp.asarray(state.key))
 
     def prepared(chunk: Chunk) -> Any:
@@ -75,10 +97,7 @@ def problem_of(
         kept = jnp.where(weights > 0, weights * losses, 0)
         return jnp.sum(kept), jax.lax.stop_gradient(jnp.sum(weights * counts))
 
-    chunks = jax.tree.map(jnp.asarray, in_chunks(examples, rows))
-    problem = Problem(outputs, sums, chunks)
-    jax.eval_shape(problem.loss, params)  # an unknown quantity is refused here
-    return problem, params
+    return Problem(outputs, sums, chunks, axis_name)
 
 
 def _metric(found: Mapping[str, Any], name: str) -> Any:

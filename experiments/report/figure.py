@@ -160,6 +160,26 @@ def metric_axis(column: str, question: Question, measured: pl.Series, **fields: 
     return alt.Y(column, title=metric_title(question), scale=scale, axis=axis, **fields)
 
 
+def log_axis(column: str, title: str, shown: pl.Series) -> alt.Y:
+    """A logarithmic y axis over the positive numbers of ``shown`` with a margin."""
+    low, high = extent(shown.filter(shown > 0)) or (1.0, 10.0)
+    domain = [low / 1.6, high * 1.6]
+    axis = alt.Axis(format="~g", values=round_ticks(domain[0], domain[1]))
+    scale = alt.Scale(type="log", nice=False, domain=domain)
+    return alt.Y(column, title=title, scale=scale, axis=axis)
+
+
+def step_axis(column: str, title: str, shown: pl.Series, most: int = 6) -> alt.X:
+    """A logarithmic x axis of steps from 1 on with at most so many ticks."""
+    ticks = round_ticks(1, max([10.0, *(extent(shown) or ())]), most=most)
+    return alt.X(
+        column,
+        title=title,
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(format=",d", grid=False, values=ticks),
+    )
+
+
 def extent(numbers: pl.Series) -> tuple[float, float] | None:
     """(least, greatest) of the finite numbers, None where there is none."""
     found = numbers.drop_nulls().cast(pl.Float64).to_numpy()

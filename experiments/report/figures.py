@@ -17,6 +17,7 @@ from experiments.report import (
     search_figures,
     style,
 )
+from experiments.report.curvature_figures import curvature_figures
 from experiments.report.figure import Figure
 from experiments.report.noise_figures import noise_figures
 
@@ -39,8 +40,9 @@ FIGURES: tuple[Callable[[Summary], Figure], ...] = (
 
 
 def drawn(summary: Summary) -> list[Figure]:
-    """Every figure of a study: `FIGURES`, and the gradient's noise where it was recorded."""
-    return [*(draw(summary) for draw in FIGURES), *noise_figures(summary)]
+    """Every figure of a study: `FIGURES`, and what was recorded beside the metrics."""
+    recorded = (*noise_figures(summary), *curvature_figures(summary))
+    return [*(draw(summary) for draw in FIGURES), *recorded]
 
 
 def render(figure: Figure) -> dict[str, bytes]:

@@ -23,9 +23,9 @@ from experiments.report.figure import (
     batch_axis,
     batch_colour,
     batch_domain,
-    extent,
+    log_axis,
     nothing,
-    round_ticks,
+    step_axis,
     tooltips,
     values,
 )
@@ -78,14 +78,8 @@ def in_training(summary: Summary) -> Figure:
     )  # fmt: skip
     picked = alt.selection_point(fields=["batch_size"], bind="legend")
     seen = alt.condition(picked, alt.value(0.95), alt.value(0.06))
-    y = _log_axis("noise_scale:Q", "noise scale (examples)", table["noise_scale"])
-    ticks = round_ticks(1, max([10.0, *(extent(table["step"]) or ())]), most=12)
-    x = alt.X(
-        "step:Q",
-        title="step at which the window ends",
-        scale=alt.Scale(type="log", nice=False),
-        axis=alt.Axis(format=",d", grid=False, values=ticks),
-    )
+    y = log_axis("noise_scale:Q", "noise scale (examples)", table["noise_scale"])
+    x = step_axis("step:Q", "step at which the window ends", table["step"], most=12)
     colour = batch_colour(summary.question.batch_sizes)
     base = alt.Chart(values(table)).encode(x=x, color=colour, opacity=seen)
     chart = alt.layer(
@@ -114,7 +108,7 @@ def by_layer(summary: Summary) -> Figure:
     layers = noisy_layers(summary.view)
     chart: alt.TopLevelMixin = nothing(_NO_VALUE)
     if len(own):
-        y = _log_axis("noise_scale:Q", "noise scale (examples)", own["noise_scale"])
+        y = log_axis("noise_scale:Q", "noise scale (examples)", own["noise_scale"])
         colour = alt.Color(
             "layer:N", title="layer",
             scale=alt.Scale(domain=layers, range=style.batch_colours(len(layers))),
@@ -141,22 +135,13 @@ def by_layer(summary: Summary) -> Figure:
     )
 
 
-def _log_axis(column: str, title: str, shown: pl.Series) -> alt.Y:
-    """A logarithmic y axis over the numbers of ``shown`` with a margin."""
-    low, high = extent(shown.filter(shown > 0)) or (1.0, 10.0)
-    domain = [low / 1.6, high * 1.6]
-    axis = alt.Axis(format="~g", values=round_ticks(domain[0], domain[1]))
-    scale = alt.Scale(type="log", nice=False, domain=domain)
-    return alt.Y(column, title=title, scale=scale, axis=axis)
-
-
 def _scale_panel(summary: Summary, own: pl.DataFrame) -> alt.LayerChart:
     batch_sizes = summary.question.batch_sizes
     rules = _critical_rows(summary)
     limits = pl.Series([row["size"] for row in rules], dtype=pl.Float64)
     finite = own.filter(pl.col("high").is_finite())
     shown = pl.concat([finite["low"], finite["high"], own["noise_scale"], own["low"], limits])
-    y = _log_axis("noise_scale:Q", "noise scale (examples)", shown)
+    y = log_axis("noise_scale:Q", "noise scale (examples)", shown)
     bottom, top = y["scale"]["domain"]
     ends = own.with_columns(pl.col("high").clip(bottom, top), pl.col("low").clip(bottom, top))
     bounded = ends.filter(pl.col("noise_scale").is_null() & (pl.col("low") > bottom))
@@ -204,7 +189,7 @@ def _error_panel(summary: Summary, own: pl.DataFrame) -> alt.LayerChart:
     line = [{"batch_size": size, "standard_error": math.sqrt(trace / size)} for size in ends]
     drawn = pl.Series([row["standard_error"] for row in line])
     shown = pl.concat([known["standard_error"], drawn])
-    y = _log_axis("standard_error:Q", "standard error of the gradient", shown)
+    y = log_axis("standard_error:Q", "standard error of the gradient", shown)
     x = batch_axis(summary.question.batch_sizes)
     hover = tooltips(("batch_size", "trial", "standard_error", "trace"))
     return alt.layer(

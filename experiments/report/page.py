@@ -19,6 +19,7 @@ from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.answer import answer, estimated
 from experiments.report.cost_words import cost_table, least_words
+from experiments.report.curvature_figures import curvature_table
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
 from experiments.report.methods import METHODS
@@ -41,6 +42,7 @@ _POLICY = (
 )
 _AFTER: dict[str, Callable[[Summary], Table]] = {
     "noise_scale": noise_table,
+    "curvature_in_training": curvature_table,
     "steps_to_result": steps_table,
     "budgets": budget_table,
     "cost": cost_table,

@@ -98,14 +98,17 @@ def _note(folder: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def replace_report(folder: Path | str, build: Callable[[Path], None]) -> Path:
+def replace_report(
+    folder: Path | str, build: Callable[[Path], None], command: str | None = None
+) -> Path:
     """``folder/report/`` as ``build(empty folder)`` fills it; returns its ``index.html``.
 
-    What a report that was killed has left behind is removed.
+    What a report that was killed has left behind is removed. ``command`` writes it again, where
+    ``batchscale report`` does not.
     """
     folder = Path(folder)
     building = folder / f"{_BUILDING}{os.getpid()}"
-    with _disk_errors(folder):
+    with _disk_errors(folder, command):
         _remove_leftovers(folder)
         try:
             building.mkdir(parents=True)
@@ -117,7 +120,7 @@ def replace_report(folder: Path | str, build: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def _disk_errors(folder: Path, command: str | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -125,7 +128,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         advice = "free some space; then " if error.errno in FULL else ""
         raise DiskError(
             f"the report in {folder} cannot be written ({reason}); the record is whole: {advice}"
-            f"{shlex.join(['batchscale', 'report', str(folder)])} writes it"
+            f"{command or shlex.join(['batchscale', 'report', str(folder)])} writes it"
         ) from error
 
 

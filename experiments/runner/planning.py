@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from experiments.diagnostics.gradient_noise import noise_of
+from experiments.diagnostics.recorded import recorded_measurements
 from experiments.planning.execution import ExecutionRequest, Plan, device_name
 from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.follower import Follower
@@ -39,8 +39,8 @@ def programs_of(study: ResolvedStudy, data: ResidentData, stop: Stop) -> Program
         end_if_asked(stop)
         try:
             config = study.config(norms)
-            noise = noise_of(study, data)
-            return Program(config, data, study.divergence_factor, measurements=noise)
+            measurements = recorded_measurements(study, data)
+            return Program(config, data, study.divergence_factor, measurements=measurements)
         except (Exception, SystemExit) as error:  # (a user's factory may raise anything)
             raise _not_built(study, error) from error
 

@@ -43,7 +43,7 @@ def check_tracker(kind: str) -> None:
 
 
 class Sink(Protocol):
-    """Where trials go."""
+    """A place to which trials go."""
 
     def write(self, trial: Run) -> None:
         """Everything of one trial."""

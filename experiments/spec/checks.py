@@ -6,6 +6,8 @@ refused here follows from several fields together. Imports no jax.
 
 from __future__ import annotations
 
+import dataclasses
+
 from experiments.spec import space as spaces
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.values import MOST_STEPS, real
@@ -41,6 +43,11 @@ def _check_choices(study: ResolvedStudy) -> None:
         raise ValueError(
             f"stop must be never with {study.optimizer}, whose answer is counted in function "
             f"evaluations too, got {study.stop!r}"
+        )
+    if study.record_curvature and "bfloat16" in dataclasses.astuple(study.precision):
+        raise ValueError(
+            "record_curvature needs parameters and activations in float32 or float64, got "
+            f"{study.precision}"
         )
     if study.goal.metric == study.workload.goal.metric and (
         study.goal.direction != study.workload.goal.direction

@@ -318,6 +318,20 @@ class MeasurementFields:
         ),
         shown="Gradient noise per layer",
     )
+    record_curvature: int = row(
+        kinds.Whole(0, MOST_STEPS),
+        "measure the largest eigenvalue of the curvature at every so many evaluations; 0: never",
+        default=0,
+        neutral=0,
+        unrecorded=True,
+        option=Option(
+            "record-curvature",
+            "EVERY",
+            "record the curvature's top eigenvalue, and the rule's bound, at every so many "
+            "evaluations",
+        ),
+        shown="Curvature at every so many evaluations",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,11 @@ MEASURED = "measured/"
 """Before the columns of an injected measurement in a result's evaluations: measured/NAME/COLUMN."""
 GRADIENT_NOISE = "gradient_noise"
 """The name of the measurement that ``record_noise`` asks for."""
+CURVATURE = "curvature"
+"""The name of the measurement that ``record_curvature`` asks for."""
+CURVATURE_STEPS = 10
+"""Its Lanczos steps. Of a trained net's Hessian they give the largest eigenvalue to about 1e-6 of
+itself; the recorded error says how well each time."""
 LAYER_NORMS = ("gradient_norm", "update_norm", "parameter_norm")
 RecordNorms = Literal["every", "evaluations", "off"]
 Reason = Literal["", "goal", "race", "pruned", "patience"]

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
+import jax
 import numpy as np
 
 from experiments.spec.trial import TrialConfig
-from experiments.training.step import Measurements
+from experiments.training.step import Measurements, TrainState
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
 INITIAL_LOSS_EXAMPLES = 256
@@ -18,7 +19,7 @@ INITIAL_LOSS_EXAMPLES = 256
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """A function that is evaluated with every evaluation of a trial.
+    """A function that is evaluated with evaluations of a trial.
 
     Attributes:
       name: its columns are recorded as ``measured/NAME/COLUMN``.
@@ -28,11 +29,15 @@ class Measurement:
         is no divergence.
       data: "batch", the batch that the next step takes (as `make_step` is given it); or
         "evaluation", validation and training examples (as `make_evaluation` is given them).
+      due: a trial's state -> bool [], whether its evaluation is one of those at which this is
+        measured; at the others its columns are NaN, and nothing is computed where no trial of a
+        pack is due. None: at every evaluation.
     """
 
     name: str
     function: Callable[..., Measurements]
     data: Literal["batch", "evaluation"] = "batch"
+    due: Callable[[TrainState], jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

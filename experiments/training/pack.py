@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.spec.trial import LAYERS, MEASURED
-from experiments.training.computation import Computation
+from experiments.training.computation import Computation, Measurement
 from experiments.training.evaluation import make_evaluation
 from experiments.training.pytrees import (
     CHUNK_SPECS,
@@ -33,7 +33,7 @@ from experiments.training.pytrees import (
     StepInputs,
     without_single_slot_axis,
 )
-from experiments.training.sharding import TRIALS, PyTree
+from experiments.training.sharding import TRIALS, PyTree, ShardAssignment
 from experiments.training.step import (
     Batch,
     Hyperparameters,
@@ -141,25 +141,52 @@ def _evaluated(
 
         found = over_slots(norms, (0, 0, 0, None))(*given)
         results |= found
-    if computation.measurements:
-
-        def injected(
-            state: TrainState,
-            values: Hyperparameters,
-            index: jax.Array,
-            train: Batch,
-            evaluation: Batch,
-        ) -> Measurements:
-            data = {"batch": gather(train, index, inputs.assignment), "evaluation": evaluation}
-            columns: Measurements = {}
-            for measurement in computation.measurements:
-                of = data[measurement.data]
-                found = measurement.function(state, values, of, axis_name=axis)
-                columns |= {f"{MEASURED}{measurement.name}/{k}": v for k, v in found.items()}
-            return columns
-
-        results |= over_slots(injected, (0, 0, 0, None, None))(*given, evaluation)
+    for measurement in computation.measurements:
+        of_all = *given, evaluation
+        found = _injected(
+            computation, over_slots, measurement, of_all, assignment=inputs.assignment
+        )
+        results |= {f"{MEASURED}{measurement.name}/{k}": v for k, v in found.items()}
     return results
+
+
+def _injected(
+    computation: Computation,
+    over_slots: SlotMap,
+    measurement: Measurement,
+    given: tuple[PyTree, ...],
+    *,
+    assignment: ShardAssignment | None,
+) -> Measurements:
+    """The columns of a measurement for every slot that is due, NaN for the others; ``given`` are
+    the states, hyperparameters, example numbers, training and evaluation examples."""
+
+    def of_slot(
+        state: TrainState,
+        values: Hyperparameters,
+        index: jax.Array,
+        train: Batch,
+        evaluation: Batch,
+    ) -> Measurements:
+        batch = measurement.data == "batch"
+        data = gather(train, index, assignment) if batch else evaluation
+        found = measurement.function(state, values, data, axis_name=computation.axis_name)
+        if measurement.due is None:
+            return found
+        due = measurement.due(state)
+        return {name: jnp.where(due, value, jnp.nan) for name, value in found.items()}
+
+    of_slots = over_slots(of_slot, (0, 0, 0, None, None))
+    if measurement.due is None:
+        return of_slots(*given)
+    shapes = jax.eval_shape(of_slots, *given)
+
+    def nothing(*_: PyTree) -> Measurements:
+        return jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
+
+    # Of the whole pack, so that it stays a branch: under vmap both sides would be computed.
+    due = jnp.any(over_slots(measurement.due, (0,))(given[0]))
+    return jax.lax.cond(_on_any_device(computation, due), of_slots, nothing, *given)
 
 
 def _diverged(pack: Pack, bad: jax.Array) -> Pack:

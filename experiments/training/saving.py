@@ -22,7 +22,7 @@ Held = MutableMapping[tuple[int, int, int], Saved]
 """Key of a trial -> where it was put aside, in the host's memory."""
 
 
-def _described(execution: Execution, program: Program) -> str:
+def executed_how(execution: Execution, program: Program) -> str:
     """Say in words what must be the same for a saved trial to go on to the bit."""
     processes = f"{hosts.count()} processes" if hosts.several() else ""
     norms = f"norms {program.config.record_norms}"
@@ -47,7 +47,7 @@ class Saving:
         program: Program,
         held: Held | None = None,
     ):
-        self._checkpoints, self._how = checkpoints, _described(execution, program)
+        self._checkpoints, self._how = checkpoints, executed_how(execution, program)
         self._held: Held = {} if held is None else held
         self._trained = self._saving = 0.0  # seconds
 

@@ -148,7 +148,7 @@ def make_step(
             gradient = _gradient if whole else functools.partial(_divided_gradient, axis_name)
             loss, grads, model_state = gradient(sums, state.params, batch)
             model_state = optax.tree.cast_like(model_state, state.model_state)
-            now = _scheduled(config, state, hyperparameters)
+            now = scheduled(config, state, hyperparameters)
             rule = optimizer.transformation(now)
             used, clips, clipped = _clip(config, state, hyperparameters, grads)
             extra = {"value_fn": _value(sums, batch, whole)} if optimizer.needs_value_fn else {}
@@ -194,10 +194,11 @@ def _layer_norms(name: str, tree: Any) -> Iterator[tuple[str, jax.Array]]:
         yield f"{LAYERS}{layer}/{name}", norm_of(leaf)
 
 
-def _scheduled(
+def scheduled(
     config: TrialConfig, state: TrainState, hyperparameters: Hyperparameters
 ) -> Hyperparameters:
-    """The hyperparameters at this step: the rate, and the momentum where it has a schedule."""
+    """The hyperparameters of the step that ``state`` makes next: the rate, and the momentum where
+    it has a schedule, at that step."""
     at = state.step, state.train_steps
     grows = config.batch_size_schedule != "constant"
     # The schedule's shape says where the batch grows; what is left of it are warmup and phases.

@@ -13,7 +13,7 @@ import pytest
 from support.engine_factory import tiny_study, tiny_trial
 
 from experiments.cli import main
-from experiments.commands.plan import NOISE
+from experiments.commands.plan import MEASURED
 from experiments.planning import feasibility
 from experiments.planning.child import Child
 from experiments.planning.study import NEARLY_DOUBLE, Task, bound, powers_of_two
@@ -53,7 +53,7 @@ def test_what_is_measured_beside_the_metrics_is_planned_for():
     noisy = tiny_study(batch_sizes=(64,), record_noise=True)
     needs = {}
     for study in (plain, noisy):
-        task = Task("predict", study, (64,), None, measurements=NOISE)
+        task = Task("predict", study, (64,), None, measurements=MEASURED)
         child = Child(task)
         assert bool(child.program.computation.measurements) == study.record_noise
         needs[study.record_noise] = list(child.predict())[1]["program_bytes"]

@@ -88,6 +88,7 @@ OTHER = {
     "goal": Goal("classification_error", 0.5), "precision": Precision(matmul="high"),
     "evaluation_spacing": 0.5, "train_evaluation_examples": 8, "divergence_factor": 9.0,
     "record_norms": "off", "norms_per_layer": True, "record_noise": True, "noise_per_layer": True,
+    "record_curvature": 3,
     "expected": "More.", "source": "", "code": {"mine.py": "0"}, "command": ("quickstart",),
     "sampler": "gp", "expand": False, "stop": "race", "race_factor": 2.0, "full_searches": 2,
     "rule": Transfer("linear", 8),

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.diagnostics.problem import Chunk, Outputs, Params, Problem, flat
 
@@ -79,6 +80,12 @@ def preconditioned(operator: Operator, diagonal: jax.Array) -> Operator:
     return lambda vector: scale * operator(scale * vector)
 
 
-def block(operator: Operator, inside: jax.Array) -> Operator:
-    """A restricted to the coordinates where ``inside`` [n] is True: zero in all others."""
-    return lambda vector: jnp.where(inside, operator(jnp.where(inside, vector, 0)), 0)
+def block(operator: Operator, inside: np.ndarray) -> Operator:
+    """A restricted to the m coordinates where ``inside`` [n] is True: v [m] -> A_mm v [m]."""
+    at = np.flatnonzero(inside)
+
+    def product(vector: jax.Array) -> jax.Array:
+        whole = jnp.zeros(inside.shape, vector.dtype).at[at].set(vector)
+        return operator(whole)[at]
+
+    return product
