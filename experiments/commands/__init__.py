@@ -7,6 +7,7 @@ once.
 from experiments.commands import (
     clip_threshold,
     data,
+    diagnose,
     evaluate,
     export,
     growth,
@@ -23,5 +24,5 @@ from experiments.commands import (
 
 COMMANDS = (
     listing, plan, run, status, report, evaluate, export, import_batch_science, plot_schedule,
-    clip_threshold, rescale, data, nqm, growth,
+    clip_threshold, diagnose, rescale, data, nqm, growth,
 )  # fmt: skip

@@ -22,10 +22,21 @@ from experiments.records.files import (
     sync_folder,
     write_whole,
 )
-from experiments.records.schema import COMPARISON_FILE, PATHS_FILE, SCHEMA_VERSION, STUDY_FILE
+from experiments.records.schema import (
+    COMPARISON_FILE,
+    PATHS_FILE,
+    PROCEDURE_FILE,
+    SCHEMA_VERSION,
+    STUDY_FILE,
+)
 from experiments.records.seal import read_json, sealed_json
 
-KINDS = {STUDY_FILE: "a study", COMPARISON_FILE: "a comparison", PATHS_FILE: "paths"}
+KINDS = {
+    STUDY_FILE: "a study",
+    COMPARISON_FILE: "a comparison",
+    PATHS_FILE: "paths",
+    PROCEDURE_FILE: "a procedure",
+}
 """The file that makes a folder a record -> of what."""
 
 

@@ -53,6 +53,7 @@ OLD_VERSION = 1
 STUDY_FILE = "study.json"
 COMPARISON_FILE = "comparison.json"
 PATHS_FILE = "paths.json"
+PROCEDURE_FILE = "procedure.json"
 LOCK_FILE = "lock"
 RECORDS_FOLDER = "records"
 COMMITTED_FILE = "committed.json"

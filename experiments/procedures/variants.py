@@ -1,0 +1,157 @@
+"""The studies of a procedure: one question at one batch size, its learning rate swept.
+
+A procedure starts from any study. Of it stand the workload, the optimizer, the schedule, the
+clipping, the precision and what it holds fixed; the learning rate is swept, and other searched
+hyperparameters are held (`held`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.analysis.study_file import study_file
+from experiments.spec import space as spaces
+from experiments.spec.fields import StudyFields
+from experiments.spec.kinds import LONGEST_NAME
+from experiments.spec.study import Study, as_typed, resolve
+
+RATE = "learning_rate"
+EVERY_STEP = 1e-9
+"""An evaluation spacing that puts every step on the grid."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Base:
+    """What all studies of a procedure share.
+
+    Attributes:
+      study: the question with one batch size, all hyperparameters but the rate held.
+      steps: length of a trial.
+    """
+
+    study: Study
+    steps: int
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per step."""
+        return self.study.batch_sizes[0]
+
+    def variant(
+        self,
+        stage: str,
+        rates: Sequence[float],
+        *,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        seeds: Sequence[int] | None = None,
+        every_step: bool = False,
+        **changes: Any,
+    ) -> Study:
+        """A study of trials at these rates, one each and seed; ``changes`` of its other fields."""
+        size = batch_size or self.batch_size
+        fields = {
+            "name": named(self.study.name, stage),
+            "batch_sizes": (size,),
+            "step_budget": steps or self.steps,
+            "example_budget": size,
+            "train_steps": {},
+            "space": {RATE: spaces.Choice(tuple(rates))},
+            "sampler": "grid",
+            "trials": len(rates),
+            "seeds": tuple(seeds or self.study.seeds[:1]),
+            "record_norms": "every",
+            "stop": "never",
+            "expand": True,
+            **({"evaluation_spacing": EVERY_STEP} if every_step else {}),
+            **changes,
+        }
+        return as_typed(self.study, **fields)
+
+    def describe(self) -> dict[str, Any]:
+        """What of it determines the stages, as JSON values."""
+        described = resolve(self.variant("base", (1e-3,))).describe()
+        notes = ("question", "expected", "source", "command", "space", "trials", "sampler")
+        return {k: v for k, v in described.items() if k not in notes}
+
+
+def held_study_file(base: Base, says: str, *, trials: int = 5, **changes: Any) -> str:
+    """A study file that trains ``base`` so, nothing searched, from ``trials`` initialisations."""
+    complete = as_typed(base.study, **{"space": {}, "trials": trials, **changes}).resolved
+    return study_file(complete, says, name=named(base.study.name, "held"))
+
+
+def named(name: str, stage: str) -> str:
+    """``name-stage``, cut so that it is a study's name."""
+    return f"{name[: LONGEST_NAME - len(stage) - 1]}-{stage}"
+
+
+def base_of(study: StudyFields, batch_size: int | None = None, steps: int | None = None) -> Base:
+    """The base of a procedure on ``study``.
+
+    Args:
+      study: any question.
+      batch_size: examples per step; default: the middle one of the study.
+      steps: length of a trial; default: the study's step budget.
+
+    Raises:
+      ValueError: an optimizer without a learning rate, or a batch size or length that cannot be.
+    """
+    complete = resolve(study)
+    sizes = complete.batch_sizes
+    size = sizes[len(sizes) // 2] if batch_size is None else batch_size
+    if RATE not in {row.name for row in complete.rows}:
+        raise ValueError(
+            f"optimizer must have a learning rate for this, which {complete.optimizer} has not"
+        )
+    fixed = {**complete.fixed, **held(study)}
+    fixed.pop(RATE, None)
+    typed = as_typed(
+        complete,
+        batch_sizes=(size,),
+        fixed=fixed,
+        space={RATE: spaces.Real(1e-3, 1.0, "log")},
+        train_steps={},
+        example_budget=size,
+        step_budget=steps or complete.step_budget,
+        sampler="grid",
+        stop="never",
+        trials=1,
+        seeds=complete.seeds[:1],
+        batch_size_schedule="constant",
+        batch_size_cuts=None,
+        batch_size_factor=None,
+        max_batch_size=None,
+    )
+    return Base(typed, steps or complete.step_budget)
+
+
+def held(study: StudyFields) -> dict[str, float]:
+    """Searched hyperparameters but the rate: their defaults, else the middle of their range."""
+    complete = resolve(study)
+    defaults: Mapping[str, Any] = {row.name: row.default for row in complete.rows}
+    found = {}
+    for name, distribution in complete.space.items():
+        if name == RATE:
+            continue
+        default = {**complete.workload.hyperparameters, **defaults}.get(name)
+        found[name] = distribution.value(0.5) if default is None else default
+    return found  # type: ignore[return-value]
+
+
+def rate_range(study: StudyFields) -> tuple[float, float]:
+    """The ends of the searched rates, (1e-4, 10) where they are not searched."""
+    searched = resolve(study).space.get(RATE)
+    if isinstance(searched, (spaces.Real, spaces.ZeroOrLog)) and searched.low > 0:
+        return float(searched.low), float(searched.high)
+    return 1e-4, 10.0
+
+
+def rate_grid(low: float, high: float, factor: float) -> tuple[float, ...]:
+    """low, low f, low f^2, ..., the last at or above ``high``, to six digits."""
+    rates = [low]
+    while rates[-1] < high * (1 - 1e-9):
+        rates.append(low * factor ** len(rates))
+    return tuple(float(f"{rate:.6g}") for rate in rates)

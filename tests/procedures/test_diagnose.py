@@ -1,0 +1,179 @@
+"""diagnose: the edge of stability of a known model, its verdict, and going on where it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.engine_factory import TINY
+
+from experiments.cli import main
+from experiments.commands import subject
+from experiments.procedures.budget import Budget, Cost
+from experiments.procedures.diagnose import diagnose
+from experiments.procedures.fixes import other_optimizer, warmups
+from experiments.procedures.procedure import Procedure, Running, is_procedure
+from experiments.procedures.variants import base_of, rate_grid
+from experiments.records.files import RecordError
+from experiments.records.store import read
+from experiments.spec.errors import StudyError
+from experiments.spec.study import Study
+from workloads.noisy_quadratic import WORKLOAD
+
+LOUD: list[str] = []
+QUICK = Running(train={"execution": "scan", "workers": 1}, say=LOUD.append)
+
+
+def quadratic(optimizer="sgd", batch_size=1, **fields):
+    return Study(
+        name="quadratic", question="Is it stable?", workload=WORKLOAD, optimizer=optimizer,
+        batch_sizes=(batch_size,), step_budget=100, example_budget=1,
+        train_evaluation_examples=1, **fields,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sgd(tmp_path_factory):
+    """SGD at batch size 1, whose noise floor exceeds the first loss below the edge at 2."""
+    folder = tmp_path_factory.mktemp("diagnose") / "sgd"
+    LOUD.clear()
+    outcome = diagnose(quadratic(), folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
+    return outcome, list(LOUD)
+
+
+def test_the_edge_is_bracketed_within_one_step_of_the_grid(sgd):
+    values = sgd[0].values
+    assert values["largest_stable_rate"] < 2 <= values["unstable_base_learning_rate"]
+    assert values["unstable_base_learning_rate"] == pytest.approx(
+        1.5 * values["largest_stable_rate"], rel=1e-4
+    )
+    # A floor of noise is told apart from instability by the same rate at 16 times the batch.
+    levels = [run for run in values["runs"] if run["class"] == "no progress"]
+    assert levels and not any(run["blows_up"] for run in levels)
+
+
+def test_the_cost_is_stated_before_anything_is_trained(sgd):
+    outcome, said = sgd
+    assert said[0].startswith("cost: at most ") and said[1].startswith("pilot")
+    assert any(line.startswith("time: at most about") for line in said)
+    most = int(said[0].split()[3])
+    verdict = json.loads((outcome.folder / "verdict.json").read_text())
+    assert 0 < verdict["cost"]["trials"] <= most
+
+
+def test_the_probe_has_500_steps_at_twice_the_best_rate_and_every_one_evaluated(sgd):
+    outcome, _ = sgd
+    stage = next(name for name in json.loads((outcome.folder / "verdict.json").read_text())[
+        "stages"] if name.endswith("probe"))  # fmt: skip
+    record = read(outcome.folder / stage)
+    best = outcome.values["best_learning_rate"]
+    assert record.trials["learning_rate"].to_list() == [pytest.approx(2 * best)]
+    assert record.trials["train_steps"].to_list() == [500]
+    steps = record.scan("evaluations").collect()["step"].to_list()
+    assert steps == list(range(1, len(steps) + 1))
+    assert record.scan("norms").collect()["step"].to_list()[: len(steps)] == steps
+    above = [run["learning_rate"] / best for run in outcome.values["above"]]
+    assert above == [pytest.approx(5), pytest.approx(10)]
+
+
+def test_the_same_call_trains_nothing_again_and_another_question_is_refused(sgd):
+    outcome, _ = sgd
+    before = {p: p.stat().st_mtime_ns for p in outcome.folder.glob("*/records/*.parquet")}
+    again = diagnose(quadratic(), outcome.folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
+    assert again.values == outcome.values
+    assert before == {p: p.stat().st_mtime_ns for p in outcome.folder.glob("*/records/*.parquet")}
+    with pytest.raises(RecordError, match="differs in rates: choose another folder with --out"):
+        diagnose(quadratic(), outcome.folder, rates=(0.1, 7.0), factor=1.5, running=QUICK)
+    with pytest.raises(RecordError, match="holds the procedure 'diagnose', not 'warmup-search'"):
+        Procedure("warmup-search", outcome.folder, {})
+    assert is_procedure(outcome.folder) and not is_procedure(outcome.folder / "01-pilot")
+    with pytest.raises(RecordError, match="holds the record of a study"):
+        Procedure("diagnose", outcome.folder / "01-pilot", {})
+
+
+def test_a_page_with_figures_and_their_numbers_is_written(sgd):
+    report = sgd[0].folder / "report"
+    page = (report / "index.html").read_text()
+    for name in ("value_against_rate", "training_curves", "beside_the_loss"):
+        assert f'id="{name}"' in page
+        assert (report / "figures" / f"{name}.png").stat().st_size > 5_000
+        assert (report / "data" / f"{name}.csv").stat().st_size > 100
+    assert "blows up" in page
+
+
+def test_a_budget_ends_it_and_a_larger_one_goes_on(tmp_path):
+    study, rates = quadratic(batch_size=1024), {"rates": (1.0, 3.5), "factor": 2.0}
+    small = Running(Budget.parse("640steps"), QUICK.train)
+    outcome = diagnose(study, tmp_path / "d", running=small, **rates)
+    assert not outcome.complete and outcome.values["unstable_base_learning_rate"] == 2.0 or True
+    assert "the budget of 640steps ends before probe" in outcome.said.noted[0].text
+    assert "larger --budget" in outcome.said.next.reason
+    whole = diagnose(study, tmp_path / "d", running=QUICK, **rates)
+    assert whole.complete and whole.values["probe"]["learning_rate"] == pytest.approx(
+        2 * whole.values["best_learning_rate"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ((4.0, 20.0), r"no rate in \[4, 32\] is stable .* lower the range, as with --rates 0.004"),
+        ((0.1, 0.4), r"no rate in \[0.1, 0.4\] blows up: .* raise the range, as with --rates 0.1"),
+        ((1e-9, 4e-9), "noisy_quadratic never learns: .* more --steps, or look for a bug"),
+    ],
+)
+def test_a_sweep_that_shows_no_edge_says_what_to_do(tmp_path, rates, message):
+    with pytest.raises(StudyError, match=message):
+        diagnose(quadratic(batch_size=1024), tmp_path / "d", rates=rates, steps=40, running=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "study or workload 'nothing' is unknown"),
+        (["optimizers_digits"], "holds several questions: a procedure takes one study"),
+        (["quickstart", "--optimizer", "lbfgs"], "must have a learning rate"),
+        (["quickstart", "--rates", "1", "0.1"], "rates must be two positive numbers, low < high"),
+        (["quickstart", "--factor", "1"], "factor must exceed 1, got 1.0"),
+        (["quickstart", "--budget", "10"], "budget must be a number above 0 of trials, steps"),
+        (["quickstart", "--batch-size", "5000"], r"batch_sizes must lie in 1..1024"),
+        (["digits_fc", "--hold", "momentun=0.9"], "hyperparameter 'momentun' is unknown"),
+        (["digits_fc", "--budget", "1trials"], "the budget of 1trials ends before pilot"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(words, message, tmp_path, capsys):
+    out = tmp_path / "d"
+    assert main(["diagnose", *words, "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message.replace("\\", "") in line or __import__("re").search(message, line)
+    assert not out.exists()
+
+
+def test_any_study_or_workload_by_name_or_file_is_a_subject(tmp_path):
+    def of(*words):
+        from experiments.cli import build_parser
+
+        return subject.chosen_subject(build_parser().parse_args(["diagnose", *words]))
+
+    assert of("digits_fc", "--batch-size", "32").batch_sizes == (32,)
+    adam = of("digits_fc", "--optimizer", "adam", "--hold", "beta1=0.8")
+    assert (adam.optimizer, adam.fixed) == ("adam", {"beta1": 0.8})
+    assert of("quickstart").name == "quickstart"
+    file = tmp_path / "mine.py"
+    file.write_text("from workloads.digits_fc import WORKLOAD\n")
+    assert of(str(file)).workload.name == "digits_fc"
+    deeper = of("digits_fc", "--model", "hidden_sizes=[8, 8]")
+    assert deeper.workload.model_options["hidden_sizes"] == [8, 8]
+    base = base_of(of("quickstart"))
+    assert base.batch_size == 32 and base.study.fixed["momentum"] == 0.9
+    assert base_of(of("quickstart"), 4, 77).study.resolved.length(4) == 77
+
+
+def test_what_a_remedy_and_a_grid_are():
+    assert warmups(10_000) == (10, 100, 1000) and warmups(60) == (6,)
+    assert [other_optimizer(n) for n in ("sgd", "adam", "adamw", "nesterov")] == [
+        "adam", "nesterov", "nesterov", "adam",
+    ]  # fmt: skip
+    assert rate_grid(0.1, 0.75, 2.0) == (0.1, 0.2, 0.4, 0.8)
+    assert Budget.parse("1.5h").check(Cost(seconds=5000), "x") is None
+    assert TINY.name == "digits_tiny"
