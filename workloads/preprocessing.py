@@ -118,3 +118,15 @@ def imagenet(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]
     top, left = ((side - IMAGENET_SIDE) // 2 for side in images.shape[1:3])
     central = images[:, top : top + IMAGENET_SIDE, left : left + IMAGENET_SIDE]
     return {**batch, "inputs": central}
+
+
+def cifar_plain(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
+    """`cifar` without augmentation, in training too."""
+    del train
+    return cifar(batch, key, False)
+
+
+def imagenet_plain(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
+    """`imagenet` without augmentation, in training too."""
+    del train
+    return imagenet(batch, key, False)

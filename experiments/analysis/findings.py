@@ -36,7 +36,7 @@ class EdgeOptimum:
         bound = self.searched[self.end == "upper"]
         seen = (
             f"The best {self.hyperparameter} lies within {EDGE_SHARE:.0%} of the {self.end} end "
-            f"of its range ({number(bound)}) at {_listed(self.batch_sizes)}"
+            f"of its range ({number(bound)}) at {listed(self.batch_sizes)}"
         )
         if self.proposed is None:
             return f"{seen}; the range already ends at the legal limit."
@@ -57,7 +57,7 @@ class MostlyInfeasible:
         worst = max(self.shares)
         return (
             f"More than {INFEASIBLE_SHARE:.0%} of the trials diverged at "
-            f"{_listed(self.batch_sizes)} (at worst {worst:.0%}); "
+            f"{listed(self.batch_sizes)} (at worst {worst:.0%}); "
             "the search space reaches far into unstable training, or there is a bug."
         )
 
@@ -109,7 +109,7 @@ class Shortfall:
         why = "too many diverged" if self.exhausted else "the study is not finished"
         return (
             f"{found} of the planned {self.planned} COMPLETE trials at "
-            f"{_listed(self.batch_sizes)} ({why}); what is shown there uses those there are."
+            f"{listed(self.batch_sizes)} ({why}); what is shown there uses those there are."
         )
 
 
@@ -125,11 +125,11 @@ class Unreached:
         """Say where the goal was missed."""
         if self.some:
             return (
-                f"Most searches missed the goal at {_listed(self.batch_sizes)}; the steps that a "
+                f"Most searches missed the goal at {listed(self.batch_sizes)}; the steps that a "
                 "typical search needs there exceed the length of the trials (censored)."
             )
         return (
-            f"No trial reached the goal at {_listed(self.batch_sizes)}; "
+            f"No trial reached the goal at {listed(self.batch_sizes)}; "
             "steps to result there exceed the length of the trials (censored)."
         )
 
@@ -146,7 +146,7 @@ class MostlyClipped:
         """Say how many steps were clipped, and what that means."""
         return (
             f"More than {CLIPPED_SHARE:.0%} of the best trial's steps were clipped at "
-            f"{_listed(self.batch_sizes)} (at most {max(self.shares):.0%}); clipping then sets "
+            f"{listed(self.batch_sizes)} (at most {max(self.shares):.0%}); clipping then sets "
             "the step's length: a lower learning rate or a higher threshold may do as well."
         )
 
@@ -181,7 +181,7 @@ class NonMonotone:
     def sentence(self) -> str:
         """Say where the steps rise, and what that means."""
         return (
-            f"{_listed(self.batch_sizes).capitalize()} need{'s' * (len(self.batch_sizes) == 1)} up "
+            f"{listed(self.batch_sizes).capitalize()} need{'s' * (len(self.batch_sizes) == 1)} up "
             f"to {self.more:.0%} more steps than the smaller batch size {self.smaller}: a larger "
             "batch tuned as well does not, so there the search fell short or the goal lies at its "
             "limit."
@@ -226,7 +226,7 @@ def number(value: float) -> str:
     return f"{1 - float(f'{1 - value:.2g}'):.12g}" if 0.9 < value < 1 else f"{value:.4g}"
 
 
-def _listed(batch_sizes: tuple[int, ...]) -> str:
+def listed(batch_sizes: tuple[int, ...]) -> str:
     """'batch size 8' or 'batch sizes 1, 2 and 8'."""
     return f"batch size{'s' if len(batch_sizes) > 1 else ''} {_numbers(batch_sizes)}"
 

@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from experiments.analysis.curve_findings import CurveFinding
 from experiments.analysis.findings import (
     EdgeOptimum,
-    Finding,
     NonMonotone,
     OneSearch,
     Shortfall,
@@ -19,6 +19,7 @@ from experiments.analysis.findings import (
     UntunedSmallest,
     number,
 )
+from experiments.analysis.findings import Finding as StudyFinding
 from experiments.analysis.question import Question
 from experiments.analysis.study_file import study_file
 from experiments.spec import space as spaces
@@ -31,6 +32,7 @@ _SHIFT = 0.5  # share of a range's width, on its own scale, by which an end is m
 _SMOKE = "-smoke"
 SEARCHES = 6
 """Independent searches whose range covers the median of one with 96.9 %."""
+Finding = StudyFinding | CurveFinding
 _Found = TypeVar("_Found", bound=Finding)
 
 
@@ -58,11 +60,13 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
     edges = [edge for edge in _only(findings, EdgeOptimum) if edge.proposed is not None]
     if shortfalls and not shortfalls[0].exhausted:
         return NextStep(
-            _run(question), "It resumes where the record ends; finished trials are not repeated."
+            run_again(question),
+            "It resumes where the record ends; finished trials are not repeated.",
         )
     if shortfalls:
-        reason = "Most trials diverged: search a range that reaches less far into instability."
-        return _new_study(question, "narrower", _narrowed(question), reason)
+        return narrower(
+            question, "Most trials diverged: search a range that reaches less far into instability."
+        )
     if edges:
         changes = {edge.hyperparameter: _resized(question, edge) for edge in edges}
         reason = "An optimum at the edge of what was searched may lie beyond it."
@@ -72,7 +76,7 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
         return _longer(question, unreached)
     if any(isinstance(found, (UntunedSmallest, NonMonotone)) for found in findings):
         reason = "More trials in every search, beside those there are, bring it closer to its end."
-        return NextStep(_run(question, trials=2 * question.trials), reason)
+        return NextStep(run_again(question, trials=2 * question.trials), reason)
     noted = [found for found in findings if not isinstance(found, OneSearch)]
     stands = (
         "Beside what is noted above the answer stands as it was asked for"
@@ -84,15 +88,20 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
         wanted = SEARCHES if searches < SEARCHES else searches + 2
         covered = 100 * (1 - 2.0 ** (1 - wanted))
         return NextStep(
-            _run(question, seeds=wanted),
+            run_again(question, seeds=wanted),
             f"{stands}; {wanted} searches that learn nothing from one another give every number an "
             f"exact range that covers with {covered:.3g}%. Those there are stay.",
         )
     return NextStep(
-        _run(question, seed=max(question.seeds) + 1),
+        run_again(question, seed=max(question.seeds) + 1),
         f"{stands}; another search with another seed shows how much the result owes to the "
         "points it happened to draw.",
     )
+
+
+def narrower(question: Question, reason: str) -> NextStep:
+    """The study with the rate searched below the middle of its range alone."""
+    return _new_study(question, "narrower", _narrowed(question), reason)
 
 
 def widened(
@@ -177,11 +186,11 @@ def _new_study(
     question: Question, kind: str, changes: dict[str, spaces.Range], reason: str
 ) -> NextStep:
     if not changes:
-        return NextStep(_run(question), reason)
+        return NextStep(run_again(question), reason)
     told = " and ".join(
         f"{name} searched in [{number(d.low)}, {number(d.high)}]" for name, d in changes.items()
     )
-    return _file(question, kind, told, reason, space={**question.space, **changes})
+    return another_file(question, kind, told, reason, space={**question.space, **changes})
 
 
 def _longer(question: Question, unreached: Sequence[Unreached]) -> NextStep:
@@ -189,17 +198,17 @@ def _longer(question: Question, unreached: Sequence[Unreached]) -> NextStep:
     lengths = {b: 2 * question.train_steps[b] for b in missed}
     reason = "Trials twice as long, where the goal was not reached, may reach it."
     longer = {**question.train_steps, **lengths}
-    return _file(question, "longer", "trials twice as long", reason, train_steps=longer)
+    return another_file(question, "longer", "trials twice as long", reason, train_steps=longer)
 
 
-def _file(question: Question, kind: str, told: str, reason: str, **changes: Any) -> NextStep:
+def another_file(question: Question, kind: str, told: str, reason: str, **changes: Any) -> NextStep:
     suffix = f"_{kind}"
     name = question.name.removesuffix(_SMOKE)[: LONGEST_NAME - len(suffix)] + suffix
     text = study_file(question, f"{question.name} again, with {told}.", name=name, **changes)
     return NextStep(shlex.join(["batchscale", "run", f"{name}.py"]), reason, f"{name}.py", text)
 
 
-def _run(question: Question, **options: int) -> str:
+def run_again(question: Question, **options: int) -> str:
     """The command that the record was made by, with these options in place of its own."""
     base, smoke = question.name.removesuffix(_SMOKE), question.name.endswith(_SMOKE)
     words = list(question.command) or [question.source or base, *(["--smoke"] if smoke else [])]

@@ -126,7 +126,8 @@ def blows_up(run: Run, best: Run, noisy: Mapping[float, bool]) -> bool:
 def _unrecovered(run: Run) -> bool:
     heights, length = run.curve.heights, run.curve.length
     late = [h for s, h in zip(run.curve.steps, heights, strict=True) if s >= 0.75 * length]
-    return not run.judged.stable and bool(late) and sorted(late)[len(late) // 2] >= math.log(0.9)
+    middle = float(sorted(late)[len(late) // 2]) if late else -math.inf
+    return not run.judged.stable and middle >= math.log(0.9)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -182,7 +182,7 @@ def summarise(record: Record | View, goal: float | Goal | None = None) -> Summar
         best=best,
         best_across=best_across(best, searches),
         critical=borders,
-        verdict=judge(view.question, found, best, across),
+        verdict=judge(view, found, best, across, passed),
     )
 
 

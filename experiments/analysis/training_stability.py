@@ -195,7 +195,10 @@ def _later_jump(steps: np.ndarray, heights: np.ndarray, early: float) -> int | N
 
 
 def _residual_spread(steps: np.ndarray, heights: np.ndarray) -> float:
-    """Spread about a fitted line."""
+    """Spread about a line whose slope is the median of all pairs' (Theil-Sen): a spike among the
+    values does not hide itself."""
     if len(steps) < 3:
         return LEAST_SPREAD
-    return spread(heights - np.polyval(np.polyfit(steps, heights, 1), steps))
+    first, second = np.triu_indices(len(steps), 1)
+    slope = np.median((heights[second] - heights[first]) / (steps[second] - steps[first]))
+    return spread(heights - slope * steps)

@@ -8,6 +8,13 @@ import statistics
 import polars as pl
 
 from experiments.analysis.best_hyperparameters import CLIPPED
+from experiments.analysis.curve_checks import (
+    mixed_budgets,
+    of_curves,
+    too_few_good,
+    unequal_tuning,
+    unstable_above,
+)
 from experiments.analysis.findings import (
     CLIPPED_SHARE,
     EARLY_SHARE,
@@ -18,7 +25,6 @@ from experiments.analysis.findings import (
     MORE_STEPS,
     BestStep,
     EdgeOptimum,
-    Finding,
     MostlyClipped,
     MostlyInfeasible,
     NonMonotone,
@@ -27,9 +33,10 @@ from experiments.analysis.findings import (
     Unreached,
     UntunedSmallest,
 )
-from experiments.analysis.next_step import NextStep, next_step, widened
+from experiments.analysis.next_step import Finding, NextStep, next_step, widened
 from experiments.analysis.question import Question
 from experiments.analysis.searches import LIMITED
+from experiments.analysis.view import View
 from experiments.spec import space as spaces
 from experiments.spec.trial import MOST_STARTED
 
@@ -46,24 +53,36 @@ class Verdict:
 
 
 def judge(
-    question: Question, table: pl.DataFrame, best: pl.DataFrame, across: pl.DataFrame
+    view: View,
+    table: pl.DataFrame,
+    best: pl.DataFrame,
+    across: pl.DataFrame,
+    passed: pl.DataFrame,
 ) -> Verdict:
     """The verdict on one study.
 
     Args:
+      view: the record.
       table: rows of `steps_to_result`, all seeds.
       best: rows of `best_trials`, all seeds.
       across: rows of `searches.steps_across`.
+      passed: rows of `crossings`.
     """
+    question = view.question
     findings: tuple[Finding, ...] = (
         *shortfalls(question, table),
         *unreached(across),
         *edge_optima(question, best),
         *mostly_infeasible(table),
+        *unstable_above(view, best),
         *mostly_clipped(best),
+        *of_curves(view, best),
         *best_steps(_full_length(question, best)),
         *untuned_smallest(question, across),
         *non_monotone(across),
+        *unequal_tuning(table),
+        *mixed_budgets(question),
+        *too_few_good(passed),
         *one_search(question, across),
     )
     return Verdict(findings, next_step(question, findings))
@@ -119,7 +138,11 @@ def mostly_clipped(best: pl.DataFrame) -> list[MostlyClipped]:
 
 
 def best_steps(best: pl.DataFrame) -> list[BestStep]:
-    """Find where at least half of the searches are at their best early, or late, in training."""
+    """Find where three quarters of the searches are at their best early, or late, in training.
+
+    (The Tuning Playbook: "always" and "consistently". On a plateau chance puts a best step into the
+    last quarter in a third of the searches.)
+    """
     share = (pl.col("best_step") / pl.col("train_steps")).alias("share")
     rows = best.select("batch_size", share).drop_nulls()
     found = []
@@ -128,7 +151,7 @@ def best_steps(best: pl.DataFrame) -> list[BestStep]:
         ("late", pl.col("share") >= LATE_SHARE),
     ):
         there = rows.filter(hit)
-        if len(there) and 2 * len(there) >= len(rows):
+        if len(there) and 4 * len(there) >= 3 * len(rows):
             found.append(BestStep(when, _unique(there), rows["batch_size"].n_unique()))
     return found
 

@@ -20,9 +20,12 @@ from experiments.commands import (
     rescale,
     run,
     status,
+    steps_search,
+    verdict,
+    warmup_search,
 )
 
 COMMANDS = (
     listing, plan, run, status, report, evaluate, export, import_batch_science, plot_schedule,
-    clip_threshold, diagnose, rescale, data, nqm, growth,
+    diagnose, warmup_search, clip_threshold, steps_search, verdict, rescale, data, nqm, growth,
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""``batchscale clip-threshold``: a fixed clipping threshold from the norms a study has logged."""
+"""``batchscale clip-threshold``: a fixed clipping threshold from gradient norms.
+
+From those a study has logged (DIR), or, with --study, from trials that it trains first.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,69 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from experiments.commands.subject import (
+    add_subject_options,
+    add_sweep,
+    chosen_subject,
+    folder_of,
+    running_of,
+    told,
+    words_of,
+)
+
 
 def add(commands: Any) -> None:
     """The command ``clip-threshold``."""
-    clip = commands.add_parser("clip-threshold", help="a clipping threshold from logged norms")
-    clip.add_argument("folder", type=Path, metavar="DIR")
+    clip = commands.add_parser(
+        "clip-threshold",
+        help="a clipping threshold from gradient norms",
+        epilog="DIR: from the norms a record holds, or, where it holds none, of its best trial "
+        "trained again. --study: by a sweep of the rate, compared at the first unstable one.",
+    )
+    clip.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="a study's record")
+    clip.add_argument(
+        "--study", dest="subject", metavar="STUDY|WORKLOAD", help="train what it takes"
+    )
     clip.add_argument(
         "--percentile", type=float, default=90.0, metavar="P", help="of the norms (90)"
     )
+    add_sweep(clip)
+    add_subject_options(clip)
     clip.set_defaults(function=clip_command)
 
 
 def clip_command(options: argparse.Namespace) -> int:
-    """A row a search: the best trial's norms and the threshold they suggest."""
-    from experiments.analysis.clip_threshold import clip_thresholds
-    from experiments.records.store import read
+    """A row a search of a record; or the procedure and its verdict."""
+    if (options.folder is None) == (options.subject is None):
+        raise ValueError("clip-threshold takes either DIR or --study STUDY")
+    return _of_record(options) if options.subject is None else _of_subject(options)
 
-    table = clip_thresholds(read(options.folder), options.percentile)
-    rows: list[tuple[str, ...]] = [
-        ("batch size", "seed", "trial", "norms", "median", "threshold", "largest")
-    ]
-    rows += [
-        tuple(f"{cell:,}" if isinstance(cell, int) else f"{cell:.4g}" for cell in row)
-        for row in table.iter_rows()
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-    print(
-        f"threshold: percentile {options.percentile:g} of the unclipped norms of the best trial;\n"
-        "use it with: batchscale run STUDY --clipping global_norm --fix clip_threshold=..."
+
+def _of_subject(options: argparse.Namespace) -> int:
+    study = chosen_subject(options)
+    from experiments.procedures.clip_threshold import clip_threshold
+
+    return told(
+        clip_threshold(
+            study,
+            folder_of(options, "clip-threshold", study),
+            batch_size=options.batch_size,
+            steps=options.steps,
+            rates=None if options.rates is None else tuple(options.rates),
+            factor=options.factor,
+            percentile=options.percentile,
+            subject=words_of(options),
+            running=running_of(options),
+        )
     )
+
+
+def _of_record(options: argparse.Namespace) -> int:
+    """Print the table; where norms are recorded at every step, draw them too."""
+    from experiments.procedures.logged_norms import logged_thresholds
+
+    found = logged_thresholds(
+        options.folder, options.percentile, out=options.out, running=running_of(options)
+    )
+    print("\n".join(found.lines))
     return 0

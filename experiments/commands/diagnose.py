@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.commands.subject import (
     add_subject,
+    add_sweep,
     chosen_subject,
     folder_of,
     running_of,
@@ -23,12 +24,7 @@ def add(commands: Any) -> None:
         epilog="It states its cost before it starts; stopped or killed, the same command goes on.",
     )
     add_subject(diagnose)
-    diagnose.add_argument(
-        "--rates", type=float, nargs=2, metavar=("LOW", "HIGH"), help="ends of the sweep"
-    )
-    diagnose.add_argument(
-        "--factor", type=float, default=2.0, metavar="F", help="from one rate to the next (2)"
-    )
+    add_sweep(diagnose)
     diagnose.add_argument("--fix", action="store_true", help="try the remedies in their order")
     diagnose.set_defaults(function=diagnose_command)
 

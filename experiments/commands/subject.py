@@ -69,6 +69,16 @@ def add_subject_options(command: argparse.ArgumentParser, rows: Any = None) -> N
     command.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
 
 
+def add_sweep(command: argparse.ArgumentParser) -> None:
+    """The ends and the step of a sweep of the rate."""
+    command.add_argument(
+        "--rates", type=float, nargs=2, metavar=("LOW", "HIGH"), help="ends of the sweep"
+    )
+    command.add_argument(
+        "--factor", type=float, default=2.0, metavar="F", help="from one rate to the next (2)"
+    )
+
+
 def chosen_subject(options: argparse.Namespace) -> StudyFields:
     """The study, of a workload one around it, with the options' changes.
 
@@ -197,6 +207,7 @@ def running_of(options: argparse.Namespace) -> Running:
 
     budget = Budget.parse(options.budget) if options.budget else Budget()
     train = {"execution": options.execution, "data_dir": options.data_dir, "warn": warn}
+
     def silent(study: StudyFields) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext(lambda progress: None)
 

@@ -105,7 +105,7 @@ def diagnose(
       StudyError: no stable rate, none unstable, or nothing is learned.
       As `run_study`.
     """
-    base, ends = base_of(study, batch_size, steps), _ends(study, rates, factor)
+    base, ends = base_of(study, batch_size, steps), ends_of(study, rates, factor)
     asked = {"study": base.describe(), "steps": base.steps, "rates": list(ends.grid)}
     with Procedure("diagnose", folder, asked, running) as procedure:
         cost = most(base, ends) + Cost(3, PROBE_STEPS + 2 * base.steps)
@@ -126,7 +126,8 @@ def diagnose(
         return conclude(procedure, said, _values(found), not ended, _files(found))
 
 
-def _ends(study: StudyFields, rates: tuple[float, float] | None, factor: float) -> Ends:
+def ends_of(study: StudyFields, rates: tuple[float, float] | None, factor: float) -> Ends:
+    """The ends of a sweep: those stated, else the study's searched range."""
     if not factor > 1:
         raise ValueError(f"factor must exceed 1, got {factor!r}")
     low, high = rates or rate_range(study)
@@ -279,9 +280,7 @@ def _table(found: Diagnosis) -> Table:
         )
         for run in sorted([*found.sweep.runs, *found.above], key=lambda r: r.rate)
     )  # fmt: skip
-    return Table(
-        "rates", "Every rate", columns, rows, (True, True, True, False, False, False)
-    )
+    return Table("rates", "Every rate", columns, rows, (True, True, True, False, False, False))
 
 
 def _figures(found: Diagnosis) -> list[Figure]:
@@ -373,4 +372,3 @@ def _numbers(found: Diagnosis, rate: float) -> dict[str, float]:
     held = found.base.study.resolved.hyperparameters
     numbers = {k: float(v) for k, v in held.items() if isinstance(v, (int, float))}
     return {**numbers, "learning_rate": rate}
-

@@ -17,7 +17,6 @@ from typing import Any
 from experiments.analysis import rate_sweep
 from experiments.analysis.clip_threshold import threshold_from_norms
 from experiments.analysis.question import TRIAL
-from experiments.analysis.rate_sweep import Run
 from experiments.procedures.budget import Cost
 from experiments.procedures.procedure import Procedure
 from experiments.procedures.rates import Sweep, metric_of
@@ -105,9 +104,7 @@ def architectures(base: Base) -> Iterator[Mapping[str, Any]]:
         yield options
 
 
-def proposals(
-    base: Base, found: Sweep, kind: str, command: str, folder: Path
-) -> list[Proposal]:
+def proposals(base: Base, found: Sweep, kind: str, command: str, folder: Path) -> list[Proposal]:
     """The remedies in order, as commands."""
     early = kind != "mid-training instability"
     listed = []
@@ -115,23 +112,35 @@ def proposals(
         listed.append(Proposal("warmup", "Warmup: the shortest that holds above the unstable rate.",
                                f"batchscale warmup-search {command}"))  # fmt: skip
     listed.append(
-        Proposal("clipping", "Clipping at a percentile of the gradient norms that were seen.",
-                 f"batchscale clip-threshold --study {command}")  # fmt: skip
+        Proposal(
+            "clipping",
+            "Clipping at a percentile of the gradient norms that were seen.",
+            f"batchscale clip-threshold --study {command}",
+        )  # fmt: skip
     )
     other = other_optimizer(base.study.optimizer)
     listed.append(
-        Proposal("another optimizer", f"Another optimizer, {other}.",
-                 f"batchscale diagnose {_without(command, '--optimizer')} --optimizer {other}")  # fmt: skip
+        Proposal(
+            "another optimizer",
+            f"Another optimizer, {other}.",
+            f"batchscale diagnose {_without(command, '--optimizer')} --optimizer {other}",
+        )  # fmt: skip
     )
     listed += [
-        Proposal("architecture", f"Architecture: {_pairs(options)}.",
-                 f"batchscale diagnose {command} --model {_pairs(options)}")  # fmt: skip
+        Proposal(
+            "architecture",
+            f"Architecture: {_pairs(options)}.",
+            f"batchscale diagnose {command} --model {_pairs(options)}",
+        )  # fmt: skip
         for options in architectures(base)
     ]
     lower = found.bracket.stable or found.best.rate
     listed.append(
-        Proposal("a lower rate", f"A lower rate: {lower:.4g} is the largest that was stable.",
-                 f"batchscale run {folder / LOWER_FILE}")  # fmt: skip
+        Proposal(
+            "a lower rate",
+            f"A lower rate: {lower:.4g} is the largest that was stable.",
+            f"batchscale run {folder / LOWER_FILE}",
+        )  # fmt: skip
     )
     return listed
 
@@ -155,8 +164,12 @@ def try_all(procedure: Procedure, base: Base, found: Sweep, tried: list[Tried]) 
             return
     lower = found.bracket.stable or found.best.rate
     tried.append(
-        Tried("a lower rate", True, f"A lower rate: at {lower:.4g} training is stable, as the "
-              "sweep saw.", {RATE: lower})  # fmt: skip
+        Tried(
+            "a lower rate",
+            True,
+            f"A lower rate: at {lower:.4g} training is stable, as the sweep saw.",
+            {RATE: lower},
+        )  # fmt: skip
     )
 
 
@@ -246,9 +259,7 @@ def record_goal(base: Base) -> Any:
 def _architecture(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried]:
     for options in architectures(base):
         workload = base.study.workload
-        changed = dataclasses.replace(
-            workload, model_options={**workload.model_options, **options}
-        )
+        changed = dataclasses.replace(workload, model_options={**workload.model_options, **options})
         name = "-".join(str(v) for v in options.values())
         study = base.variant(f"fix-{name}", (found.unstable,), workload=changed)
         record = procedure.train(f"fix-{name}", study)

@@ -131,9 +131,7 @@ class Procedure:
             )
         before = held.get("asked", {})
         changed = [
-            name
-            for name in {**before, **self._asked}
-            if before.get(name) != self._asked.get(name)
+            name for name in {**before, **self._asked} if before.get(name) != self._asked.get(name)
         ]
         if changed:
             raise RecordError(

@@ -16,6 +16,7 @@ from experiments.spec import space as spaces
 from experiments.spec.fields import StudyFields
 from experiments.spec.kinds import LONGEST_NAME
 from experiments.spec.study import Study, as_typed, resolve
+from workloads.registry import describe_reference
 
 RATE = "learning_rate"
 EVERY_STEP = 1e-9
@@ -126,6 +127,32 @@ def base_of(study: StudyFields, batch_size: int | None = None, steps: int | None
         max_batch_size=None,
     )
     return Base(typed, steps or complete.step_budget)
+
+
+REGULARIZERS = ("dropout_rate", "label_smoothing", "weight_decay")
+"""Hyperparameters that are zero where nothing regularizes."""
+
+
+PLAIN = {
+    f"workloads.preprocessing:{name}": f"workloads.preprocessing:{name}_plain"
+    for name in ("cifar", "imagenet")
+}
+"""Preprocessing that augments -> the same without. What a user's file does stays."""
+
+
+def plain(base: Base) -> Base:
+    """``base`` with a constant rate, and without augmentation or regularization."""
+    study = base.study
+    known = {row.name for row in as_typed(study, schedule="constant").resolved.rows}
+    known |= {*study.workload.hyperparameters}
+    fixed = {k: v for k, v in study.fixed.items() if k in known}
+    fixed |= {name: 0.0 for name in REGULARIZERS if name in known}
+    workload = study.workload
+    described = describe_reference(workload.preprocess) if workload.preprocess else ""
+    if described in PLAIN:
+        workload = dataclasses.replace(workload, preprocess=PLAIN[described])
+    changed = as_typed(study, schedule="constant", fixed=fixed, workload=workload)
+    return Base(changed, base.steps)
 
 
 def held(study: StudyFields) -> dict[str, float]:

@@ -219,3 +219,30 @@ def norm_histogram(norms: pl.Series, marks: Mapping[str, float]) -> Figure:
         ).properties(width=640, height=260),
         table,
     )
+
+
+def by_setting(table: pl.DataFrame, metric: str) -> Figure:
+    """Best checkpoints of every seed, one row a setting.
+
+    Args:
+      table: columns ``setting, value``, settings in order.
+      metric: title of the x axis.
+    """
+    order = table["setting"].unique(maintain_order=True).to_list()
+    low, high = extent(table["value"]) or (0.0, 1.0)
+    scale = alt.Scale(zero=False, nice=False, domain=padded(low, high, logarithmic=False))
+    base = alt.Chart(values(table)).encode(
+        y=alt.Y("setting:N", sort=order, title="", axis=alt.Axis(labelLimit=240)),
+        x=alt.X("value:Q", title=f"best {metric}", scale=scale),
+    )
+    points = base.mark_point(filled=True, size=60, opacity=0.7, color=style.BLUE)
+    middle = base.mark_tick(thickness=2, size=22, color=style.RED).encode(x="median(value):Q")
+    return Figure(
+        "by_setting",
+        "Best checkpoint of every seed",
+        f"The best {metric} over training, a point a seed; the tick is their median.",
+        alt.layer(points.encode(tooltip=tooltips(["value"], value=metric)), middle).properties(
+            width=520, height=max(60, 34 * len(order))
+        ),
+        table,
+    )

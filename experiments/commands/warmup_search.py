@@ -1,0 +1,56 @@
+"""``batchscale warmup-search``: the shortest warmup that makes a higher rate usable."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from experiments.commands.arguments import positive, whole_number
+from experiments.commands.subject import (
+    add_subject,
+    add_sweep,
+    chosen_subject,
+    folder_of,
+    running_of,
+    told,
+    words_of,
+)
+
+
+def add(commands: Any) -> None:
+    """The command ``warmup-search``."""
+    warmup = commands.add_parser(
+        "warmup-search",
+        help="how long a warmup a rate above the edge of stability needs",
+        epilog="It states its cost before it starts; stopped or killed, the same command goes on.",
+    )
+    add_subject(warmup)
+    add_sweep(warmup)
+    warmup.add_argument(
+        "--unstable-rate", type=positive, metavar="R", help="of a diagnosis: no sweep is made"
+    )
+    warmup.add_argument(
+        "--seeds", type=whole_number(1), default=3, metavar="R", help="of what is compared (3)"
+    )
+    warmup.set_defaults(function=warmup_command)
+
+
+def warmup_command(options: argparse.Namespace) -> int:
+    """Run the procedure and print its verdict."""
+    study = chosen_subject(options)
+    from experiments.procedures.warmup_search import warmup_search
+
+    return told(
+        warmup_search(
+            study,
+            folder_of(options, "warmup-search", study),
+            batch_size=options.batch_size,
+            steps=options.steps,
+            rates=None if options.rates is None else tuple(options.rates),
+            factor=options.factor,
+            unstable_rate=options.unstable_rate,
+            seeds=options.seeds,
+            subject=words_of(options),
+            running=running_of(options),
+        )
+    )
