@@ -84,7 +84,7 @@ def check_name(kind: type) -> str:
 
 
 def severity(finding: Finding) -> Severity:
-    """How grave it is; training that ends at its best early is only waste."""
+    """Severity of a finding; training that ends at its best early is only waste."""
     if isinstance(finding, found.BestStep) and finding.when == "early":
         return "low"
     return _SEVERITY[type(finding)]
@@ -161,7 +161,7 @@ def _regularized(question: Question) -> NextStep:
 
 
 def _subject(question: Question) -> str:
-    """What names the study to a procedure."""
+    """The words that name the study to a procedure."""
     return question.source or question.name.removesuffix("-smoke")
 
 

@@ -81,7 +81,7 @@ def unstable_above(view: View, best: pl.DataFrame) -> list[CurveFinding]:
 
 
 def of_curves(view: View, best: pl.DataFrame) -> list[CurveFinding]:
-    """What the courses of the best trials, trained to their full length, show.
+    """Findings in the courses of the best trials that trained to their full length.
 
     Args:
       best: rows of `best_trials`.
@@ -101,12 +101,12 @@ def of_curves(view: View, best: pl.DataFrame) -> list[CurveFinding]:
         trained = goal.sign * own[train].to_numpy().astype(float) if others else values
         risen = rise(values) if others else None
         worse = rise(trained)
-        for table, found in (
+        for table, share in (
             (rising, worse),
             (overfit, risen if worse is None else None),
             (noisy, late_noise(values, own["step"].to_numpy())),
         ):
-            table.setdefault(int(key[0]), []).append(found or 0.0)  # type: ignore[call-overload]
+            table.setdefault(int(key[0]), []).append(share or 0.0)
     kinds = ((TrainingRises, rising), (Overfitting, overfit), (LateVariance, noisy))
     return [kind(*found) for kind, table in kinds if (found := _mostly(table))]
 

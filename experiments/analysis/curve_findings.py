@@ -1,12 +1,13 @@
-"""What the courses of training, and the trials of a search beside its best one, can show.
+"""Findings in the courses of training and in the trials of a search beside its best one.
 
 Thresholds: in most searches of a batch size, of at least 10 trials each, fewer than 3 within twice
-the fewest steps (ours); at least 3 infeasible trials, all above every feasible rate, with the best within a factor
-of 1.5 of that edge (ours; the Tuning Playbook: "all trials above some rate infeasible and the best
-at that edge"); a rise of a metric from its least running median of 5 evaluations to its last one by
-a tenth of all it fell and by 5 times its noise, with rank correlation 0.5 (ours; the Playbook: "starts rising");
-noise in the last 40 % of the steps of 5 % of all the metric fell (ours); counted trials, or lengths in units of what the
-budgets need, that differ by more than a quarter between batch sizes (ours).
+the fewest steps (ours); at least 3 infeasible trials, all above every feasible rate, with the best
+within a factor of 1.5 of that edge (ours; the Tuning Playbook asks for a best trial at the edge of
+rates that are all infeasible); a rise of a metric from its least running median of 5 evaluations to
+its last one by a tenth of all it fell and by 5 times its noise, with rank correlation 0.5 (ours; in
+the Playbook it "starts rising"); noise in the last 40 % of the steps of 5 % of all the metric fell
+(ours); counted trials, or lengths in units of what the budgets need, that differ by more than a
+quarter between batch sizes (ours).
 tests/analysis/test_verdict_alarms.py counts what each raises on sound records.
 """
 
@@ -33,7 +34,7 @@ class TooFewGood:
 
     @property
     def sentence(self) -> str:
-        """How many come near, and what that means."""
+        """The number that come near, and what that means."""
         return (
             f"Only {min(self.good)} of {max(self.of)} trials of a search reach the goal within "
             f"{GOOD_FACTOR:g} times the fewest steps at {listed(self.batch_sizes)}: the best one "
@@ -51,11 +52,11 @@ class UnstableAbove:
 
     @property
     def sentence(self) -> str:
-        """Where the edge is, and how near the best."""
+        """The edge, and how near the best is to it."""
         return (
-            f"Every trial above some rate diverged and the best lies within {max(self.factors):.3g} "
-            f"times of that edge at {listed(self.batch_sizes)}: instability limits the rate; "
-            "warmup or clipping may raise it."
+            "Every trial above some rate diverged and the best lies within a factor of "
+            f"{max(self.factors):.3g} of that edge at {listed(self.batch_sizes)}: instability "
+            "limits the rate; warmup or clipping may raise it."
         )
 
 
@@ -68,11 +69,11 @@ class Overfitting:
 
     @property
     def sentence(self) -> str:
-        """How far it rises."""
+        """The rise, and what it means."""
         return (
-            f"The validation metric of the best trial gets worse again at {listed(self.batch_sizes)} "
-            f"(by up to {max(self.rises):.0%} of all it gained) while the training metric does not: "
-            "overfitting; add or tune regularization."
+            "The validation metric of the best trial gets worse again at "
+            f"{listed(self.batch_sizes)} (by up to {max(self.rises):.0%} of all it gained) while "
+            "the training metric does not: overfitting; add or tune regularization."
         )
 
 
@@ -85,7 +86,7 @@ class TrainingRises:
 
     @property
     def sentence(self) -> str:
-        """How far it rises."""
+        """The rise, and what it means."""
         return (
             f"The training metric of the best trial gets worse again at {listed(self.batch_sizes)} "
             f"(by up to {max(self.rises):.0%} of all it gained): an instability, or a bug."
@@ -101,7 +102,7 @@ class LateVariance:
 
     @property
     def sentence(self) -> str:
-        """How noisy, and the remedies."""
+        """The noise, and the remedies."""
         return (
             f"Late in training the best trial's metric varies by {max(self.noises):.0%} of all it "
             f"gained from one evaluation to the next at {listed(self.batch_sizes)}: a decaying "
@@ -118,7 +119,7 @@ class MixedBudgets:
 
     @property
     def sentence(self) -> str:
-        """Which, and how to compare them."""
+        """The batch sizes, and how to compare them."""
         return (
             f"Trials at {listed(self.batch_sizes)} are up to {max(self.factors):.3g} times as long "
             "as the budgets need, others are not: a best value over the whole training compares "
@@ -136,10 +137,10 @@ class UnequalTuning:
 
     @property
     def sentence(self) -> str:
-        """Which, and how many."""
+        """The batch sizes, and the counts."""
         return (
-            f"Only {self.fewest} trials count at {listed(self.batch_sizes)}, {self.most} elsewhere: "
-            "what was tuned less looks worse than it is."
+            f"Only {self.fewest} trials count at {listed(self.batch_sizes)}, {self.most} "
+            "elsewhere: what was tuned less looks worse than it is."
         )
 
 

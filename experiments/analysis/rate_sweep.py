@@ -80,7 +80,7 @@ def runs_of(record: Record, first_loss: float) -> list[Run]:
             kept["step"].to_list(), kept[loss].to_list(), first_loss, row["train_steps"], diverged
         )
         best, step = _best(own, goal)
-        found.append(Run(key, row[RATE], curve, classify(curve), best, step))  # type: ignore[arg-type]
+        found.append(Run(key, row[RATE], curve, classify(curve), best, step))
     return found
 
 
@@ -99,9 +99,14 @@ def best_run(runs: Sequence[Run], goal: Goal) -> Run | None:
 
 
 def learned(run: Run) -> bool:
-    """Whether training lowered the loss by a tenth at any evaluation."""
+    """True where training lowered the loss by a tenth at any evaluation.
+
+    Against the first loss and the first evaluation alike: initializations differ between trials.
+    """
     heights = run.curve.heights
-    return bool(len(heights)) and float(heights.min()) < math.log(0.9)
+    if not len(heights):
+        return False
+    return float(heights.min()) < min(0.0, float(heights[0])) + math.log(0.9)
 
 
 def undecided(runs: Sequence[Run], best: Run) -> list[float]:
@@ -110,7 +115,7 @@ def undecided(runs: Sequence[Run], best: Run) -> list[float]:
 
 
 def blows_up(run: Run, best: Run, noisy: Mapping[float, bool]) -> bool:
-    """Whether training at this rate is lost to instability.
+    """True where training at this rate is lost to instability.
 
     Args:
       run: a trial.

@@ -87,7 +87,7 @@ class Judged:
 
     @property
     def stable(self) -> bool:
-        """Whether nothing unstable was seen."""
+        """True where nothing unstable was seen."""
         return self.kind not in UNSTABLE
 
 
@@ -101,24 +101,24 @@ def classify(curve: Curve) -> Judged:
     if len(steps) < 2:
         return Judged("stable", None, "too few evaluations to say")
     if (growth := _growth(steps, heights, curve.length)) is not None:
-        onset = int(steps[_least(heights)])
-        return Judged("divergence", onset, f"the loss grows {math.exp(growth):.3g}-fold over the "
-                      "last half, geometrically and without an end")  # fmt: skip
+        onset, rise = int(steps[_least(heights)]), math.exp(growth)
+        seen = f"the loss grows {rise:.3g}-fold over the last half, geometrically, without an end"
+        return Judged("divergence", onset, seen)
     if (at := _early_peak(steps, heights, curve.length)) is not None:
-        rise = math.exp(heights[at])
-        return Judged("early instability", int(steps[at]),
-                      f"{rise:.3g} times the first loss at step {int(steps[at]):,}, then a fall")  # fmt: skip
+        onset, rise = int(steps[at]), math.exp(heights[at])
+        seen = f"{rise:.3g} times the first loss at step {onset:,}, then a fall"
+        return Judged("early instability", onset, seen)
     if (at := _later_jump(steps, heights, early)) is not None:
-        rise = math.exp(heights[at] - heights[:at].min())
-        return Judged("mid-training instability", int(steps[at]),
-                      f"{rise:.3g} times its least value at step {int(steps[at]):,}")  # fmt: skip
+        onset, rise = int(steps[at]), math.exp(heights[at] - heights[:at].min())
+        seen = f"{rise:.3g} times its least value at step {onset:,}"
+        return Judged("mid-training instability", onset, seen)
     level = float(np.median(heights[steps >= 0.75 * curve.length]))
     settled = f"settles at {math.exp(min(level, 700)):.3g} of the first loss"
     return Judged("no progress" if level >= NO_PROGRESS else "stable", None, settled)
 
 
 def settles_lower(curve: Curve, larger: Curve) -> bool:
-    """Whether a level is gradient noise: at 16 times the batch a stable trial ends below a quarter.
+    """True where a level is gradient noise: it falls below a quarter at 16 times the batch.
 
     A floor of gradient noise falls as one over the batch size; a broken net does not.
     """

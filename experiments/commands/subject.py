@@ -1,4 +1,4 @@
-"""What a procedure is about: a study or a workload, by name or in a file, at one batch size."""
+"""Subject of a procedure: a study or a workload, by name or in a file, at one batch size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.commands.arguments import settings, whole_number
 from experiments.commands.chosen import add_field_options, chosen_study
+from experiments.spec.values import LONGEST_NAME
 
 if TYPE_CHECKING:
     from experiments.procedures.procedure import Running
@@ -24,8 +26,6 @@ FIELDS = ("optimizer", "schedule", "clipping", "averaging", "momentum-schedule",
 """Options of `run` that a procedure takes too."""
 DEFAULT_BATCH_SIZE, DEFAULT_STEPS = 64, 500
 """Of a workload that is named without a study."""
-NOT_ASKED = ("out", "budget", "execution", "data_dir")
-"""Options that change nothing of what a procedure asks."""
 
 
 def add_subject(command: argparse.ArgumentParser) -> None:
@@ -92,11 +92,10 @@ def chosen_subject(options: argparse.Namespace) -> StudyFields:
     from workloads.registry import unknown_name
 
     name = options.subject
+    taken = {flag.replace("-", "_") for flag in FIELDS}
     typed = argparse.Namespace(
-        **{
-            **vars(options), "study": name, "fix": options.hold, "budget": None,
-            "batch_sizes": None, "parallel": None, "mesh": None, "micro_batch": None,
-        }
+        study=name, smoke=options.smoke, fix=options.hold, best_of=None,
+        data_dir=options.data_dir, **{flag: getattr(options, flag) for flag in taken},
     )  # fmt: skip
     workload = _workload(name)
     if workload is not None:
@@ -113,10 +112,12 @@ def chosen_subject(options: argparse.Namespace) -> StudyFields:
         raise ValueError(f"{name} holds several questions: a procedure takes one study")  # noqa: TRY004
     if options.model:
         changed = {**study.workload.model_options, **_literals(options.model)}
+        named = "-".join([study.name, *options.model])
         study = as_typed(
-            study, workload=dataclasses.replace(study.workload, model_options=changed),
-            name=f"{study.name}-{'-'.join(options.model)}"[:100],
-        )  # fmt: skip
+            study,
+            workload=dataclasses.replace(study.workload, model_options=changed),
+            name=re.sub(r"[^\w.+=,%-]", "", named)[:LONGEST_NAME],
+        )
     return study
 
 
@@ -181,7 +182,7 @@ def _literals(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def words_of(options: argparse.Namespace, without: Sequence[str] = ()) -> str:
-    """What was typed of the subject, for proposed commands."""
+    """The words typed of the subject, for proposed commands."""
     found = [options.subject, *(["--smoke"] if options.smoke else [])]
     flags = ("batch-size", "steps", *FIELDS, "hold", "model", "data-dir")
     for flag in flags:

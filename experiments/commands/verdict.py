@@ -1,4 +1,4 @@
-"""``batchscale verdict``: every check of a study, or what a procedure found, from the record alone."""
+"""``batchscale verdict``: every check of a study, or the verdict of a procedure."""
 
 from __future__ import annotations
 

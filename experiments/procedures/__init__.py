@@ -1,1 +1,1 @@
-"""The Tuning Playbook's procedures: each plans studies, decides from their records, says what next."""
+"""The Tuning Playbook's procedures: each plans studies and decides from their records."""

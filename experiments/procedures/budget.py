@@ -1,4 +1,4 @@
-"""What a procedure may cost: trials, trial-steps or time."""
+"""Cost of a procedure and its bound: trials, trial-steps or time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import dataclasses
 import re
 from typing import Self
 
+from experiments.spec.errors import StudyError
+
 _UNITS = {"trials": 1.0, "steps": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0}
 _FORM = re.compile(r"(\d+(?:\.\d+)?(?:e\d+)?) ?(trials|steps|s|min|h)")
 
 
-class BudgetEnds(Exception):
+class BudgetEnds(StudyError):
     """A stage that the budget does not hold; the message is one line."""
 
 
@@ -76,3 +78,6 @@ class Budget:
                 f"the budget of {self} ends before {stage}, which brings the sum to {needs}; "
                 "a larger --budget goes on from here"
             )
+
+
+NO_BUDGET = Budget()

@@ -1,4 +1,4 @@
-"""Which clipping threshold, and is clipping the remedy at all? (Tuning Playbook)
+"""A clipping threshold, and whether clipping is the remedy at all (Tuning Playbook).
 
 from experiments.procedures.clip_threshold import clip_threshold
 outcome = clip_threshold(study, "runs/clip", batch_size=64)
@@ -28,9 +28,9 @@ from experiments.analysis.rate_sweep import Run
 from experiments.procedures.budget import BudgetEnds, Cost
 from experiments.procedures.diagnose import curve_table, ends_of
 from experiments.procedures.outcome import Outcome, conclude
-from experiments.procedures.procedure import Procedure, Running
+from experiments.procedures.procedure import PLAIN, Procedure, Running
 from experiments.procedures.rates import Sweep, metric_of, most, pilot, sweep
-from experiments.procedures.variants import RATE, Base, base_of, held_study_file
+from experiments.procedures.variants import RATE, Base, base_of, held_study_file, title_of
 from experiments.records.reader import Record
 from experiments.report import procedure_figures as figures
 from experiments.report.figure import Figure
@@ -89,7 +89,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the stages found."""
+    """Findings of the stages."""
 
     base: Base
     sweep: Sweep
@@ -119,7 +119,7 @@ def clip_threshold(
     factor: float = 2.0,
     percentile: float = PERCENTILE,
     subject: str = "STUDY",
-    running: Running = Running(),
+    running: Running = PLAIN,
 ) -> Outcome:
     """Train what it takes, and find the threshold; arguments and errors as of `diagnose`.
 
@@ -269,7 +269,7 @@ def _said(found: Found, subject: str, ended: str, folder: Path) -> Said:
         "Batch size": f"{base.batch_size}", "Steps": f"{base.steps:,}",
         "Norms": f"{len(found.norms):,} steps, before any clipping",
     }  # fmt: skip
-    title = f"Clipping: {base.study.optimizer} on {base.study.workload.name}, batch size {base.batch_size}"
+    title = f"Clipping: {title_of(base)}"
     return Said(title, answer, noted, step, facts, (_table(found),), _figures(found))
 
 
@@ -299,8 +299,8 @@ def _figures(found: Found) -> list[Figure]:
                 f"Training loss at {found.sweep.unstable:.4g} under each clipping; a line ends "
                 "where its trial diverged.",
                 curve_table([(s.name, s.run) for s in found.settings]),
-                "clipping",
-                "training loss",
+                series="clipping",
+                loss="training loss",
             )
         )
     return drawn

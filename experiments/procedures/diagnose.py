@@ -4,7 +4,8 @@ from experiments.procedures.diagnose import diagnose
 outcome = diagnose(study, "runs/diagnose", batch_size=64)
 
 1. sweep: one trial a rate, from the lowest to the first that blows up; lr* is the rate of the best
-   value over training, unstable_base_learning_rate the first that blows up (analysis/rate_sweep.py).
+   value over training, unstable_base_learning_rate the first that blows up
+   (analysis/rate_sweep.py).
 2. probe: 500 steps at 2 lr*, every step evaluated: early instability shows.
 3. above: 5 lr* and 10 lr* over the whole length: a sudden rise after a steady decline is a
    mid-training instability.
@@ -29,9 +30,9 @@ from experiments.diagnostics.stability import stability_threshold
 from experiments.procedures import fixes
 from experiments.procedures.budget import BudgetEnds, Cost
 from experiments.procedures.outcome import Outcome, conclude
-from experiments.procedures.procedure import Procedure, Running
+from experiments.procedures.procedure import PLAIN, Procedure, Running
 from experiments.procedures.rates import Ends, Sweep, metric_of, most, pilot, sweep
-from experiments.procedures.variants import Base, base_of, held_study_file, rate_range
+from experiments.procedures.variants import Base, base_of, held_study_file, rate_range, title_of
 from experiments.records.reader import Record
 from experiments.report import procedure_figures as figures
 from experiments.report.figure import Figure
@@ -47,7 +48,7 @@ NEAR = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """What the stages of a diagnosis found."""
+    """Findings of the stages of a diagnosis."""
 
     base: Base
     sweep: Sweep
@@ -84,7 +85,7 @@ def diagnose(
     factor: float = 2.0,
     fix: bool = False,
     subject: str = "STUDY",
-    running: Running = Running(),
+    running: Running = PLAIN,
 ) -> Outcome:
     """Sweep, probe, check, classify, and name what to do.
 
@@ -228,7 +229,7 @@ def _said(found: Diagnosis, subject: str, ended: str, fix: bool, folder: Path) -
     else:
         step = NextStep(proposed[-1].command, "No remedy held; a lower rate comes last.")
     return Said(
-        f"Diagnosis: {optimizer} on {base.study.workload.name}, batch size {base.batch_size}",
+        f"Diagnosis: {title_of(base)}",
         answer, noted, step, _facts(found), (_table(found),), _figures(found),
     )  # fmt: skip
 
@@ -303,8 +304,8 @@ def _figures(found: Diagnosis) -> list[Figure]:
             f"The {loss} of each trial; a line ends where its trial diverged. Click a rate in the "
             "legend to see it alone.",
             curve_table([(f"{r.rate:.4g}", r) for r in near]),
-            "learning rate",
-            loss,
+            series="learning rate",
+            loss=loss,
         )
     )
     if found.records:

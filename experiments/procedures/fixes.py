@@ -71,7 +71,7 @@ class Tried:
 
 
 def words(subject: str, base: Base) -> str:
-    """What names the subject in a proposed command."""
+    """The words that name the subject in a proposed command."""
     known = "" if "--batch-size" in subject else f" --batch-size {base.batch_size}"
     return f"{subject}{known}"
 
@@ -106,47 +106,44 @@ def architectures(base: Base) -> Iterator[Mapping[str, Any]]:
 
 def proposals(base: Base, found: Sweep, kind: str, command: str, folder: Path) -> list[Proposal]:
     """The remedies in order, as commands."""
-    early = kind != "mid-training instability"
-    listed = []
-    if early:
-        listed.append(Proposal("warmup", "Warmup: the shortest that holds above the unstable rate.",
-                               f"batchscale warmup-search {command}"))  # fmt: skip
-    listed.append(
+    other = other_optimizer(base.study.optimizer)
+    lower = found.bracket.stable or found.best.rate
+    plain = _without(command, "--optimizer")
+    listed = [
+        Proposal(
+            "warmup",
+            "Warmup: the shortest that holds above the unstable rate.",
+            f"batchscale warmup-search {command}",
+        ),
         Proposal(
             "clipping",
             "Clipping at a percentile of the gradient norms that were seen.",
             f"batchscale clip-threshold --study {command}",
-        )  # fmt: skip
-    )
-    other = other_optimizer(base.study.optimizer)
-    listed.append(
+        ),
         Proposal(
             "another optimizer",
             f"Another optimizer, {other}.",
-            f"batchscale diagnose {_without(command, '--optimizer')} --optimizer {other}",
-        )  # fmt: skip
-    )
-    listed += [
-        Proposal(
-            "architecture",
-            f"Architecture: {_pairs(options)}.",
-            f"batchscale diagnose {command} --model {_pairs(options)}",
-        )  # fmt: skip
-        for options in architectures(base)
-    ]
-    lower = found.bracket.stable or found.best.rate
-    listed.append(
+            f"batchscale diagnose {plain} --optimizer {other}",
+        ),
+        *(
+            Proposal(
+                "architecture",
+                f"Architecture: {_pairs(options)}.",
+                f"batchscale diagnose {command} --model {_pairs(options)}",
+            )
+            for options in architectures(base)
+        ),
         Proposal(
             "a lower rate",
             f"A lower rate: {lower:.4g} is the largest that was stable.",
             f"batchscale run {folder / LOWER_FILE}",
-        )  # fmt: skip
-    )
-    return listed
+        ),
+    ]
+    return listed[1:] if kind == "mid-training instability" else listed
 
 
 def most(base: Base) -> Cost:
-    """What `try_all` costs at most."""
+    """The most that `try_all` costs."""
     lengths = [base.steps + max(warmups(base.steps))] * len(warmups(base.steps))
     lengths += [base.steps] * (len(PERCENTILES) + OTHER_RATES + len(ARCHITECTURE))
     return Cost(len(lengths), sum(lengths))
@@ -169,7 +166,7 @@ def try_all(procedure: Procedure, base: Base, found: Sweep, tried: list[Tried]) 
             True,
             f"A lower rate: at {lower:.4g} training is stable, as the sweep saw.",
             {RATE: lower},
-        )  # fmt: skip
+        )
     )
 
 
@@ -177,20 +174,28 @@ def _warmup(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried]:
     lengths = warmups(base.steps)
     space = {RATE: spaces.Choice((found.unstable,)), "warmup_steps": spaces.Choice(lengths)}
     study = base.variant(
-        "fix-warmup", (found.unstable,), steps=base.steps + max(lengths),
-        space=space, trials=len(lengths), fixed=_free(base, "warmup_steps"),
-    )  # fmt: skip
-    yield _first(procedure, study, "warmup", "warmup_steps", sorted(lengths), found)
+        "fix-warmup",
+        (found.unstable,),
+        steps=base.steps + max(lengths),
+        space=space,
+        trials=len(lengths),
+        fixed=_free(base, "warmup_steps"),
+    )
+    yield _first(procedure, study, "warmup_steps", sorted(lengths), found)
 
 
 def _clipping(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried]:
     thresholds = percentiles_of(found)
     space = {RATE: spaces.Choice((found.unstable,)), "clip_threshold": spaces.Choice(thresholds)}
     study = base.variant(
-        "fix-clipping", (found.unstable,), space=space, trials=len(thresholds),
-        clipping="global_norm", fixed=_free(base, "clip_threshold"),
-    )  # fmt: skip
-    yield _first(procedure, study, "clipping", "clip_threshold", thresholds, found)
+        "fix-clipping",
+        (found.unstable,),
+        space=space,
+        trials=len(thresholds),
+        clipping="global_norm",
+        fixed=_free(base, "clip_threshold"),
+    )
+    yield _first(procedure, study, "clip_threshold", thresholds, found)
 
 
 def percentiles_of(found: Sweep) -> tuple[float, ...]:
@@ -209,9 +214,10 @@ def percentiles_of(found: Sweep) -> tuple[float, ...]:
 
 
 def _first(
-    procedure: Procedure, study: Any, name: str, setting: str, order: Sequence[float], found: Sweep
+    procedure: Procedure, study: Any, setting: str, order: Sequence[float], found: Sweep
 ) -> Tried:
     """The first setting, in order, at which the unstable rate holds."""
+    name = {"warmup_steps": "warmup", "clip_threshold": "clipping"}[setting]
     record = procedure.train(f"fix-{name}", study)
     values = dict(record.trials.select("trial", setting).rows())
     runs = {values[run.key[2]]: run for run in rate_sweep.runs_of(record, found.first_loss)}
@@ -219,11 +225,12 @@ def _first(
         run = runs.get(float(value))
         if run is not None and run.judged.kind == "stable":
             return Tried(
-                name, True,
+                name,
+                True,
                 f"Cured by {name}: with {setting}={value:g} a rate of {run.rate:.4g} is stable "
                 f"({run.judged.evidence}).",
                 {setting: value, RATE: run.rate},
-            )  # fmt: skip
+            )
     kinds = ", ".join(f"{v:g}: {runs[float(v)].judged.kind}" for v in order if float(v) in runs)
     return Tried(name, False, f"Not cured by {name} ({setting} {kinds}).")
 
@@ -239,16 +246,20 @@ def _optimizer(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried
     run = rate_sweep.best_run(rate_sweep.runs_of(record, found.first_loss), goal)
     best = found.best.best
     cured = (
-        run is not None and run.judged.stable and run.best is not None and best is not None
+        run is not None
+        and run.judged.stable
+        and run.best is not None
+        and best is not None
         and goal.sign * run.best <= goal.sign * best
-    )  # fmt: skip
+    )
     seen = "nothing" if run is None else f"{run.best:.4g} at a rate of {run.rate:.4g}"
     yield Tried(
-        "another optimizer", cured,
+        "another optimizer",
+        cured,
         f"{'Cured' if cured else 'Not cured'} by another optimizer: {other} reaches a "
         f"{metric_of(base)} of {seen}, {base.study.optimizer} {best:.4g} at its best rate.",
         {} if run is None else {"optimizer": other, RATE: run.rate},
-    )  # fmt: skip
+    )
 
 
 def record_goal(base: Base) -> Any:
@@ -266,11 +277,12 @@ def _architecture(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tr
         run = rate_sweep.runs_of(record, found.first_loss)[0]
         cured = run.judged.kind == "stable"
         yield Tried(
-            "architecture", cured,
+            "architecture",
+            cured,
             f"{'Cured' if cured else 'Not cured'} by the architecture: with {_pairs(options)} a "
             f"rate of {run.rate:.4g} is {run.judged.kind} ({run.judged.evidence}).",
             dict(options) if cured else {},
-        )  # fmt: skip
+        )
         if cured:
             return
 

@@ -13,7 +13,7 @@ from experiments.analysis.findings import CLIPPED_SHARE
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.question import TRIAL
 from experiments.procedures.clip_threshold import norm_figures
-from experiments.procedures.procedure import Running
+from experiments.procedures.procedure import PLAIN, Running
 from experiments.records.reader import Record
 from experiments.records.store import read, require_current
 from experiments.report.procedure import Said, aligned, write_procedure_report
@@ -36,7 +36,7 @@ class Logged:
 
 
 def logged_thresholds(
-    folder: Path, percentile: float, *, out: Path | None = None, running: Running = Running()
+    folder: Path, percentile: float, *, out: Path | None = None, running: Running = PLAIN
 ) -> Logged:
     """A row a search from the norms of its best trial, their histogram where every step has one.
 
@@ -108,7 +108,7 @@ def _rows(table: pl.DataFrame) -> list[str]:
 
 
 def _shares(record: Record) -> list[str]:
-    """Where the record's own trials were mostly clipped, that a lower rate is due instead."""
+    """Say, where the record's own trials were mostly clipped, that a lower rate is due instead."""
     if "clipped_share" not in record.trials.columns:
         return []
     best = best_trials(record)
@@ -116,7 +116,7 @@ def _shares(record: Record) -> list[str]:
     shares = best["clipped_share"].drop_nulls()
     if shares.is_empty():
         return []
-    lines = [f"clipped: up to {shares.max():.0%} of the best trials' steps"]
+    lines = [f"clipped: up to {max(shares.to_list()):.0%} of the best trials' steps"]
     if len(mostly):
         lines.append(
             f"more than {CLIPPED_SHARE:.0%} of the updates clipped is extremely aggressive: lower "

@@ -1,4 +1,4 @@
-"""What a procedure ends with: a verdict file, a page, and what to print."""
+"""The end of a procedure: a verdict file, a page, and what to print."""
 
 from __future__ import annotations
 

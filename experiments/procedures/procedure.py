@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from experiments.procedures.budget import Budget, BudgetEnds, Cost
+from experiments.procedures.budget import NO_BUDGET, Budget, BudgetEnds, Cost
 from experiments.records.comparisons import check_kind
 from experiments.records.files import (
     Lock,
@@ -52,7 +52,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Running:
-    """How a procedure trains and what it may cost; none of it changes what is asked.
+    """The way a procedure trains and what it may cost; none of it changes what is asked.
 
     Attributes:
       budget: bound on what all stages cost together.
@@ -61,10 +61,16 @@ class Running:
       say: takes a line now and then.
     """
 
-    budget: Budget = Budget()
+    budget: Budget = NO_BUDGET
     train: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     shown: Shown = lambda study: contextlib.nullcontext(lambda progress: None)
     say: Say = lambda line: None
+
+
+FIRST_STAGE = Cost(2, 40)
+"""Every procedure begins with a pilot."""
+PLAIN = Running()
+"""No budget, the defaults of `run_study`, and silence."""
 
 
 class Procedure:
@@ -77,17 +83,22 @@ class Procedure:
       running: how it trains.
 
     Raises:
+      ValueError: a budget that does not hold the first stage, of two trials and 40 steps.
       RecordError: the folder holds another procedure, the same one asked something else, or
         another kind of record; or another process works there. Nothing is changed then.
     """
 
     def __init__(
-        self, kind: str, folder: Path | str, asked: Mapping[str, Any], running: Running = Running()
+        self, kind: str, folder: Path | str, asked: Mapping[str, Any], running: Running = PLAIN
     ):
         self.kind, self.folder, self.running = kind, Path(folder), running
         self._asked = json.loads(json.dumps(dict(asked)))
         self._stages: list[str] = []
         self.made = Cost()
+        try:
+            running.budget.check(FIRST_STAGE, "the first stage")
+        except BudgetEnds as error:
+            raise ValueError(str(error)) from error
         self._refuse_others()
 
     def __enter__(self) -> Self:
@@ -188,7 +199,7 @@ class Procedure:
 
 
 def planned(study: StudyFields) -> Cost:
-    """What a study costs where every trial trains to its length."""
+    """The cost of a study where every trial trains to its length."""
     complete = resolve(study)
     each = complete.trials * len(complete.seeds)
     steps = sum(each * complete.length(b) for b in complete.batch_sizes)
@@ -196,13 +207,13 @@ def planned(study: StudyFields) -> Cost:
 
 
 def cost_of(record: Record) -> Cost:
-    """What the trials of a record cost."""
+    """The cost of the trials of a record."""
     trials = record.trials
     return Cost(len(trials), int(trials["steps"].sum()), float(trials["seconds"].sum()))
 
 
 def is_procedure(folder: Path | str) -> bool:
-    """Whether ``folder`` holds a procedure."""
+    """True where ``folder`` holds a procedure."""
     return (Path(folder) / PROCEDURE_FILE).is_file()
 
 

@@ -23,7 +23,7 @@ EXTENSIONS, EXTENSION_RATES = 3, 3
 
 @dataclasses.dataclass(frozen=True)
 class Ends:
-    """Where a sweep begins.
+    """Ends of a sweep.
 
     Attributes:
       low, high: its first ends.
@@ -44,7 +44,7 @@ class Ends:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What a sweep found.
+    """Findings of a sweep.
 
     Attributes:
       runs: all trials, by rate.
@@ -69,7 +69,7 @@ class Sweep:
         return self.bracket.unstable
 
     def lost(self, run: Run) -> bool:
-        """Whether a run of the sweep blows up."""
+        """True where a run of the sweep blows up."""
         return rate_sweep.blows_up(run, self.best, self.noisy)
 
 
@@ -92,7 +92,7 @@ def pilot(procedure: Procedure, base: Base, ends: Ends, cost: Cost) -> float:
 
 
 def most(base: Base, ends: Ends) -> Cost:
-    """What `sweep` costs at most: the grid, its extensions, the check of what is noise."""
+    """The most that `sweep` costs: the grid, its extensions, the check of what is noise."""
     pilots = planned(base.variant("pilot", (1e-9, 2e-9), steps=min(PILOT_STEPS, base.steps)))
     rates = len(ends.grid) + (0 if ends.stated else EXTENSIONS * EXTENSION_RATES)
     noise = len(ends.grid) // 2
@@ -106,7 +106,8 @@ def sweep(procedure: Procedure, base: Base, ends: Ends, first_loss: float) -> Sw
       StudyError: no rate is stable, none blows up, or none teaches anything; in one line with
         what to do. What was trained stays recorded.
     """
-    goal, found = base.study.goal or base.study.workload.goal, []
+    goal = base.study.goal or base.study.workload.goal
+    found: list[Run] = []
     rates, records = ends.grid, []
     for extension in range(EXTENSIONS + 1):
         record = procedure.train("sweep" if not extension else f"sweep-{extension}",

@@ -1,4 +1,4 @@
-"""How many steps to train for? (Tuning Playbook)
+"""The number of steps to train for (Tuning Playbook).
 
 from experiments.procedures.steps_search import steps_search
 outcome = steps_search(study, "runs/steps", batch_size=64, steps=2000)
@@ -29,9 +29,9 @@ from experiments.analysis.rate_sweep import Run
 from experiments.procedures.budget import BudgetEnds, Cost
 from experiments.procedures.diagnose import curve_table, ends_of
 from experiments.procedures.outcome import Outcome, conclude
-from experiments.procedures.procedure import Procedure, Running
+from experiments.procedures.procedure import PLAIN, Procedure, Running
 from experiments.procedures.rates import Ends, metric_of, pilot
-from experiments.procedures.variants import RATE, Base, base_of, held_study_file, plain
+from experiments.procedures.variants import RATE, Base, base_of, held_study_file, plain, title_of
 from experiments.records.reader import Record
 from experiments.report import procedure_figures as figures
 from experiments.report.figure import Figure
@@ -58,7 +58,7 @@ ROUND_FILE = "longer.py"
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the stages found.
+    """Findings of the stages.
 
     Attributes:
       base: without regularization, constant rate.
@@ -113,7 +113,7 @@ def steps_search(
     rates: tuple[float, float] | None = None,
     factor: float = 2.0,
     subject: str = "STUDY",
-    running: Running = Running(),
+    running: Running = PLAIN,
 ) -> Outcome:
     """max_train_steps from a constant-rate sweep; arguments and errors as of `diagnose`.
 
@@ -188,7 +188,7 @@ def _read(base: Base, length: int, record: Record, first_loss: float) -> Found:
 
 
 def _extended(given: Base, now: int, longer: int) -> tuple[dict[str, Any], str]:
-    """(changed fields, in words) of a schedule that is extended from ``now`` to ``longer`` steps."""
+    """(changed fields, in words) of a schedule extended from ``now`` to ``longer`` steps."""
     schedule, fixed = given.study.schedule, dict(given.study.fixed)
     held = given.study.resolved.hyperparameters
     if schedule in ("linear", "warmup_stable_decay"):
@@ -291,9 +291,7 @@ def _said(found: Found, given: Base, subject: str, ended: str, folder: Path) -> 
         "Held": "constant rate, no augmentation, no regularization: "
         + (", ".join(f"{k}={v}" for k, v in base.study.fixed.items()) or "nothing"),
     }  # fmt: skip
-    title = (
-        f"Steps: {base.study.optimizer} on {base.study.workload.name}, batch size {base.batch_size}"
-    )
+    title = f"Steps: {title_of(base)}"
     return Said(title, answer, noted, step, facts, (_table(found),), _figures(found))
 
 
@@ -302,8 +300,9 @@ def _best_steps(found: Found) -> list[Noted]:
         return [Noted(f"Every stable trial is at its best in the first {EARLY_SHARE:.0%} of its "
                       f"{found.steps:,} steps: far fewer would do.")]  # fmt: skip
     if found.when == "late":
-        return [Noted(f"Every stable trial is at its best in the last {1 - LATE_SHARE:.0%} of its "
-                      f"{found.steps:,} steps: train longer and tune the decay again.")]  # fmt: skip
+        last = f"the last {1 - LATE_SHARE:.0%} of its {found.steps:,} steps"
+        return [Noted(f"Every stable trial is at its best in {last}: train longer and tune the "
+                      "decay again.")]  # fmt: skip
     return []
 
 
@@ -346,6 +345,6 @@ def _figures(found: Found) -> list[Figure]:
         figures.curves(
             "training_curves", "Training at every constant rate",
             "Training loss of every rate; a line ends where its trial diverged.",
-            curve_table(named), "learning rate", "training loss",
+            curve_table(named), series="learning rate", loss="training loss",
         ),
     ]  # fmt: skip

@@ -14,8 +14,9 @@ from typing import Any
 from experiments.analysis.study_file import study_file
 from experiments.spec import space as spaces
 from experiments.spec.fields import StudyFields
-from experiments.spec.kinds import LONGEST_NAME
 from experiments.spec.study import Study, as_typed, resolve
+from experiments.spec.values import LONGEST_NAME
+from optimizers import OPTIMIZERS
 from workloads.registry import describe_reference
 
 RATE = "learning_rate"
@@ -25,7 +26,7 @@ EVERY_STEP = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """What all studies of a procedure share.
+    """Common ground of all studies of a procedure share.
 
     Attributes:
       study: the question with one batch size, all hyperparameters but the rate held.
@@ -72,7 +73,7 @@ class Base:
         return as_typed(self.study, **fields)
 
     def describe(self) -> dict[str, Any]:
-        """What of it determines the stages, as JSON values."""
+        """The fields that determine the stages, as JSON values."""
         described = resolve(self.variant("base", (1e-3,))).describe()
         notes = ("question", "expected", "source", "command", "space", "trials", "sampler")
         return {k: v for k, v in described.items() if k not in notes}
@@ -82,6 +83,11 @@ def held_study_file(base: Base, says: str, *, trials: int = 5, **changes: Any) -
     """A study file that trains ``base`` so, nothing searched, from ``trials`` initialisations."""
     complete = as_typed(base.study, **{"space": {}, "trials": trials, **changes}).resolved
     return study_file(complete, says, name=named(base.study.name, "held"))
+
+
+def title_of(base: Base) -> str:
+    """'adam on digits_fc, batch size 64'."""
+    return f"{base.study.optimizer} on {base.study.workload.name}, batch size {base.batch_size}"
 
 
 def named(name: str, stage: str) -> str:
@@ -98,14 +104,15 @@ def base_of(study: StudyFields, batch_size: int | None = None, steps: int | None
       steps: length of a trial; default: the study's step budget.
 
     Raises:
-      ValueError: an optimizer without a learning rate, or a batch size or length that cannot be.
+      ValueError: an optimizer that searches along a line, or a batch size or length that cannot be.
     """
     complete = resolve(study)
     sizes = complete.batch_sizes
     size = sizes[len(sizes) // 2] if batch_size is None else batch_size
-    if RATE not in {row.name for row in complete.rows}:
+    if OPTIMIZERS[complete.optimizer].needs_value_fn:
         raise ValueError(
-            f"optimizer must have a learning rate for this, which {complete.optimizer} has not"
+            "optimizer must take its learning rate as given for this, which "
+            f"{complete.optimizer}, with a search along a line, does not"
         )
     fixed = {**complete.fixed, **held(study)}
     fixed.pop(RATE, None)

@@ -1,4 +1,4 @@
-"""How much warmup does a rate above the edge of stability need? (Tuning Playbook)
+"""The warmup that a rate above the edge of stability needs (Tuning Playbook).
 
 from experiments.procedures.warmup_search import warmup_search
 outcome = warmup_search(study, "runs/warmup", batch_size=64)
@@ -30,9 +30,9 @@ from experiments.procedures.budget import BudgetEnds, Cost
 from experiments.procedures.diagnose import curve_table, ends_of
 from experiments.procedures.fixes import WARMUP_SHARE, warmups
 from experiments.procedures.outcome import Outcome, conclude
-from experiments.procedures.procedure import Procedure, Running
+from experiments.procedures.procedure import PLAIN, Procedure, Running
 from experiments.procedures.rates import Ends, metric_of, most, pilot, sweep
-from experiments.procedures.variants import Base, base_of, held_study_file
+from experiments.procedures.variants import Base, base_of, held_study_file, title_of
 from experiments.report import procedure_figures as figures
 from experiments.report.procedure import Noted, Said
 from experiments.report.tables import Table
@@ -83,7 +83,7 @@ class Compared:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the stages found."""
+    """Findings of the stages."""
 
     base: Base
     unstable: float
@@ -121,7 +121,7 @@ def warmup_search(
     unstable_rate: float | None = None,
     seeds: int = 3,
     subject: str = "STUDY",
-    running: Running = Running(),
+    running: Running = PLAIN,
 ) -> Outcome:
     """The shortest warmup that holds, prepended and compared with none.
 
@@ -213,7 +213,7 @@ def _compared(procedure: Procedure, found: Found, first_loss: float, seeds: int)
         study = base.variant(
             f"compare-{warmup}-{rate:.4g}", (rate,), steps=base.steps + warmup,
             seeds=range(first, first + seeds),
-            **({"fixed": _with_warmup(base, warmup)} if warmup else {}),
+            fixed=_with_warmup(base, warmup) if warmup else base.study.fixed,
         )  # fmt: skip
         record = procedure.train(f"compare-{warmup}-{rate:.4g}", study)
         runs = rate_sweep.runs_of(record, first_loss)
@@ -291,7 +291,7 @@ def _said(found: Found, subject: str, ended: str, folder: Path) -> Said:
         "Trials": "warmup_steps of a linear rise from 0, then 2 warmup_steps at the base rate",
     }  # fmt: skip
     tables = [_tried(found), *([_comparison(found)] if found.compared else [])]
-    title = f"Warmup: {base.study.optimizer} on {base.study.workload.name}, batch size {base.batch_size}"
+    title = f"Warmup: {title_of(base)}"
     return Said(title, answer, noted, step, facts, tables, _figures(found))
 
 
@@ -353,8 +353,8 @@ def _figures(found: Found) -> list[figures.Figure]:
             "Training loss of every warmup tried: the rate rises over warmup_steps and stays for "
             "twice as long; a line ends where its trial diverged.",
             curve_table(named),
-            "times unstable, warmup",
-            "training loss",
+            series="times unstable, warmup",
+            loss="training loss",
         )
     ]
     rows: list[Mapping[str, Any]] = [

@@ -1,4 +1,4 @@
-"""What a procedure says: its page, and the lines on the terminal."""
+"""The words of a procedure: its page, and the lines on the terminal."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _page(said: Said) -> str:
 
 
 def lines(said: Said) -> list[str]:
-    """What the terminal shows."""
+    """The lines that the terminal shows."""
     found = ["", said.title, said.answer, ""]
     for table in said.tables:
         found += [table.title, *aligned([table.columns, *table.rows], table.numeric), ""]

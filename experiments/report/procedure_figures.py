@@ -82,7 +82,7 @@ def value_against_rate(
         color=class_colour(), tooltip=hover
     )
     lost = alt.Chart(values(table.filter(pl.col("value").is_null()))).mark_point(
-        shape=style.CROSS, size=90, filled=True, opacity=1  # type: ignore[arg-type]
+        shape=style.CROSS, size=90, filled=True, opacity=1
     ).encode(x=x, y=alt.value(8), color=class_colour(), tooltip=tooltips(["rate"]))  # fmt: skip
     return Figure(
         "value_against_rate",
@@ -105,7 +105,7 @@ def _rules(marks: Mapping[str, float], x: alt.X) -> list[alt.Chart]:
 
 
 def curves(
-    name: str, title: str, caption: str, table: pl.DataFrame, series: str, loss: str
+    name: str, title: str, caption: str, table: pl.DataFrame, *, series: str, loss: str
 ) -> Figure:
     """Training loss against steps, a line a series.
 
@@ -189,7 +189,7 @@ def beside_the_loss(
 
 
 def norm_histogram(norms: pl.Series, marks: Mapping[str, float]) -> Figure:
-    """How often which gradient norm was seen, with thresholds as rules."""
+    """Histogram of gradient norms, with thresholds as rules."""
     kept = norms.filter(norms.is_finite() & (norms > 0)).to_numpy()
     low, high = float(kept.min()), float(kept.max())
     high = high if high > low else low * 1.01

@@ -73,12 +73,12 @@ def test_the_largest_batch_size_of_a_finding_is_where_it_was_planted():
 
 def test_a_rise_is_what_was_lost_again_and_noise_is_none():
     fall = np.concatenate([np.linspace(1.0, 0.2, 30), np.linspace(0.2, 0.6, 30)])
-    assert rise(fall) == pytest.approx((0.6 - 0.2) / (1.0 - 0.2), rel=0.06)
+    assert rise(fall) == pytest.approx((0.6 - 0.2) / (1.0 - 0.2), rel=0.1)  # medians of five
     assert rise(fall[:30]) is None
-    noise = 0.2 + 0.05 * np.random.default_rng(0).standard_normal(60)
+    noise = 0.2 + 0.1 * np.random.default_rng(0).standard_normal(60)
     assert rise(np.concatenate([fall[:30], noise])) is None
     steps = np.arange(1, 91)
     flat = np.concatenate([fall[:30], noise])
     share = late_noise(flat, steps)
-    assert share == pytest.approx(0.05 / 0.8, rel=0.4)
+    assert share == pytest.approx(0.1 / 0.85, rel=0.4)
     assert late_noise(np.concatenate([fall[:30], np.full(60, 0.2)]), steps) is None

@@ -7,7 +7,7 @@ import json
 import pytest
 from support.engine_factory import TINY
 
-from experiments.cli import main
+from experiments.cli import build_parser, main
 from experiments.commands import subject
 from experiments.procedures.budget import Budget, Cost
 from experiments.procedures.diagnose import diagnose
@@ -105,7 +105,7 @@ def test_a_budget_ends_it_and_a_larger_one_goes_on(tmp_path):
     study, rates = quadratic(batch_size=1024), {"rates": (1.0, 3.5), "factor": 2.0}
     small = Running(Budget.parse("640steps"), QUICK.train)
     outcome = diagnose(study, tmp_path / "d", running=small, **rates)
-    assert not outcome.complete and outcome.values["unstable_base_learning_rate"] == 2.0 or True
+    assert not outcome.complete and outcome.values["probe"] is None
     assert "the budget of 640steps ends before probe" in outcome.said.noted[0].text
     assert "larger --budget" in outcome.said.next.reason
     whole = diagnose(study, tmp_path / "d", running=QUICK, **rates)
@@ -132,27 +132,25 @@ def test_a_sweep_that_shows_no_edge_says_what_to_do(tmp_path, rates, message):
     [
         (["nothing"], "study or workload 'nothing' is unknown"),
         (["optimizers_digits"], "holds several questions: a procedure takes one study"),
-        (["quickstart", "--optimizer", "lbfgs"], "must have a learning rate"),
+        (["quickstart", "--optimizer", "lbfgs"], "optimizer must take its learning rate as given"),
         (["quickstart", "--rates", "1", "0.1"], "rates must be two positive numbers, low < high"),
         (["quickstart", "--factor", "1"], "factor must exceed 1, got 1.0"),
         (["quickstart", "--budget", "10"], "budget must be a number above 0 of trials, steps"),
-        (["quickstart", "--batch-size", "5000"], r"batch_sizes must lie in 1..1024"),
+        (["quickstart", "--batch-size", "5000"], "batch_sizes must lie in 1..1024"),
         (["digits_fc", "--hold", "momentun=0.9"], "hyperparameter 'momentun' is unknown"),
-        (["digits_fc", "--budget", "1trials"], "the budget of 1trials ends before pilot"),
+        (["digits_fc", "--budget", "1trials"], "the budget of 1trials ends before the first stage"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(words, message, tmp_path, capsys):
     out = tmp_path / "d"
     assert main(["diagnose", *words, "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert message.replace("\\", "") in line or __import__("re").search(message, line)
+    assert message in line
     assert not out.exists()
 
 
 def test_any_study_or_workload_by_name_or_file_is_a_subject(tmp_path):
     def of(*words):
-        from experiments.cli import build_parser
-
         return subject.chosen_subject(build_parser().parse_args(["diagnose", *words]))
 
     assert of("digits_fc", "--batch-size", "32").batch_sizes == (32,)
@@ -177,3 +175,22 @@ def test_what_a_remedy_and_a_grid_are():
     assert rate_grid(0.1, 0.75, 2.0) == (0.1, 0.2, 0.4, 0.8)
     assert Budget.parse("1.5h").check(Cost(seconds=5000), "x") is None
     assert TINY.name == "digits_tiny"
+
+
+def test_the_verdict_of_a_procedure_and_of_any_study_is_printed_and_is_data(sgd, capsys, tmp_path):
+    outcome, _ = sgd
+    assert main(["verdict", str(outcome.folder)]) == 0
+    out = capsys.readouterr().out
+    assert outcome.said.answer in out and f"Next: {outcome.said.next.command}" in out
+    assert main(["verdict", str(outcome.folder), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["procedure"] == "diagnose" and told["values"]["class"] == outcome.values["class"]
+    sweep = str(outcome.folder / "02-sweep")
+    assert main(["verdict", sweep, "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert not checks["clean"]
+    assert all(c["severity"] and c["evidence"] and c["sentence"] for c in checks["checks"])
+    assert main(["verdict", sweep]) == 0
+    assert checks["checks"][0]["check"].replace("_", " ") in capsys.readouterr().out
+    assert main(["verdict", str(tmp_path)]) == 2
+    assert "holds no record" in capsys.readouterr().err
