@@ -32,8 +32,8 @@ def _study(name: str, examples: int, **changes: object) -> Study:
         goal=Goal("classification_error", 0.1),
         step_budget=200,
         example_budget=8 * 1024,
-        trials=10,
-        seeds=(0, 1, 2, 3),
+        trials=9,
+        seeds=(0, 1, 2),
         stop="race",
     )
     return dataclasses.replace(one, **changes)  # type: ignore[arg-type]

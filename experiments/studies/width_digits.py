@@ -29,11 +29,11 @@ def _study(name: str, width: int, **changes: object) -> Study:
         name=f"{name}-{width}",
         question="Does a wider net scale to larger batches?",
         workload=workload,
-        batch_sizes=(4, 16, 64, 256, 1024),
+        batch_sizes=(8, 32, 128, 512),
         step_budget=400,
         example_budget=10 * 1024,
-        trials=10,
-        seeds=(0, 1, 2, 3),
+        trials=9,
+        seeds=(0, 1, 2),
         stop="race",
     )
     return dataclasses.replace(one, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,238 @@
+"""Whether a study came out as its docstring expected: a rule for each, applied to its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Found = Mapping[str, Any]
+"""The entry of a study in results/studies.json."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """An outcome, "yes", "in part", "no" or "not known", and sentences with the numbers of it."""
+
+    outcome: str
+    sentences: tuple[str, ...]
+
+    @classmethod
+    def of(cls, held: list[bool], *sentences: str) -> Verdict:
+        """From the claims that held; none: nothing was known to judge by."""
+        if not held:
+            return cls("not known", sentences)
+        outcome = "yes" if all(held) else "in part" if any(held) else "no"
+        return cls(outcome, sentences)
+
+
+def _steps(member: Found) -> dict[int, float]:
+    """Batch size -> median steps; infinite where the typical search did not get there."""
+    return {row["batch_size"]: row["median"] or math.inf for row in member["curve"]}
+
+
+def _best(member: Found, budget: str = "epoch") -> dict[int, float]:
+    """Batch size -> best value under the study's whole budget, median of the searches."""
+    rows = [row for row in member["budgets"] if row["budget"] == budget]
+    within = max(row["within"] for row in rows)
+    return {row["batch_size"]: row["median"] for row in rows if row["within"] == within}
+
+
+def _number(value: Any) -> float:
+    return math.inf if value in (None, "inf") else float(value)
+
+
+def _limit(member: Found, name: str = "limit") -> str:
+    """'12 (11 to 16)', 'at least 256', 'not known'."""
+    found = member[name]
+    if found["value"] is None:
+        return "not known"
+    sign = {"=": "", ">=": "at least ", "<=": "at most "}[found["relation"]]
+    text = f"{sign}{found['value']:.3g}"
+    if found["low"] is None:
+        return text
+    ends = (_number(found["low"]), _number(found["high"]))
+    low = f"{ends[0]:.3g}" if math.isfinite(ends[0]) else "unknown"
+    return f"{text} ({low} to {f'{ends[1]:.3g}' if math.isfinite(ends[1]) else 'beyond'})"
+
+
+def _limits(found: Found, names: Mapping[str, str]) -> str:
+    return ", ".join(f"{words} {_limit(found['members'][label])}" for label, words in names.items())
+
+
+def momentum(found: Found) -> Verdict:
+    """Momentum is no help at the smallest batch size, is at the largest, and extends scaling."""
+    members = found["members"]
+    steps = {label: _steps(member) for label, member in members.items()}
+    sizes = sorted(steps["sgd"])
+    ratios = {b: steps["sgd"][b] / min(steps["momentum"][b], steps["nesterov"][b]) for b in sizes}
+    ends = {label: _number(member["limit"]["value"]) for label, member in members.items()}
+    told = ", ".join(f"{ratios[b]:.2g} at {b:,}" for b in sizes)
+    return Verdict.of(
+        [
+            ratios[sizes[0]] <= 1.5,
+            ratios[sizes[-1]] > 1.5,
+            max(ends["momentum"], ends["nesterov"]) > ends["sgd"],
+        ],
+        f"Plain SGD's steps over those of the better momentum rule, by batch size: {told}.",
+        "End of perfect scaling: "
+        + _limits(found, {"sgd": "SGD", "momentum": "momentum", "nesterov": "Nesterov"})
+        + ".",
+    )
+
+
+def _spread(found: Found) -> float | None:
+    """The greatest end of perfect scaling over the least, of all members; None where unknown."""
+    ends = [member["limit"]["value"] for member in found["members"].values()]
+    known = all(member["limit"]["relation"] == "=" for member in found["members"].values())
+    return max(ends) / min(ends) if known and all(ends) else None
+
+
+def _factor(spread: float | None) -> str:
+    return "not all are known" if spread is None else f"a factor of {spread:.2g}"
+
+
+def train_size(found: Found) -> Verdict:
+    """The ends of perfect scaling lie within a factor of two over a factor of four in examples."""
+    spread = _spread(found)
+    names = {label: label.replace("=", " ") for label in found["members"]}
+    return Verdict.of(
+        [] if spread is None else [spread <= 2.0],
+        f"End of perfect scaling: {_limits(found, names)}; {_factor(spread)} (called the same up "
+        "to two).",
+    )
+
+
+def width(found: Found) -> Verdict:
+    """Wider nets need fewer steps at every batch size; their ends have no order."""
+    steps = [_steps(member) for member in found["members"].values()]
+    sizes = sorted(steps[0])
+    fewer = {b: steps[0][b] / steps[-1][b] for b in sizes}
+    told = ", ".join(f"{fewer[b]:.2g} at {b:,}" for b in sizes)
+    names = {label: label.replace("=", " ") for label in found["members"]}
+    return Verdict.of(
+        [all(ratio >= 1 for ratio in fewer.values())],
+        f"Steps of the narrowest net over those of the widest, by batch size: {told}.",
+        f"End of perfect scaling: {_limits(found, names)}; {_factor(_spread(found))}.",
+    )
+
+
+def budgets(found: Found) -> Verdict:
+    """The best batch size grows with the step budget, and is smaller under epoch budgets."""
+    rows = found["members"][""]["best_batch_sizes"]
+    best = {
+        budget: [row for row in rows if row["budget"] == budget] for budget in ("step", "epoch")
+    }
+
+    def told(budget: str, unit: str) -> str:
+        return ", ".join(
+            f"{row['batch_size']:,}{_range(row)} within {row['within']:,} {unit}"
+            for row in best[budget]
+        )
+
+    whole = {budget: rows[-1]["batch_size"] for budget, rows in best.items()}
+    return Verdict.of(
+        [
+            whole["step"] > whole["epoch"],
+            best["step"][-1]["batch_size"] >= best["step"][0]["batch_size"],
+        ],
+        f"Best batch size by step budget: {told('step', 'steps')}.",
+        f"Best batch size by epoch budget: {told('epoch', 'examples')}.",
+    )
+
+
+def _range(row: Found) -> str:
+    if row["low"] is None:
+        return ""
+    return f" ({_number(row['low']):,.0f} to {_number(row['high']):,.0f})"
+
+
+SAME_ERROR = 0.25
+"""Share by which two median errors of some ten examples out of 384 may differ."""
+
+
+def growth(found: Found) -> Verdict:
+    """Growing the batch ends at the error of decaying the rate, with fewer updates."""
+    members = found["members"]
+    errors = {label: _best(member) for label, member in members.items()}
+    sizes = sorted(errors["decaying_rate"])
+    same = [
+        abs(errors["growing_batch"][b] / errors["decaying_rate"][b] - 1) <= SAME_ERROR
+        for b in sizes
+    ]
+    told = "; ".join(
+        f"at {b:,} "
+        + ", ".join(f"{label.replace('_', ' ')} {errors[label][b]:.3g}" for label in members)
+        for b in sizes
+    )
+    made = "; ".join(
+        f"at {b:,} {members['growing_batch']['updates'][str(b)]:,} in place of "
+        f"{members['decaying_rate']['updates'][str(b)]:,}"
+        for b in sizes
+    )
+    return Verdict.of(
+        same,
+        f"Best {found['metric']} after the same examples: {told}.",
+        f"Updates of a whole trial that grows: {made}.",
+    )
+
+
+def beta2(found: Found) -> Verdict:
+    """The best fixed beta2 falls with B; the half-life loses less at its worst than any of them."""
+    losses = {label: _best(member) for label, member in found["members"].items()}
+    sizes = sorted(losses["half_life"])
+    kept = [label for label in losses if label != "half_life"]
+    best = {b: min(kept, key=lambda label: losses[label][b]) for b in sizes}
+    order = [float(best[b].partition("=")[2]) for b in sizes]
+    worst = {
+        label: max(losses[label][b] / min(losses[other][b] for other in losses) for b in sizes)
+        for label in losses
+    }
+    table = "; ".join(
+        f"at {b:,} " + ", ".join(f"{label.replace('_', '-')} {losses[label][b]:.3g}"
+                                 for label in losses)
+        for b in sizes
+    )  # fmt: skip
+    lost = ", ".join(f"{label.replace('_', '-')} {ratio:.2g}" for label, ratio in worst.items())
+    return Verdict.of(
+        [
+            order == sorted(order, reverse=True) and order[0] > order[-1],
+            worst["half_life"] < min(worst[label] for label in kept),
+        ],
+        f"Best {found['metric']} after eight epochs: {table}.",
+        "The best fixed beta2 is "
+        + ", ".join(f"{best[b].partition('=')[2]} at {b:,}" for b in sizes)
+        + f"; at its worst batch size each loses against the best, as a factor: {lost}.",
+    )
+
+
+def noise_scale(found: Found) -> Verdict:
+    """B_simple at the goal lies above the noise critical batch size, by a factor of 1.3 to 8."""
+    (member,) = found["members"].values()
+    critical = _number(member["noise"]["value"])
+    known = {
+        row["batch_size"]: row["noise_scale"]
+        for row in member["noise_scale"]
+        if row["noise_scale"] is not None
+    }
+    lost = [f"{row['batch_size']:,}" for row in member["noise_scale"] if not row["noise_scale"]]
+    told = ", ".join(f"{value:,.0f} at {b:,}" for b, value in known.items())
+    within = [1.3 <= value / critical <= 8 for value in known.values()]
+    return Verdict.of(
+        within,
+        f"Noise critical batch size {_limit(member, 'noise')}; end of perfect scaling "
+        f"{_limit(member)}.",
+        f"B_simple at the goal: {told}; not told from noise at {', '.join(lost) or 'none'}.",
+    )
+
+
+VERDICTS: dict[str, Callable[[Found], Verdict]] = {
+    "beta2_digits": beta2,
+    "budgets_digits": budgets,
+    "growth_digits": growth,
+    "momentum_digits": momentum,
+    "noise_scale_digits": noise_scale,
+    "train_size_digits": train_size,
+    "width_digits": width,
+}
