@@ -146,7 +146,7 @@ def summarise(
         compared = read_compared(folder)
         print_comparison(compared)
         return _reported(write_comparison_report(folder, compared))
-    from experiments.analysis.rules import measured_regret
+    from experiments.analysis.regret import measured_regret
     from experiments.analysis.search_record import Searched, is_search
     from experiments.records.store import read
     from experiments.report.terminal import print_summary

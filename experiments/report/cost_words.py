@@ -36,6 +36,24 @@ def cost_table(summary: Summary) -> Table:
     return Table("cost", "Time and cost to the goal", columns, tuple(rows), (True,) * len(columns))
 
 
+def best_sizes_table(summary: Summary) -> Table:
+    """The best batch size at every budget, with its range over the searches that answer it."""
+    columns = ("budget", "within", "best batch size", "range of searches")
+    units, rows = {"step": "steps", "epoch": "examples"}, []
+    for row in summary.best_batch_sizes.iter_rows(named=True):
+        size, known = row["batch_size"], row["low"] is not None
+        rows.append(
+            (
+                f"{row['budget']} budget",
+                f"{row['within']:,} {units[row['budget']]}",
+                "-" if size is None else f"{size:,}",
+                size_range(row["low"], row["high"]) if known else "one search, no range",
+            )
+        )
+    numeric = (False, True, True, True)
+    return Table("best_sizes", "Best batch size at each budget", columns, tuple(rows), numeric)
+
+
 def least_words(summary: Summary) -> list[str]:
     """One line a quantity: the batch size that makes it least, with its range."""
     found, lines = summary.cost, []

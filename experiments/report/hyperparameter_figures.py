@@ -11,7 +11,7 @@ from experiments.analysis.best_hyperparameters import (
     EFFECTIVE,
     scaling_rules,
 )
-from experiments.analysis.rules import WITHIN, near_best
+from experiments.analysis.regret import WITHIN, near_best
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.figure import (

@@ -18,7 +18,7 @@ from experiments.analysis.next_step import NextStep
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.answer import answer, estimated
-from experiments.report.cost_words import cost_table, least_words
+from experiments.report.cost_words import best_sizes_table, cost_table, least_words
 from experiments.report.curvature_figures import curvature_table
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
@@ -45,6 +45,7 @@ _AFTER: dict[str, Callable[[Summary], Table]] = {
     "curvature_in_training": curvature_table,
     "steps_to_result": steps_table,
     "budgets": budget_table,
+    "budget_levels": best_sizes_table,
     "cost": cost_table,
     "best_hyperparameters": hyperparameter_table,
     "rules": rules_table,

@@ -7,7 +7,7 @@ import math
 import altair as alt
 import polars as pl
 
-from experiments.analysis.rules import WITHIN, extents, measured_regret, regret_map, regret_table
+from experiments.analysis.regret import WITHIN, extents, measured_regret, regret_map, regret_table
 from experiments.analysis.summary import Summary
 from experiments.report import style
 from experiments.report.answer import interval_name, size_range

@@ -17,6 +17,7 @@ from experiments.analysis.summary import summarise
 from experiments.analysis.view import view_of
 from experiments.cli import main
 from experiments.records.store import Writer
+from experiments.report.cost_words import best_sizes_table
 
 DONE = "COMPLETE"
 SECONDS = {8: 0.01, 16: 0.012, 64: 0.05}
@@ -144,6 +145,14 @@ def test_several_searches_give_the_best_batch_size_a_range():
         each.append(values.sort("best_value", "batch_size")["batch_size"][0])
     assert (best["low"], best["high"]) == (min(each), max(each))
     assert best["coverage"] == 1 - 2**-4
+
+
+def test_the_table_of_best_batch_sizes_says_what_has_no_range():
+    summary = summarise(make_record(make_study((8, 64), trials=4, seeds=(0, 1))))
+    rows = best_sizes_table(summary).rows
+    assert len(rows) == 8 and rows[3][:2] == ("step budget", "200 steps")
+    one = best_sizes_table(summarise(make_record(make_study((8, 64), trials=4)))).rows
+    assert {row[3] for row in one} == {"one search, no range"} and "range" not in rows[0][3]
 
 
 def test_levels_are_whole_distinct_and_end_at_the_budget():

@@ -11,17 +11,16 @@ import pytest
 from support.records_factory import MemoryRecord, describe, make_record, make_study, measurements
 
 from experiments.analysis.intervals import NO_ANSWER, Answer
-from experiments.analysis.rules import (
-    Surface,
+from experiments.analysis.regret import (
     extents,
     measured_regret,
     near_best,
     regret_map,
     regret_table,
-    rules_from,
-    rules_of,
 )
+from experiments.analysis.rules import rules_from, rules_of
 from experiments.analysis.summary import summarise
+from experiments.analysis.trial_surface import Surface
 from experiments.analysis.view import view_of
 from experiments.spec.space import Real
 from experiments.spec.trial import Transfer
@@ -150,6 +149,17 @@ def test_beside_a_trial_that_did_not_get_there_only_a_lower_end_is_known():
 )
 def test_trials_on_a_point_or_a_line_of_the_plane_give_nothing(points):
     assert surface(points, [10.0] * len(points)).at(np.array([0.3, 0.3])) == NO_ANSWER
+
+
+def test_trials_that_lack_a_number_are_left_out():
+    """As of an archive whose batch sizes searched other hyperparameters."""
+    record = planted(lambda b, _: 0.01 * b)
+    lacks = (pl.col("batch_size") == 10) & (pl.col("trial") > 4)
+    rate = pl.when(~lacks).then(pl.col("learning_rate"))
+    record = dataclasses.replace(record, trials=record.trials.with_columns(learning_rate=rate))
+    rules = rules_from(view_of(record))
+    assert len(rules.pooled[10].points) == 5 and len(rules.pooled[100].points) == 7
+    assert regrets(record, 1, "linear")[10] == pytest.approx(0)
 
 
 def test_rules_are_those_that_change_what_was_searched():
