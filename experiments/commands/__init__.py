@@ -6,6 +6,7 @@ once.
 
 from experiments.commands import (
     clip_threshold,
+    curvature,
     data,
     diagnose,
     evaluate,
@@ -26,6 +27,7 @@ from experiments.commands import (
 )
 
 COMMANDS = (
-    listing, plan, run, status, report, evaluate, export, import_batch_science, plot_schedule,
-    diagnose, warmup_search, clip_threshold, steps_search, verdict, rescale, data, nqm, growth,
+    listing, plan, run, status, report, evaluate, curvature, export, import_batch_science,
+    plot_schedule, diagnose, warmup_search, clip_threshold, steps_search, verdict, rescale,
+    data, nqm, growth,
 )  # fmt: skip

@@ -1,0 +1,99 @@
+"""``batchscale curvature``: spectrum, sharpness, gradients and landscape of a trained trial."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.commands.arguments import trial_key, whole_number
+from experiments.commands.evaluate import SPLITS
+
+PARTS = ("spectrum", "sharpness", "gradients", "landscape")
+
+
+def add(commands: Any) -> None:
+    """The command ``curvature``."""
+    parser = commands.add_parser(
+        "curvature",
+        help="a trial's eigenvalues, sharpness, gradient noise and loss landscape",
+        epilog="A trial without a checkpoint at its best step is trained again to it. Time and "
+        "memory are said before they are spent.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a study's record")
+    parser.add_argument("--trial", type=trial_key, required=True, metavar="B/INDEX", help="which")
+    parser.add_argument("--seed", type=whole_number(0), metavar="S", help="(the study's first)")
+    parser.add_argument(
+        "--against", type=trial_key, metavar="B/INDEX", help="a second one, for lines between them"
+    )
+    parser.add_argument("--measure", choices=PARTS, nargs="+", default=PARTS, help="(all of them)")
+    parser.add_argument(
+        "--examples", type=whole_number(1), default=1024, metavar="N", help="of training (1024)"
+    )
+    parser.add_argument(
+        "--order", type=whole_number(1), default=90, metavar="K", help="Lanczos steps (90)"
+    )
+    parser.add_argument(
+        "--draws", type=whole_number(1), default=3, metavar="M", help="of the density (3)"
+    )
+    parser.add_argument(
+        "--probes", type=whole_number(1), default=50, metavar="P", help="of the trace (50)"
+    )
+    parser.add_argument(
+        "--block", default="", metavar="REGEX", help="curvature of the parameters it is found in"
+    )
+    parser.add_argument("--split", choices=SPLITS, default="validation", help="(validation)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="of the page (DIR/curvature/B-INDEX)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON alone")
+    parser.set_defaults(function=curvature_command)
+
+
+def curvature_command(options: argparse.Namespace) -> int:
+    """Measure, write the page, print the numbers."""
+    import json
+
+    from experiments.report.trial_curvature import numbers_table, write_curvature
+    from experiments.runner.curvature import Asked, measure
+
+    said = sys.stderr if options.json else sys.stdout
+    asked = Asked(
+        tuple(options.measure),
+        options.examples,
+        options.order,
+        options.draws,
+        options.probes,
+        options.block,
+        options.split,
+    )
+    found = measure(
+        options.folder,
+        options.trial,
+        asked,
+        seed=options.seed,
+        against=options.against,
+        data_dir=options.data_dir,
+        warn=lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
+        say=lambda line: print(line, file=said, flush=True),
+    )
+    batch_size, index = options.trial
+    out = options.out or options.folder / "curvature" / f"{batch_size}-{index}"
+    page = write_curvature(
+        out,
+        f"Curvature of trial {found.trial}",
+        found.facts,
+        found.numbers,
+        found.curves,
+        ["batchscale", *options.arguments],
+    )
+    if options.json:
+        print(json.dumps(found.numbers.to_dicts(), indent=2))
+        return 0
+    print(f"trial {found.trial}, best at step {found.step:,}")
+    for quantity, value, error, _ in numbers_table(found.numbers).rows:
+        print(f"{quantity:52}{value:>14}{f' ± {error}' if error else ''}")
+    print(f"page: {page}")
+    return 0

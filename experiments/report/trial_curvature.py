@@ -1,0 +1,244 @@
+"""The page of one trial's curvature: its numbers, its spectrum, its landscape. Imports no jax."""
+
+from __future__ import annotations
+
+import functools
+import html
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import altair as alt
+import polars as pl
+
+from experiments.report import style
+from experiments.report.figure import Figure, log_axis, nothing, tooltips, values
+from experiments.report.page import document, figure_section, table_html
+from experiments.report.tables import Table
+from experiments.report.words import label
+from experiments.report.write import PAGE, replace_report, write_figure
+
+_FLOOR = 1e-6
+"""Densities below this share of the largest are not drawn."""
+
+
+def write_curvature(
+    folder: Path, title: str, facts: Sequence[tuple[str, str]], numbers: pl.DataFrame,
+    curves: Mapping[str, pl.DataFrame], command: Sequence[str],
+) -> Path:  # fmt: skip
+    """Writes ``folder/report/`` and returns its page.
+
+    Args:
+      folder: of this trial's measurements.
+      title: whose they are.
+      facts: (name, value) of what was measured.
+      numbers: ``quantity, value, error, how``.
+      curves: "density", "plane", "errors" and "lines", as `experiments.runner.curvature` finds
+        them; those that were not measured are missing.
+      command: that makes it again.
+
+    Raises:
+      DiskError: the folder cannot be written.
+    """
+    figures = drawn(curves)
+    build = functools.partial(_build, title=title, facts=facts, numbers=numbers, figures=figures)
+    return replace_report(folder, build, shlex.join(command))
+
+
+def _build(
+    target: Path, title: str, facts: Sequence[tuple[str, str]], numbers: pl.DataFrame,
+    figures: Sequence[Figure],
+) -> None:  # fmt: skip
+    (target / "data").mkdir()
+    numbers.write_csv(target / "data" / "numbers.csv")
+    for figure in figures:
+        write_figure(figure, target)
+    (target / PAGE).write_text(_page(title, facts, numbers, figures), encoding="utf-8")
+
+
+def _page(
+    title: str, facts: Sequence[tuple[str, str]], numbers: pl.DataFrame, figures: Sequence[Figure]
+) -> str:
+    shown = numbers_table(numbers)
+    known = Table("facts", "What was measured", ("", ""), tuple(facts), (False, False))
+    body = [
+        f"<h1>{html.escape(title)}</h1>",
+        table_html(known),
+        '<h2 id="numbers">Numbers</h2>',
+        '<p class="files"><a href="data/numbers.csv">CSV</a></p>',
+        table_html(shown),
+        *map(figure_section, figures),
+    ]
+    return document(title, "\n".join(body), figures)
+
+
+def numbers_table(numbers: pl.DataFrame) -> Table:
+    """The numbers as text."""
+    rows = tuple(
+        (row["quantity"], _number(row["value"]), _error(row["error"]), row["how"])
+        for row in numbers.iter_rows(named=True)
+    )
+    columns = ("quantity", "value", "±", "how")
+    return Table("numbers", "Numbers", columns, rows, (False, True, True, False))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.5g}" if abs(value) < 1e6 else f"{value:.4g}"
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f"{value:.1g}"
+
+
+def drawn(curves: Mapping[str, pl.DataFrame]) -> list[Figure]:
+    """The figures of what was measured."""
+    makers = {"density": density, "errors": errors, "plane": plane, "lines": lines}
+    return [make(curves[name]) for name, make in makers.items() if name in curves]
+
+
+def density(table: pl.DataFrame) -> Figure:
+    """The spectral density of the Hessian."""
+    highest = float(table["density"].max() or 1.0)  # type: ignore[arg-type]
+    held = table.filter(pl.col("density") > _FLOOR * highest)
+    chart = (
+        alt.Chart(values(held))
+        .mark_line(color=style.BLUE, strokeWidth=1.2)
+        .encode(
+            x=alt.X("eigenvalue:Q", title="eigenvalue", axis=alt.Axis(grid=False)),
+            y=log_axis("density:Q", "density", held["density"]),
+            tooltip=tooltips(("eigenvalue", "density")),
+        )
+        .properties(width=740, height=300)
+    )
+    return Figure(
+        "spectral_density",
+        "Spectral density of the Hessian",
+        "By stochastic Lanczos quadrature (Ghorbani et al. 2019), Gaussian kernel of variance 1e-5 "
+        "times the spread; integral 1. The mass is near zero; single eigenvalues far from it "
+        f"stand alone. Densities below {_FLOOR:g} of the largest are not drawn.",
+        chart,
+        table,
+    )
+
+
+def errors(table: pl.DataFrame) -> Figure:
+    """The standard error of the mean gradient against the batch size."""
+    lines = table.unpivot(
+        ["without_replacement", "with_replacement"], index="batch_size", variable_name="drawn",
+        value_name="error",
+    ).with_columns(drawn=pl.col("drawn").str.replace("_", " "))  # fmt: skip
+    shown = pl.concat([table["measured"], lines["error"]])
+    y = log_axis("error:Q", "error of the mean gradient", shown)
+    ticks = table["batch_size"].to_list()
+    x = alt.X(
+        "batch_size:Q",
+        title="batch size",
+        scale=alt.Scale(type="log", base=2, nice=False),
+        axis=alt.Axis(values=ticks, format=",d", grid=False),
+    )
+    colour = alt.Color("drawn:N", title="tr(Σ) says, drawn", scale=alt.Scale(
+        domain=["with replacement", "without replacement"], range=[style.GREY, style.BLUE]
+    ))  # fmt: skip
+    curve = alt.Chart(values(lines)).mark_line().encode(x=x, y=y, color=colour)
+    points = (
+        alt.Chart(values(table.rename({"measured": "error"})))
+        .mark_point(color=style.ORANGE, filled=True, size=45, opacity=1)
+        .encode(x=x, y=y, tooltip=tooltips(("batch_size", "error")))
+    )
+    return Figure(
+        "gradient_error",
+        "Standard error of the gradient",
+        "Root mean square distance of a batch's gradient from that of all these examples. With "
+        "replacement it falls as 1/sqrt(B); without, it reaches zero where the batch holds all. "
+        "Points: measured over random batches without replacement.",
+        alt.layer(curve, points).properties(width=560, height=300),
+        table,
+    )
+
+
+def plane(table: pl.DataFrame) -> Figure:
+    """The loss on a plane through the solution."""
+    finite = table.filter(pl.col("loss").is_finite() & (pl.col("loss") > 0))
+    if finite.is_empty():
+        chart: alt.TopLevelMixin = nothing("the loss is finite nowhere on the plane")
+    else:
+        step = float(table["first"].unique().sort().diff().max() or 0.1)  # type: ignore[arg-type]
+        half = step / 2
+        squares = finite.with_columns(
+            x1=pl.col("first") - half, x2=pl.col("first") + half,
+            y1=pl.col("second") - half, y2=pl.col("second") + half,
+        )  # fmt: skip
+        colour = alt.Color(
+            "loss:Q", title="loss", scale=alt.Scale(type="log", scheme="viridis", nice=False)
+        )
+        chart = (
+            alt.Chart(values(squares))
+            .mark_rect()
+            .encode(
+                x=alt.X("x1:Q", title="along the first direction",
+                        scale=alt.Scale(nice=False), axis=alt.Axis(grid=False)),
+                x2="x2:Q",
+                y=alt.Y("y1:Q", title="along the second direction",
+                        scale=alt.Scale(nice=False), axis=alt.Axis(grid=False)),
+                y2="y2:Q",
+                color=colour,
+                tooltip=tooltips(("first", "second", "loss")),
+            )
+            .properties(width=420, height=420)
+        )  # fmt: skip
+    return Figure(
+        "loss_plane",
+        "The loss around the solution",
+        "On a plane of two random directions, each filter as long as the solution's own (Li et al. "
+        "2018): at 1 every filter has moved by its length. Biases and scales stay. Rescaling the "
+        "layers of a ReLU net changes nothing here.",
+        chart,
+        table,
+    )
+
+
+def lines(table: pl.DataFrame) -> Figure:
+    """Losses and errors on the paths to the second solution."""
+    split = pl.col("quantity").str.split("/")
+    parted = table.with_columns(split=split.list.first(), metric=split.list.last())
+    rows = []
+    for path in parted["path"].unique(maintain_order=True):
+        panels = [
+            _path_panel(parted.filter((pl.col("path") == path) & (pl.col("metric") == metric)),
+                        str(path), str(metric))
+            for metric in parted["metric"].unique(maintain_order=True)
+        ]  # fmt: skip
+        rows.append(alt.hconcat(*panels, spacing=30))
+    return Figure(
+        "between_solutions",
+        "Between two solutions",
+        "Left end of the dashed lines (0): this trial; right (1): the other one. The line and the "
+        "arc are Keskar et al.'s (2017); the curve is a quadratic Bezier whose bend was trained "
+        "(Garipov et al. 2018); the last one puts the other net's hidden units in this one's order "
+        "first (Ainsworth et al. 2023). Parameters are interpolated; batch norm keeps this "
+        "trial's running statistics.",
+        alt.vconcat(*rows, spacing=24),
+        table,
+    )
+
+
+def _path_panel(table: pl.DataFrame, path: str, metric: str) -> alt.LayerChart:
+    held = table.filter(pl.col("value").is_finite())
+    logarithmic = held["value"].min() is not None and float(held["value"].min()) > 0  # type: ignore[arg-type]
+    logarithmic &= float(held["value"].max() or 0) > 20 * float(held["value"].min() or 1)  # type: ignore[arg-type]
+    y = (
+        log_axis("value:Q", label(metric), held["value"])
+        if logarithmic
+        else alt.Y("value:Q", title=label(metric))
+    )
+    x = alt.X("alpha:Q", title=path, axis=alt.Axis(grid=False), scale=alt.Scale(nice=False))
+    colour = alt.Color("split:N", title="", scale=alt.Scale(range=[style.BLUE, style.ORANGE]))
+    ends = alt.Chart(alt.Data(values=[{"alpha": 0}, {"alpha": 1}]))
+    curve = alt.Chart(values(held)).encode(x=x, y=y, color=colour)
+    return alt.layer(
+        ends.mark_rule(strokeDash=[4, 4]).encode(x="alpha:Q"),
+        curve.mark_line(strokeWidth=1.5),
+        curve.mark_point(size=14, filled=True).encode(
+            tooltip=tooltips(("alpha", "value", "quantity"))
+        ),
+    ).properties(width=340, height=180)

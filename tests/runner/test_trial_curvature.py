@@ -1,0 +1,155 @@
+"""`batchscale curvature`: numbers of a record's trial, its page, its cost said, bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+from support.engine_factory import TINY, tiny_study
+
+from experiments.cli import main
+from experiments.diagnostics.problem import flat
+from experiments.runner import curvature
+from experiments.runner.curvature import Asked, measure
+from experiments.runner.study import run_study
+from experiments.spec.trial import Precision
+
+SMALL = dataclasses.replace(
+    TINY, name="digits_smaller", model_options={"hidden_sizes": [4], "classes": 10}
+)
+QUICK = Asked(examples=40, order=20, draws=1, probes=8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    study = tiny_study(
+        workload=SMALL, batch_sizes=(16,), trials=2, step_budget=30, example_budget=480,
+        optimizer="adam",
+    )  # fmt: skip
+    return run_study(study, tmp_path_factory.mktemp("curved") / "study", execution="scan")
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    said = []
+    result = measure(folder, (16, 0), QUICK, against=(16, 1), say=said.append)
+    return result, said
+
+
+def number(result, quantity):
+    return result.numbers.filter(quantity=quantity).row(0, named=True)
+
+
+def test_the_numbers_are_those_of_the_dense_hessian(folder, found, monkeypatch):
+    subjects = []
+    monkeypatch.setattr(curvature, "_measured", lambda subject, asked: subjects.append(subject))
+    measure(folder, (16, 0), QUICK)
+    (subject,) = subjects
+    theta, unflat = flat(subject.params)
+    loss = jax.jit(jax.hessian(lambda v: subject.problem.loss(unflat(v))))
+    dense = np.asarray(loss(theta), np.float64)
+    values = np.linalg.eigvalsh(dense)
+    result, _ = found
+    top = number(result, "largest eigenvalue of the Hessian")
+    assert top["value"] == pytest.approx(values[-1], rel=1e-3)
+    trace = number(result, "trace of the Hessian")
+    assert abs(trace["value"] - np.trace(dense)) < 5 * trace["error"] + 1e-3
+    nothing = number(result, "smallest eigenvalue of the Gauss-Newton matrix")
+    assert nothing["value"] == pytest.approx(0, abs=1e-3 * values[-1])
+
+
+def test_every_part_has_its_numbers_and_its_curve(found):
+    result, said = found
+    names = set(result.numbers["quantity"])
+    assert {
+        "preconditioned sharpness", "stability bound", "relative sharpness, epsilon 0.01",
+        "filter-normalised sharpness, epsilon 0.01", "noise scale, sign norm",
+        "noise scale, spectral norm", "norm test, theta 0.5", "inner-product test, theta 1",
+        "Keskar's sharpness, 100 random dimensions, epsilon 0.001",
+        "barrier of the line, train/cross_entropy", "barrier of the curve, train/cross_entropy",
+    } <= names  # fmt: skip
+    assert set(result.curves) == {"density", "errors", "plane", "lines"}
+    assert (result.numbers["value"].is_finite()).all()
+    lines = result.curves["lines"]
+    assert set(lines["path"]) == {"line", "arc", "curve", "line, units matched"}
+    ends = lines.filter(pl.col("path").is_in(["line", "line, units matched"]), alpha=1.0)
+    apart = ends.group_by("quantity").agg(pl.col("value").max() - pl.col("value").min())
+    assert len(apart) == 4 and (apart["value"] < 1e-5).all()  # matched units are the same net
+    again, again_of, cost = said
+    assert again.startswith("trial 16/0 of seed 0 has no checkpoint at its best step")
+    assert "is trained again from its start" in again_of
+    assert "products with the Hessian" in cost and "MB of vectors" in cost
+
+
+def test_a_block_is_the_curvature_of_its_parameters(folder):
+    asked = dataclasses.replace(QUICK, parts=("spectrum",), block="Dense_1/bias")
+    result = measure(folder, (16, 0), asked)
+    assert dict(result.facts)["Parameters"] == "10 of 310"
+    top = number(result, "largest eigenvalue of the Gauss-Newton matrix")
+    same = number(result, "largest eigenvalue of the Hessian")
+    # The output's bias enters the scores linearly: both matrices agree.
+    assert top["value"] == pytest.approx(same["value"], rel=1e-4)
+
+
+def test_the_command_writes_a_page_and_prints_the_numbers(folder, capsys, tmp_path):
+    words = ["curvature", str(folder), "--trial", "16/0", "--examples", "30", "--measure",
+             "gradients", "--out", str(tmp_path / "out")]  # fmt: skip
+    assert main([*words, "--json"]) == 0
+    read = capsys.readouterr()
+    rows = json.loads(read.out)
+    assert {row["quantity"] for row in rows} >= {"noise scale, euclidean norm"}
+    assert "products with the Hessian" in read.err
+    page = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "Standard error of the gradient" in page and "Curvature of trial 16/0" in page
+    assert (tmp_path / "out" / "report" / "data" / "numbers.csv").exists()
+    assert (tmp_path / "out" / "report" / "figures" / "gradient_error.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trial", "16/9"], "there is no trial 16/9 of seed 0 (trials 0 to 1)"),
+        (["--trial", "16/0", "--against", "16/9"], "there is no trial 16/9 of seed 0"),
+        (
+            ["--trial", "16/0", "--block", "Conv"],
+            "block must be found in a parameter's path (",
+        ),
+        (["--trial", "16/0", "--block", "["], "block must be a regular expression, got '['"),
+        (["--trial", "16/0", "--order", "0"], "argument --order: must be a whole number of at"),
+        (["--trial", "16/0", "--measure", "x"], "argument --measure: invalid choice: 'x'"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(folder, capsys, words, message):
+    try:
+        code = main(["curvature", str(folder), *words])
+    except SystemExit as end:
+        code = end.code
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1
+    assert said.startswith(f"batchscale: error: {message}")
+    assert not (folder / "curvature").exists()
+
+
+def test_more_probes_than_memory_are_refused_before_anything_is_computed(folder, monkeypatch):
+    monkeypatch.setattr(curvature, "device_bytes", lambda: (10_000, "the host"))
+    with pytest.raises(ValueError, match="spectrum with order 20 of 310 parameters needs"):
+        measure(folder, (16, 0), dataclasses.replace(QUICK, parts=("spectrum",)))
+
+
+def test_a_loss_without_curvature_and_coarse_numbers_are_refused(tmp_path):
+    """Steps of a loss: its derivative is zero wherever it has one."""
+    flat_losses = dataclasses.replace(SMALL, name="counts", losses="support.objectives:COUNTING")
+    study = tiny_study(workload=flat_losses, batch_sizes=(16,), trials=1, step_budget=3,
+                       example_budget=48)  # fmt: skip
+    folder = run_study(study, tmp_path / "flat", execution="scan")
+    with pytest.raises(ValueError, match="has gradient 0 at the best step of the trial: it is not"):
+        measure(folder, (16, 0), QUICK)
+    coarse = tiny_study(workload=SMALL, batch_sizes=(16,), trials=1, step_budget=3,
+                        example_budget=48, precision=Precision(compute="bfloat16"))  # fmt: skip
+    folder = run_study(coarse, tmp_path / "coarse", execution="scan")
+    with pytest.raises(ValueError, match="the curvature needs parameters and activations in float"):
+        measure(folder, (16, 0), QUICK)
