@@ -39,7 +39,8 @@ from experiments.training.feed import ResidentData
 from experiments.training.layout import Execution, Mode
 from experiments.training.order import trial_keys
 from experiments.training.program import Program
-from experiments.training.step import gather, init_state, make_step
+from experiments.training.state import gather, init_state
+from experiments.training.step import make_step
 from workloads.models import convolution
 
 NETS = {

@@ -83,8 +83,9 @@ def trained(made: Program, trial: Trial, lookahead: bool) -> Timed:
     return population
 
 
-def row(name: str, size: int, streamed: bool, chunk: float, wanted: float, repeats: int) -> dict:
+def row(case: tuple[str, int, bool, float], wanted: float, repeats: int) -> dict[str, Any]:
     """Seconds of a step with and without looking ahead."""
+    name, size, streamed, chunk = case
     made, values = program(name, streamed)
     with mock.patch.object(pace, "TARGET_CHUNK_SECONDS", chunk):
 
@@ -123,7 +124,7 @@ def main() -> None:
     wanted, repeats = (0.1, 1) if options.quick else (2.0, options.repeats)
     rows = []
     for case in CASES[1:2] if options.quick else CASES:
-        found = row(*case, wanted, repeats)
+        found = row(case, wanted, repeats)
         rows.append(found)
         print(
             f"{case[0]} B = {case[1]}{' streamed' if case[2] else ''}, "

@@ -1,22 +1,26 @@
 """Checks too long for the test suite: ``make soak`` runs them all, or name some.
 
-    python -m benchmarks.soak [CHECK ...]
+    python -m benchmarks.soak [CHECK ...] [--kills N]
 
 Each check is a function of this module that raises AssertionError where its fact does not hold.
+What the checks said goes to benchmarks/results/soak.json, one entry a check.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import RESULTS, write_results
 from experiments.training.order import ExampleOrder, permuted
 
 LM1B_EXAMPLES = 30_301_028
@@ -72,19 +76,19 @@ def _seconds(f: Callable[[], object]) -> float:
 KILLS = 100
 
 
-def kills_while_recording() -> str:
+def kills_while_recording(kills: int) -> str:
     """kill -9 at random moments of a study that commits at every turn: nothing is lost."""
     _with_tests()
     from support.kill_storms import assert_equals_its_twin, killed_while_recording
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        killed_while_recording(folder / "killed", KILLS, seed=20260)
+        killed_while_recording(folder / "killed", kills, seed=20260)
         assert_equals_its_twin(folder / "killed", folder / "twin")
-    return f"{KILLS} kills, the record is the undisturbed one's"
+    return f"{kills} kills, the record is the undisturbed one's"
 
 
-def kills_while_training() -> str:
+def kills_while_training(kills: int) -> str:
     """kill -9 at random moments of long trials: parameters are equal to the last bit."""
     _with_tests()
     from support.checkpoint_child import run_long_study
@@ -95,12 +99,12 @@ def kills_while_training() -> str:
         undisturbed.mkdir()
         folder.mkdir()
         run_long_study(undisturbed, checkpoint_minutes=float("inf"))
-        resumed = killed_while_training(folder, undisturbed, KILLS, seed=15)
-    assert resumed > KILLS / 2, f"{KILLS} kills, but only {resumed} trials went on"
-    return f"{KILLS} kills, {resumed} trials went on, every bit is the undisturbed one's"
+        resumed = killed_while_training(folder, undisturbed, kills, seed=15)
+    assert resumed > kills / 2, f"{kills} kills, but only {resumed} trials went on"
+    return f"{kills} kills, {resumed} trials went on, every bit is the undisturbed one's"
 
 
-def kills_while_writing() -> str:
+def kills_while_writing(kills: int) -> str:
     """kill -9 at random moments of commits and compactions: every committed row, once."""
     _with_tests()
     from support.records_kills import STORMS, kill_storm
@@ -108,9 +112,9 @@ def kills_while_writing() -> str:
     said = []
     for storm, options in STORMS.items():
         with tempfile.TemporaryDirectory() as name:
-            in_a_write = kill_storm(Path(name), options, KILLS)
-        assert in_a_write > 0, f"{storm}: none of {KILLS} kills hit a write"
-        said.append(f"{storm}: {KILLS} kills, {in_a_write} of them in a write")
+            in_a_write = kill_storm(Path(name), options, kills)
+        assert in_a_write > 0, f"{storm}: none of {kills} kills hit a write"
+        said.append(f"{storm}: {kills} kills, {in_a_write} of them in a write")
     return "; ".join(said)
 
 
@@ -134,32 +138,47 @@ def engine_as_compiled_by_default() -> str:
     return last
 
 
-CHECKS: dict[str, Callable[[], str]] = {
-    "engine_as_compiled_by_default": engine_as_compiled_by_default,
-    "example_order": example_order,
-    "example_order_rate": example_order_rate,
+CHECKS: dict[str, Callable[[int], str]] = {
+    "engine_as_compiled_by_default": lambda kills: engine_as_compiled_by_default(),
+    "example_order": lambda kills: example_order(),
+    "example_order_rate": lambda kills: example_order_rate(),
     "kills_while_writing": kills_while_writing,
     "kills_while_recording": kills_while_recording,
     "kills_while_training": kills_while_training,
 }
 
 
-def main(names: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the named checks, by default all; 1 where one does not hold, 2 for an unknown name."""
-    unknown = [name for name in names if name not in CHECKS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("checks", nargs="*", metavar="CHECK", help=f"of {', '.join(CHECKS)}")
+    parser.add_argument("--kills", type=int, default=KILLS, help="of each storm of kills")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.checks if name not in CHECKS]
     if unknown:
         print(f"unknown check {unknown[0]!r} (known: {', '.join(CHECKS)})", file=sys.stderr)
         return 2
-    failed = 0
-    for name in names or CHECKS:
+    failed, found = 0, _known()
+    for name in options.checks or CHECKS:
         began = time.perf_counter()
         try:
-            said = CHECKS[name]()
+            said, holds = CHECKS[name](options.kills), True
         except AssertionError as error:
-            failed, said = 1, f"FAILED: {error}"
-        print(f"{name} ({time.perf_counter() - began:.0f} s): {said}", flush=True)
+            failed, said, holds = 1, f"FAILED: {error}", False
+        seconds = round(time.perf_counter() - began)
+        print(f"{name} ({seconds} s): {said}", flush=True)
+        found[name] = {"holds": holds, "seconds": seconds, "said": said}
+        write_results("soak", {"checks": found})
     return failed
 
 
+def _known() -> dict[str, dict[str, object]]:
+    """What the checks that are not run now found before."""
+    path = RESULTS / "soak.json"
+    return dict(json.loads(path.read_text())["checks"]) if path.exists() else {}
+
+
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(main())

@@ -28,7 +28,8 @@ from benchmarks.machine import alternated, write_results
 from benchmarks.plain_nets import PlainNet, plain_net
 from experiments.spec.study import Study
 from experiments.training.order import trial_keys
-from experiments.training.step import gather, init_state, make_step
+from experiments.training.state import gather, init_state
+from experiments.training.step import make_step
 
 CASES: dict[str, tuple[tuple[int, ...], str, tuple[int, ...], tuple[int, ...]]] = {
     "digits_fc": ((64,), "float32", (), (16, 64, 256)),

@@ -36,7 +36,8 @@ from experiments.spec.trial import CURVATURE, CURVATURE_STEPS, TrialConfig
 from experiments.training.computation import Measurement
 from experiments.training.evaluation import SPLITS
 from experiments.training.feed import ResidentData
-from experiments.training.step import Batch, Hyperparameters, Measurements, TrainState, scheduled
+from experiments.training.state import Batch, Hyperparameters, Measurements, TrainState
+from experiments.training.step import scheduled
 
 
 def curvature_of(study: ResolvedStudy, data: ResidentData) -> tuple[Measurement, ...]:

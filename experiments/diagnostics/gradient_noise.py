@@ -38,16 +38,10 @@ from experiments.spec.trial import GRADIENT_NOISE, LAYERS, TrialConfig
 from experiments.training.computation import Measurement
 from experiments.training.cuts import ghost_batch_size
 from experiments.training.feed import ResidentData
+from experiments.training.gradient import Sums, sums_of_next_step
 from experiments.training.layout import Layout
 from experiments.training.sharding import cut
-from experiments.training.step import (
-    Batch,
-    Hyperparameters,
-    Measurements,
-    Sums,
-    TrainState,
-    sums_of_next_step,
-)
+from experiments.training.state import Batch, Hyperparameters, Measurements, TrainState
 
 PIECES = 4
 """The most pieces of a batch. S varies by about sqrt(2 / ((K - 1) d)) of itself, d the effective

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.diagnostics.problem import Chunk, Outputs, Params, Problem, in_chunks, require_wide
 from experiments.spec.trial import TrialConfig
-from experiments.training.step import TrainState, key_of, make_task, to_evaluate
+from experiments.training.state import TrainState, key_of, make_task, to_evaluate
 
 OBJECTIVE = "objective"
 
@@ -29,7 +29,7 @@ def problem_of(
 
     The model is in evaluation mode: dropout off, batch norm with its running statistics, the
     preprocessing of evaluation. Parameters and running statistics are those that an evaluation
-    reads (`experiments.training.step.to_evaluate`): averages where the trial has an averaging.
+    reads (`experiments.training.state.to_evaluate`): averages where the trial has an averaging.
 
     Args:
       config, state, hyperparameters: a trained trial.

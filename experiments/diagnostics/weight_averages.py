@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.diagnostics.problem import Params, in_chunks
 from experiments.spec.trial import TrialConfig
-from experiments.training.step import key_of, make_task
+from experiments.training.state import key_of, make_task
 
 
 def mean_parameters(members: Iterable[Params]) -> Params:

@@ -11,7 +11,7 @@ from experiments.search.search import Search
 from experiments.spec.resolved import ResolvedStudy
 from experiments.training.cuts import check_cuts
 from experiments.training.resume import CHECKPOINTS_FOLDER, Checkpoints
-from experiments.training.step import parameter_count
+from experiments.training.state import parameter_count
 from optimizers import OPTIMIZERS
 from workloads.datasets.base import Dataset, Split
 from workloads.datasets.base import read as read_split

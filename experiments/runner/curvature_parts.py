@@ -35,7 +35,8 @@ from experiments.diagnostics.sharpness import DIMENSIONS, EPSILONS, Sharpness, k
 from experiments.diagnostics.stability import threshold_now
 from experiments.diagnostics.trained import problem_of
 from experiments.runner.trained import OpenedRecord, TrainedTrial
-from experiments.training.step import make_task, scheduled
+from experiments.training.state import make_task
+from experiments.training.step import scheduled
 from workloads.datasets.base import read as read_examples
 from workloads.datasets.base import size_of
 

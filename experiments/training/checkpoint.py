@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from experiments.spec.errors import first_line
+from experiments.training.sharding import PyTree
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -246,13 +247,13 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
 # Trees as named arrays.
 
 
-def named(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+def named(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
     """The leaves of a tree by ``prefix`` and path."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {prefix + jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def filled(prefix: str, shapes: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def filled(prefix: str, shapes: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
     """The tree like ``shapes`` whose leaves `named` gave; CheckpointError where they differ."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
     wanted = {prefix + jax.tree_util.keystr(path): leaf for path, leaf in leaves}

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.spec.trial import Trial
 from experiments.training.feed import Feed
+from experiments.training.order import ExampleOrder
 from experiments.training.pace import Pace
 from experiments.training.program import Numbers, Program
-from experiments.training.pytrees import (
-    ChunkInputs,
-    Pack,
-)
+from experiments.training.pytrees import ChunkInputs, Pack
 from experiments.training.sharding import ShardAssignment
 from experiments.training.slots import Chunk, Slot
 from experiments.training.step import PHASE_RATE
@@ -53,11 +52,6 @@ class ChunkSource:
         return len(self._stretches) > 1
 
     @property
-    def most_steps(self) -> int:
-        """The most steps of one chunk."""
-        return self._feed.most_steps
-
-    @property
     def window_bytes(self) -> int:
         """Return the bytes of one chunk's window of streamed examples; 0 if nothing is streamed."""
         return self._feed.window_bytes
@@ -75,10 +69,13 @@ class ChunkSource:
         feed = Feed(program.train, program.stored, size, self._count, program.place)
         self._feed = self._open.enter_context(feed)
 
-    def begin(self) -> None:
-        """The trials that follow start at their first step."""
-        if self.part is not self._stretches[0]:
-            self._enter(self._stretches[0])  # the first of a cohort
+    def begin(self, trial: Trial, grid: np.ndarray) -> Slot:
+        """Return the place of a trial at its first step, evaluated after the steps of ``grid``."""
+        first = self._stretches[0]
+        if self.part is not first:
+            self._enter(first)  # the first of a cohort
+        order = ExampleOrder(trial.seed, trial.index, self._program.examples)
+        return Slot(trial, order, grid, order.take(first.batch_size), self._stretches)
 
     def follow(self, running: Sequence[Slot], pack: Pack) -> Pack:
         """Change to the batch size and the rate that the running trials have come to; the pack,
@@ -105,8 +102,13 @@ class ChunkSource:
         phase = {PHASE_RATE: self.part.rate_multiplier} if grows else {}
         return self._program.numbers({**hyperparameters, **phase})
 
-    def steps_to_border(self, slot: Slot) -> int:
-        """Steps to the trial's end or to the next change of the batch size."""
+    def length(self, running: Sequence[Slot]) -> int:
+        """Return the steps of the next chunk: by the pace, never past a trial's end or a change of
+        the batch size."""
+        ends = [self._steps_to_border(slot) for slot in running]
+        return max(1, min(self._feed.most_steps, self.pace.steps, *ends))
+
+    def _steps_to_border(self, slot: Slot) -> int:
         borders = [part.step for part in self._stretches if part.step > self.part.step][:1]
         return min([slot.trial.most_steps, *borders]) - slot.step
 
@@ -115,7 +117,7 @@ class ChunkSource:
 
         Args:
           slots: of the pack, None where one is idle.
-          steps: at most `most_steps`.
+          steps: at most those of `length`.
           evaluation_batch: examples that are evaluated at a time.
         """
         most, size, count = self._feed.most_steps, self.part.batch_size, steps

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.spec.trial import TrialConfig
-from experiments.training.step import Measurements, TrainState
+from experiments.training.state import Measurements, TrainState
 
 NORMS = ("gradient_norm", "update_norm", "parameter_norm", "learning_rate")
 INITIAL_LOSS_EXAMPLES = 256

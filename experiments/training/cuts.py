@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from experiments.spec.trial import TrialConfig
 from experiments.training.layout import Layout
 from experiments.training.sharding import PyTree, cut
-from experiments.training.step import gather, make_task
+from experiments.training.state import gather, make_task
 from optimizers import OPTIMIZERS
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.spec.trial import TrialConfig
-from experiments.training.step import TrainState, key_of, make_task, to_evaluate
+from experiments.training.sharding import PyTree
+from experiments.training.state import (
+    Batch,
+    Hyperparameters,
+    Measurements,
+    Task,
+    TrainState,
+    key_of,
+    make_task,
+    to_evaluate,
+)
 from optimizers import OPTIMIZERS
-from optimizers.norms import all_finite
 from optimizers.second_order import function_evaluations
 
 EVALUATION_BATCH = 1024
@@ -49,51 +58,29 @@ def evaluation_data(
 
 def make_evaluation(
     config: TrialConfig,
-) -> Callable[..., dict[str, jax.Array]]:
+) -> Callable[..., Measurements]:
     """``evaluate(state, hyperparameters, data, *, axis_name=None)``.
 
     Returns ``{"split/metric": [sum, count], "finite": bool}``; where ``axis_name`` is given,
     ``data`` are a device's examples and sums those of all. Evaluated is what
-    `experiments.training.step.to_evaluate` says: averages where there is an averaging. Dropout
-    is off and batch statistics are the running ones. ``finite`` is false where a loss, a
-    parameter or the optimizer's state is not finite. Second-order rules add
+    `experiments.training.state.to_evaluate` says: averages where there is an averaging. Dropout
+    is off and batch statistics are the running ones. ``finite`` is false where a metric is not
+    (parameters and the optimizer's state are looked at with the steps). Second-order rules add
     ``function_evaluations``, all that they have made so far. With ``objective`` the trained
     objective (label smoothing included) is the one metric.
     """
     task = make_task(config)
-    optimizer = OPTIMIZERS[config.optimizer]
+    second_order = OPTIMIZERS[config.optimizer].needs_value_fn
 
     def evaluate(
         state: TrainState,
-        hyperparameters: Mapping[str, jax.Array],
-        data: Mapping[str, Any],
+        hyperparameters: Hyperparameters,
+        data: Batch,
         *,
         axis_name: str | None = None,
-    ) -> dict[str, jax.Array]:
-        params, model_state = to_evaluate(config, state, hyperparameters)
-
-        def one(batch: Mapping[str, Any]) -> dict[str, jax.Array]:
-            key = key_of(state.key)
-            prepared = task.preprocess(batch, key, False)
-            outputs, _ = task.model.apply(
-                params,
-                model_state,
-                prepared,
-                key=key,
-                train=False,
-                hyperparameters=hyperparameters,
-            )
-            shares = batch["split"].T * batch["weights"][None, :]  # [splits, E]
-            results = {}
-            for metric, (sums, counts) in task.losses.metrics(outputs, prepared).items():
-                for name, share in zip(SPLITS, shares, strict=True):
-                    # A share of zero must silence a padded example whatever its loss.
-                    kept = jnp.where(share > 0, share * sums, 0.0)
-                    total = jnp.stack([jnp.sum(kept), jnp.sum(share * counts)])
-                    wide = jnp.promote_types(total.dtype, jnp.float32)
-                    results[f"{name}/{metric}"] = total.astype(wide)
-            return results
-
+    ) -> Measurements:
+        evaluated = to_evaluate(config, state, hyperparameters)
+        one = functools.partial(_measured, task, evaluated, key_of(state.key), hyperparameters)
         weights = data["weights"]
         places = jnp.broadcast_to(jnp.arange(weights.shape[1]), weights.shape)
         data = {**data, "position": places}
@@ -104,11 +91,36 @@ def make_evaluation(
                 results = jax.tree.map(lambda x: x.sum(0), jax.lax.map(one, data))
         if axis_name is not None:
             results = jax.lax.psum(results, axis_name)
-        measured = jnp.stack([pair[0] for pair in results.values()])
-        finite = jnp.all(jnp.isfinite(measured)) & all_finite((state.params, state.opt_state))
-        if optimizer.needs_value_fn:
+        finite = jnp.all(jnp.isfinite(jnp.stack([pair[0] for pair in results.values()])))
+        if second_order:
             counted = function_evaluations(state.opt_state)
             results["function_evaluations"] = counted.astype(jnp.float32)
         return {**results, "finite": finite}
 
     return evaluate
+
+
+def _measured(
+    task: Task,
+    evaluated: tuple[PyTree, PyTree],
+    key: jax.Array,
+    hyperparameters: Hyperparameters,
+    batch: Batch,
+) -> Measurements:
+    """``{"split/metric": [sum, count]}`` of one evaluation batch, arrays [E, ...];
+    ``evaluated`` as `to_evaluate` returns it."""
+    params, model_state = evaluated
+    prepared = task.preprocess(batch, key, False)
+    outputs, _ = task.model.apply(
+        params, model_state, prepared, key=key, train=False, hyperparameters=hyperparameters
+    )
+    shares = batch["split"].T * batch["weights"][None, :]  # [splits, E]
+    results = {}
+    for metric, (sums, counts) in task.losses.metrics(outputs, prepared).items():
+        for name, share in zip(SPLITS, shares, strict=True):
+            # A share of zero must silence a padded example whatever its loss.
+            kept = jnp.where(share > 0, share * sums, 0.0)
+            total = jnp.stack([jnp.sum(kept), jnp.sum(share * counts)])
+            wide = jnp.promote_types(total.dtype, jnp.float32)
+            results[f"{name}/{metric}"] = total.astype(wide)
+    return results

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent import futures
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
@@ -21,10 +21,8 @@ from experiments.training.computation import INITIAL_LOSS_EXAMPLES
 from experiments.training.evaluation import evaluation_data
 from experiments.training.order import ExampleOrder
 from experiments.training.prefetch import Examples, Prefetcher
-from experiments.training.pytrees import (
-    EVALUATION_DATA_SPEC,
-)
-from experiments.training.sharding import P, Sharding
+from experiments.training.pytrees import EVALUATION_DATA_SPEC
+from experiments.training.sharding import Leaf, P, Sharding
 from workloads.datasets.base import RESIDENT_BYTES, Split, Stored, bytes_of, size_of
 
 MAX_CHUNK_STEPS = 2048
@@ -166,7 +164,7 @@ def _padded(batches: Examples, parts: int) -> Examples:
 class Window(NamedTuple):
     """The training data of one call."""
 
-    train: Mapping[str, Any]  # role -> [n, ...]
+    train: Mapping[str, Leaf]  # role -> [n, ...]
     stream: np.ndarray  # int32 [steps + 1, N, B], rows of ``train``
 
 
@@ -187,11 +185,11 @@ class Feed:
 
     def __init__(
         self,
-        train: Mapping[str, Any],
+        train: Mapping[str, Leaf],
         stored: Split | None,
         batch_size: int,
         slots: int,
-        place: Callable[[Examples], Any] = jax.device_put,
+        place: Callable[[Examples], Mapping[str, Leaf]] = jax.device_put,
     ):
         self._train, self._place = train, place
         self.most_steps = chunk_steps(batch_size)

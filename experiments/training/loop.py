@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import jax
 import numpy as np
 
 from experiments.training.pack import clipped_steps
 from experiments.training.program import Program
-from experiments.training.pytrees import (
-    ChunkResults,
-    EvaluationInputs,
-    Pack,
-    StepInputs,
-)
+from experiments.training.pytrees import ChunkResults, EvaluationInputs, Pack, StepInputs
 from experiments.training.slots import Chunk, LoopResults
 
 
 def dispatch_loop(
-    program: Program, shapes: tuple[int, int, int], pack: Pack, chunk: Chunk
+    program: Program, shapes: Hashable, pack: Pack, chunk: Chunk
 ) -> tuple[Pack, LoopResults]:
-    """Begin a chunk of a pack of ``shapes`` (batch size, slots, evaluation batch)."""
+    """Begin a chunk; ``shapes`` as in `CompiledOnce`."""
     inputs, evaluations, steps = chunk.inputs, [], []
     first = 0
     for j, end in enumerate(inputs.ends[: inputs.segments]):
@@ -39,7 +36,7 @@ def dispatch_loop(
 
 
 def loop_results(program: Program, chunk: Chunk, found: LoopResults) -> ChunkResults:
-    """The results, fetched, in the shape that `pack.advance` gives them."""
+    """The results, fetched, in the shape that `advance.advance` gives them."""
     evaluations: dict[str, np.ndarray] = {}
     for j, measured in found.evaluations:
         for name, value in measured.items():

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
-from jax.extend.core import jaxprs_in_params
+from jax.core import AbstractValue, ShapedArray
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from experiments.training.evaluation import EVALUATION_BATCH
 from experiments.training.layout import Execution, Layout
@@ -23,11 +23,13 @@ training step's batch does not hold more."""
 LIVE_ARRAYS = 3
 """Arrays of the largest one's size that a forward pass holds at a time: of a classifier or a
 language model the scores, their logarithms and what they are compared with."""
+MANY_EXAMPLES = 1_000_003
+"""So many that what does not grow with them, such as the parameters, has no share to speak of."""
 
 
 def bytes_of_example(evaluate: Callable[..., PyTree], *arguments: PyTree) -> int:
-    """What one example more takes in a forward pass: `LIVE_ARRAYS` times the array of it that
-    grows most with the number of examples, by the shapes in its trace; nothing is compiled.
+    """What one example more takes in a forward pass: `LIVE_ARRAYS` times its share of the largest
+    array, by the shapes in a trace with `MANY_EXAMPLES`; nothing is compiled or computed.
 
     Args:
       evaluate: a function of ``arguments``, then of evaluation data.
@@ -35,30 +37,25 @@ def bytes_of_example(evaluate: Callable[..., PyTree], *arguments: PyTree) -> int
         the second, its length does not matter.
     """
     *others, data = arguments
-
-    def sizes(examples: int) -> list[int]:
-        shapes = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((1, examples, *x.shape[2:]), x.dtype), data
-        )
-        return list(_sizes(jax.make_jaxpr(evaluate)(*others, shapes).jaxpr))
-
-    two, three = sizes(2), sizes(3)  # one example might be traced otherwise
-    if len(two) != len(three):
-        return LIVE_ARRAYS * max(two) // 2
-    return LIVE_ARRAYS * max(1, *(b - a for a, b in zip(two, three, strict=True)))
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((1, MANY_EXAMPLES, *x.shape[2:]), x.dtype), data
+    )
+    sizes = _sizes(jax.make_jaxpr(evaluate)(*others, shapes).jaxpr)
+    return LIVE_ARRAYS * max(1, max(sizes) // MANY_EXAMPLES)
 
 
-def _sizes(jaxpr: Any) -> Iterator[int]:
+def _sizes(jaxpr: Jaxpr) -> Iterator[int]:
     """Bytes of every array that a program and the programs in it make."""
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
-            yield math.prod(getattr(variable.aval, "shape", ())) * _itemsize(variable.aval)
+            yield _bytes(variable.aval)
         for inner in jaxprs_in_params(equation.params):
             yield from _sizes(inner)
 
 
-def _itemsize(aval: Any) -> int:
-    return getattr(getattr(aval, "dtype", None), "itemsize", 0)
+def _bytes(aval: AbstractValue) -> int:
+    """Bytes of a value; 0 for one that is no array."""
+    return math.prod(aval.shape) * aval.dtype.itemsize if isinstance(aval, ShapedArray) else 0
 
 
 def evaluation_batch(execution: Execution, batch_size: int, example_bytes: int) -> int:

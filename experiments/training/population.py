@@ -27,20 +27,22 @@ import numpy as np
 from experiments.runtime import hosts
 from experiments.spec.trial import Trial, TrialResult, evaluation_steps
 from experiments.training.chunks import ChunkSource
+from experiments.training.device_pack import DevicePack
 from experiments.training.feed import MAX_CHUNK_STEPS
-from experiments.training.layout import SCAN, Execution
-from experiments.training.loop import dispatch_loop, loop_results
-from experiments.training.order import ExampleOrder, trial_keys
+from experiments.training.layout import SCAN, Execution, Layout
 from experiments.training.program import Program
-from experiments.training.pytrees import (
-    Pack,
-    PutInputs,
-)
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import Held, Saving
-from experiments.training.slots import Chunk, Flight, Slot, collect, joined
-from experiments.training.step import TrainState
+from experiments.training.slots import Chunk, Flight, Slot, clipped_by, joined, keep
+from experiments.training.state import TrainState
 from schedules.batch_size import Phase, constant, stretches
+
+
+def _must_take_turns(layout: Layout) -> bool:
+    """Tell whether two programs under way may wait for each other: where they exchange sums, on
+    simulated devices and between processes that meet on a CPU."""
+    exchanging = layout.how in ("pmap", "shard_map") or hosts.several()
+    return jax.default_backend() == "cpu" and exchanging
 
 
 class Population:
@@ -76,22 +78,15 @@ class Population:
         self._execution = execution
         parts = stretches(phases or constant(batch_size))
         self._source = ChunkSource(program, parts, execution.slots)
-        self._parts = parts
-        self._grid = grid
-        self._plan = plan
+        self._grid, self._plan = grid, plan
         # The trials of a cohort start again together: none goes on alone.
         alone = not self._source.grows or execution.slots == 1
         self._saving = Saving(checkpoints if alone else None, execution, program, held)
         self._slots: list[Slot | None] = [None] * execution.slots
-        self._pack: Pack | None = None
+        self._pack: DevicePack | None = None
         self._flights: collections.deque[Flight] = collections.deque()  # at most two
         self._fetched = 0.0  # when results were last fetched
-        # Two programs under way that exchange sums may wait for each other on simulated devices,
-        # and between processes that meet on a CPU.
-        simulated = jax.default_backend() == "cpu" and (
-            execution.layout.how in ("pmap", "shard_map") or hosts.several()
-        )
-        self._lookahead = lookahead and not simulated
+        self._lookahead = lookahead and not _must_take_turns(execution.layout)
 
     def run(
         self,
@@ -109,16 +104,14 @@ class Population:
             going = True
             while going:
                 self._fill(next_trial)
-                dispatched = bool(self._running)
-                if dispatched:
+                if dispatched := bool(self._running):
                     self._flights.append(self._dispatch())
                 if not self._flights:
                     return
                 # One chunk stays under way, unless the next is to begin from a saved state.
                 ahead = int(dispatched and self._lookahead and not self._may_save())
                 while len(self._flights) > (ahead if going else 0):
-                    running = [slot for _, slot, _ in self._flights[0].running if not slot.ended]
-                    steps = self._flights[0].chunk.steps * len(running)
+                    steps = self._flights[0].trial_steps
                     for result in self._fetch():
                         emit(result)
                     going = advanced(steps) and going
@@ -158,8 +151,7 @@ class Population:
                 self._flights.append(self._dispatch(step - slot.step))
                 self._fetch()
         assert self._pack is not None
-        state = jax.tree.map(lambda x: x[0], self._pack.states)
-        return state, joined(slot.evaluations, step, False)
+        return self._pack.state(0), joined(slot.evaluations, step, False)
 
     # Trials in slots.
 
@@ -173,38 +165,17 @@ class Population:
 
     def _start(self, i: int, trial: Trial, most: float = math.inf) -> Slot:
         """Put ``trial`` into slot ``i``, where it was saved or else from its first step."""
-        program = self._program
-        self._source.begin()
-        order = ExampleOrder(trial.seed, trial.index, program.examples)
-        grid = np.asarray(self._grid(trial.train_steps))
-        following = order.take(self._source.part.batch_size)
-        slot = self._slots[i] = Slot(trial, order, grid, following, self._parts)
-        slots, values = len(self._slots), self._source.values(trial.hyperparameters)
-        self._execution = program.planned(self._execution, self._parts[0].batch_size, values)
+        program, grid = self._program, np.asarray(self._grid(trial.train_steps))
+        slot = self._slots[i] = self._source.begin(trial, grid)
+        values = self._source.values(trial.hyperparameters)
         if self._pack is None:
-            self._pack = program.empty_pack(slots, values)
+            self._pack = DevicePack(program, self._execution, self._source.part.batch_size, values)
         state = self._saving.restore(slot, trial, lambda: program.state_shapes(values), most)
-        if state is not None:
-            put = PutInputs(np.int32(i), state, values)
-            self._pack = program.put(slots, self._pack, put)
+        if state is None:
+            self._pack.start(i, trial, values)
         else:
-            keys = trial_keys(trial.seed, trial.index)
-            inputs = program.start_inputs(
-                values, keys, trial.train_steps, slot=i, batch=self._evaluated_on_one_device
-            )
-            shapes = slots, self._execution.evaluation_batch
-            self._pack = program.start(shapes, self._pack, inputs)
+            self._pack.put(i, state, values)
         return slot
-
-    @property
-    def _evaluation_batch(self) -> int:
-        batch = self._execution.evaluation_batch
-        assert batch is not None, "it is known once a trial is"
-        return batch
-
-    @property
-    def _evaluated_on_one_device(self) -> int:
-        return max(1, self._evaluation_batch // self._execution.layout.data)
 
     def _retire(self, i: int) -> None:
         """Free slot ``i``: all steps of its trial are under way, or it has ended."""
@@ -218,18 +189,6 @@ class Population:
         if self._pack is not None:
             self._saving.save(self._slots, self._pack.states, wanted)
 
-    def _put_aside(self, running: Sequence[tuple[int, Slot, int]]) -> None:
-        """Keep the states of the trials that pause here: their slots take others."""
-        pausing = [
-            (i, slot) for i, slot, _ in running
-            if slot.trial.pauses and slot.step == slot.trial.most_steps
-        ]  # fmt: skip
-        if pausing:
-            assert self._pack is not None
-            states = jax.device_get(self._pack.states)
-            for i, slot in pausing:
-                slot.put_aside = jax.tree.map(lambda x, i=i: x[i], states)
-
     def _may_save(self) -> bool:
         """Tell whether a trial may have to be saved at the end of the chunk under way."""
         running = [slot for _, slot in self._running]
@@ -241,31 +200,26 @@ class Population:
         """Steps of the next chunk: by the pace, never past a trial's end or a change of the batch
         size, nor past the next evaluation of a trial that may be saved there."""
         running = [slot for _, slot in self._running]
-        ends = [self._source.steps_to_border(slot) for slot in running]
-        long = [slot for slot in running if self._saving.is_long(slot)]
-        ends += [slot.next_evaluation - slot.step for slot in long]
-        most = self._source.most_steps, self._source.pace.steps
-        return hosts.agreed_number(max(1, min(*most, *ends)))
+        long = filter(self._saving.is_long, running)
+        borders = [slot.next_evaluation - slot.step for slot in long]
+        return hosts.agreed_number(min([self._source.length(running), *borders]))
 
     def _inputs(self, count: int) -> Chunk:
         """Make the inputs of the next ``count`` steps."""
-        return self._source.chunk(self._slots, count, self._evaluation_batch)
+        assert self._pack is not None
+        return self._source.chunk(self._slots, count, self._pack.evaluation_batch)
 
     def _dispatch(self, most: int = MAX_CHUNK_STEPS) -> Flight:
         """Begin some steps of every slot; free the slots whose trials will have ended."""
         began = time.perf_counter()
         assert self._pack is not None
-        self._pack = self._source.follow([slot for _, slot in self._running], self._pack)
-        chunk = self._inputs(min(most, self._length()))
         running = [(i, slot, slot.step) for i, slot in self._running]
-        shapes = self._source.part.batch_size, len(self._slots), self._evaluation_batch
-        if self._execution.mode == "loop":
-            self._pack, results = dispatch_loop(self._program, shapes, self._pack, chunk)
-        else:
-            self._pack, results = self._program.chunk(shapes, self._pack, chunk.inputs)
+        self._pack.pack = self._source.follow([slot for _, slot, _ in running], self._pack.pack)
+        chunk = self._inputs(min(most, self._length()))
+        results = self._pack.dispatch(chunk)
         for _, slot, _ in running:
             slot.step += chunk.steps
-        self._put_aside(running)
+        self._pack.put_aside(running)
         for i, slot, _ in running:
             if slot.step == slot.trial.most_steps:
                 self._retire(i)
@@ -274,30 +228,19 @@ class Population:
     def _fetch(self) -> list[TrialResult]:
         """Wait for the oldest chunk under way and keep what it measured; returns the results of
         the trials that have ended."""
-        chunk, running, found, began = self._flights[0]
-        results = jax.device_get(found)
-        if self._execution.mode == "loop":
-            results = loop_results(self._program, chunk, results)
+        flight = self._flights[0]
+        assert self._pack is not None
+        results = self._pack.fetch(flight.chunk, flight.results)
         now = time.perf_counter()
-        seconds, self._fetched = now - max(began, self._fetched), now
-        self._source.pace.observe(chunk.steps, seconds)
+        seconds, self._fetched = now - max(flight.began, self._fetched), now
+        self._source.pace.observe(flight.chunk.steps, seconds)
         self._saving.trained(seconds)
         self._flights.popleft()
-        ended = []
-        for i, slot, first in running:
-            if slot.ended:  # in the chunk before
-                continue
-            collect(slot, i, first, chunk, results)
-            slot.seconds += seconds / len(running)
-            slot.ran += seconds
-            diverged, last = int(results.diverged_at[i]), first + chunk.steps
-            end = slot.end(last, diverged or None, self._program.config.goal)
-            if end is None:
-                continue
+        found = []
+        for i, slot, end in keep(flight, results, seconds, self._program.config.goal):
             if self._slots[i] is slot:
                 self._retire(i)
             if end.reason == "pruned":
                 self._saving.hold(slot)
-            clipped = int(results.clipped_steps[i]) if len(results.clipped_steps) else None
-            ended.append(slot.result(end, self._plan, clipped))
-        return ended
+            found.append(slot.result(end, self._plan, clipped_by(i, results)))
+        return found

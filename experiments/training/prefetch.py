@@ -6,7 +6,6 @@ import collections
 import copy
 from collections.abc import Mapping, Sequence
 from concurrent import futures
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ class Prefetcher:
     def __init__(self, pool: futures.Executor, train: Split, block: int, ahead: int):
         self._pool, self._train, self._block, self._examples = pool, train, block, ahead
         # Numbers of a block and what its reading returns; the front is what comes next.
-        self._blocks: collections.deque[tuple[np.ndarray, futures.Future[Any]]]
+        self._blocks: collections.deque[tuple[np.ndarray, futures.Future[Examples]]]
         self._blocks = collections.deque()
         self._order: ExampleOrder | None = None
 
@@ -71,9 +70,9 @@ class Prefetcher:
         self._blocks.clear()
 
 
-def _done(rows: Examples) -> futures.Future[Any]:
+def _done(rows: Examples) -> futures.Future[Examples]:
     """A reading that has ended."""
-    future: futures.Future[Any] = futures.Future()
+    future: futures.Future[Examples] = futures.Future()
     future.set_result(rows)
     return future
 

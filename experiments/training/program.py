@@ -8,14 +8,13 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.spec.trial import TrialConfig
 from experiments.training import pack as packs
+from experiments.training.advance import advance
 from experiments.training.computation import INITIAL_LOSS_EXAMPLES, Computation, Measurement
 from experiments.training.cuts import check_rule, ghost_batch_size
 from experiments.training.evaluation import make_evaluation
@@ -31,8 +30,16 @@ from experiments.training.pytrees import (
     Pack,
     StartInputs,
 )
-from experiments.training.sharding import P, PyTree, ShardAssignment, Sharding, cut
-from experiments.training.step import TrainState
+from experiments.training.sharding import (
+    Compiled,
+    CompilerOptions,
+    P,
+    PyTree,
+    ShardAssignment,
+    Sharding,
+    cut,
+)
+from experiments.training.state import TrainState
 from optimizers import OPTIMIZERS
 
 Numbers = Mapping[str, float | np.floating]
@@ -43,7 +50,7 @@ class CompiledOnce:
     """A jitted function for several threads: of the first calls with new shapes one compiles, the
     others wait for it. (jax alone would let each of them compile.)"""
 
-    def __init__(self, jitted: Any):  # jax.jit's result
+    def __init__(self, jitted: Compiled):
         self._jitted = jitted
         self._compiled: set[Hashable] = set()
         self._locks: dict[Hashable, threading.Lock] = {}
@@ -70,7 +77,7 @@ class Program:
       layout: the devices they run on.
       computation: what they are compiled for, beside shapes.
       examples, stored: the training set, see `ResidentData`.
-      start, put, chunk: `pack.start`, `pack.put` and `pack.advance` on the devices of the layout.
+      start, put, chunk: `pack.start`, `pack.put` and `advance` on the devices of the layout.
       single_step, evaluate: `pack.step` and `pack.evaluate`, on one device (execution "loop").
       traces: how often a training program was traced, by (mode, batch size, slots): one each.
     """
@@ -100,10 +107,11 @@ class Program:
         self.traces: collections.Counter[tuple[str, int, int]] = collections.Counter()
         self._lock = threading.Lock()
         self._example_bytes: int | None = None
+        self._state_shapes: dict[tuple[str, ...], TrainState] = {}
         self._programs: dict[Layout, Program] = {layout: self}
         # Drawing parameters is cheap to run and, optimised, slow to compile (measured on CPUs).
         on_cpu = jax.default_backend() == "cpu"
-        quick = {"xla_backend_optimization_level": 0} if on_cpu else None
+        quick: CompilerOptions | None = {"xla_backend_optimization_level": 0} if on_cpu else None
         into_slot = functools.partial(sharding.compiled, outputs=PACK_SPECS, donate=(0,))
         self.start = CompiledOnce(
             into_slot(self._bound(packs.start), (PACK_SPECS, START_SPECS), options=quick)
@@ -111,21 +119,21 @@ class Program:
         self.put = CompiledOnce(
             into_slot(self._bound(packs.put), (PACK_SPECS, PUT_SPECS), options=quick)
         )
-        advance = self._counted(packs.advance, "chunk", lambda inputs: inputs.stream)
+        chunk = self._counted(advance, "chunk", lambda inputs: inputs.stream)
         self.chunk = CompiledOnce(
             sharding.compiled(
-                advance, (PACK_SPECS, CHUNK_SPECS), (PACK_SPECS, RESULTS_SPECS), donate=(0,)
+                chunk, (PACK_SPECS, CHUNK_SPECS), (PACK_SPECS, RESULTS_SPECS), donate=(0,)
             )
         )
         step = self._counted(packs.step, "loop", lambda inputs: inputs.indices)
         self.single_step = CompiledOnce(jax.jit(step, donate_argnums=0))
         self.evaluate = CompiledOnce(jax.jit(self._bound(packs.evaluate), donate_argnums=0))
 
-    def _bound(self, function: Callable[..., PyTree]) -> Callable[[Pack, PyTree], PyTree]:
+    def _bound(self, function: Callable[..., PyTree]) -> Callable[..., PyTree]:
         return functools.partial(function, self.computation)
 
     def _counted(
-        self, function: Callable[..., PyTree], mode: str, indices: Callable[[Any], jax.Array]
+        self, function: Callable[..., PyTree], mode: str, indices: Callable[[PyTree], jax.Array]
     ) -> Callable[[Pack, PyTree], PyTree]:
         """The function, whose tracings are counted by the shape of its ``indices``."""
 
@@ -145,13 +153,8 @@ class Program:
         """The same programs on other devices, made once however many threads ask."""
         with self._lock:
             if layout not in self._programs:
-                other = Program(
-                    self.config,
-                    self._data,
-                    self.computation.divergence_factor,
-                    layout,
-                    measurements=self.computation.measurements,
-                )
+                given = self.config, self._data, self.computation.divergence_factor, layout
+                other = Program(*given, measurements=self.computation.measurements)
                 other._lock, other._programs = self._lock, self._programs
                 self._programs[layout] = other
             return self._programs[layout]
@@ -241,12 +244,13 @@ class Program:
 
     def state_shapes(self, hyperparameters: Numbers) -> TrainState:
         """A trial's state as shapes and dtypes, without the axis of slots."""
-        numbers = self.numbers(hyperparameters)
-        inputs = self.start_inputs(numbers, np.zeros((2, 2), np.uint32), 1)
-        return jax.eval_shape(self._initial_state, inputs)
-
-    def _initial_state(self, inputs: StartInputs) -> TrainState:
-        return packs.initial_state(self.computation, inputs)
+        names = tuple(hyperparameters)
+        if names not in self._state_shapes:  # the model is traced
+            numbers = self.numbers(hyperparameters)
+            inputs = self.start_inputs(numbers, np.zeros((2, 2), np.uint32), 1)
+            start = self._bound(packs.initial_state)
+            self._state_shapes[names] = jax.eval_shape(start, inputs)
+        return self._state_shapes[names]
 
     def pack_shapes(self, slots: int, hyperparameters: Numbers) -> Pack:
         """A pack as shapes and dtypes."""
@@ -259,5 +263,7 @@ class Program:
     def empty_pack(self, slots: int, hyperparameters: Numbers) -> Pack:
         """A pack of idle slots: zeros of the right shapes."""
         shapes = self.pack_shapes(slots, hyperparameters)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return self._sharding.put(zeros, PACK_SPECS)
+        # NumPy's: jax would compile a program for every shape.
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+        # A copy, because the programs take over the memory of the pack that they are given.
+        return jax.device_put(self._sharding.put(zeros, PACK_SPECS), may_alias=False)

@@ -25,7 +25,7 @@ from experiments.training.sharding import (
     axis_of,
     map_by_spec,
 )
-from experiments.training.step import TrainState
+from experiments.training.state import TrainState
 
 SlotMap = Callable[[Callable[..., PyTree], tuple[int | None, ...]], Callable[..., PyTree]]
 """(function of one slot, in_axes) -> the function of all slots."""

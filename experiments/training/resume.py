@@ -25,6 +25,7 @@ from experiments.spec.trial import Status, Trial
 from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError, Saved, Warn, filled, named
 from experiments.training.slots import Slot, Table, joined
+from experiments.training.state import TrainState
 from workloads.base import Goal
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -151,8 +152,8 @@ class Checkpoints:
             checkpoint.remove(self.of(trial))
 
 
-def packed(slot: Slot, state: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays, JSON values): all that a running trial is, ``state`` its `TrainState`."""
+def packed(slot: Slot, state: TrainState) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays, JSON values): all that a running trial is."""
     arrays = {**named("state", state), "following": slot.following}
     for table in _TABLES:
         pieces = getattr(slot, table)
@@ -163,8 +164,8 @@ def packed(slot: Slot, state: Any) -> tuple[dict[str, np.ndarray], dict[str, Any
     return arrays, {**about, "epoch": slot.order.epoch, "offset": slot.order.offset}
 
 
-def restored(slot: Slot, saved: Saved, shapes: Any) -> Any:
-    """Put into a fresh ``slot`` what `packed` found; returns the `TrainState`, like ``shapes``.
+def restored(slot: Slot, saved: Saved, shapes: TrainState) -> TrainState:
+    """Put into a fresh ``slot`` what `packed` found; returns the state, like ``shapes``.
 
     Raises CheckpointError, and changes nothing, where the state has another structure.
     """

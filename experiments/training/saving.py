@@ -16,7 +16,7 @@ from experiments.training.layout import Execution
 from experiments.training.program import Program
 from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restored
 from experiments.training.slots import Slot
-from experiments.training.step import TrainState
+from experiments.training.state import TrainState
 
 Held = MutableMapping[tuple[int, int, int], Saved]
 """Key of a trial -> where it was put aside, in the host's memory."""
@@ -79,6 +79,7 @@ class Saving:
 
     def hold(self, slot: Slot) -> None:
         """Keep a trial that is put aside until it goes on; a long one on disk too."""
+        assert slot.put_aside is not None, "the state of a trial that pauses is on the host"
         arrays, about = packed(slot, slot.put_aside)
         about["how"] = self._how
         self._held[slot.trial.key] = Saved(slot.step, arrays, about)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -27,6 +27,19 @@ PyTree = Any
 """Leaves in a structure that a model, an update rule or a workload chooses."""
 Specs = Any
 """A `PartitionSpec`, or a structure of them that is a prefix of the arrays' own."""
+
+
+CompilerOptions = dict[str, bool | int | float | str]
+
+
+class Compiled(Protocol):
+    """A function that is compiled when it is first called."""
+
+    def __call__(self, *arguments: PyTree) -> PyTree:
+        """Run it."""
+
+    def lower(self, *arguments: PyTree) -> jax.stages.Lowered:
+        """The program for arguments of these shapes, to be examined and not run."""
 
 
 class ShardAssignment(NamedTuple):
@@ -130,8 +143,8 @@ class Sharding:
         outputs: Specs,
         *,
         donate: tuple[int, ...] = (),
-        options: dict[str, Any] | None = None,
-    ) -> Callable[..., PyTree]:
+        options: CompilerOptions | None = None,
+    ) -> Compiled:
         """``function`` compiled for the devices.
 
         Args:
@@ -157,8 +170,8 @@ class Sharding:
         outputs: Specs,
         *,
         donate: tuple[int, ...],
-        options: dict[str, Any] | None,
-    ) -> Callable[..., PyTree]:
+        options: CompilerOptions | None,
+    ) -> Compiled:
         layout = self.layout
         if layout.how == "shard_map":
             # check_vma=False: a gradient is a device's own until it is summed, as under pmap.
@@ -220,7 +233,7 @@ class Sharding:
 class _OnDevices:
     """A compiled function that takes NumPy arrays to the devices first."""
 
-    def __init__(self, sharding: Sharding, jitted: Any, inputs: tuple[Specs, ...]):
+    def __init__(self, sharding: Sharding, jitted: Compiled, inputs: tuple[Specs, ...]):
         self._sharding, self._jitted, self._inputs = sharding, jitted, inputs
 
     def _placed(self, arguments: tuple[PyTree, ...]) -> list[PyTree]:

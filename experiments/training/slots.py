@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,12 +17,9 @@ from experiments.spec.trial import (
     out_of_patience,
 )
 from experiments.training.order import ExampleOrder
-from experiments.training.pytrees import (
-    ChunkInputs,
-    ChunkResults,
-)
+from experiments.training.pytrees import ChunkInputs, ChunkResults
 from experiments.training.sharding import Leaf
-from experiments.training.step import Measurements, TrainState
+from experiments.training.state import Measurements, TrainState
 from schedules.batch_size import Stretch, examples_after
 from workloads.base import Goal
 
@@ -60,6 +57,11 @@ class Slot:
     def evaluated(self) -> bool:
         """Tell whether the newest evaluation was made after the newest step."""
         return bool(self.evaluations) and int(self.evaluations[-1]["step"][-1]) == self.step
+
+    @property
+    def pauses_here(self) -> bool:
+        """Tell whether the trial is put aside after the newest step."""
+        return self.trial.pauses and self.step == self.trial.most_steps
 
     @property
     def at_evaluation(self) -> bool:
@@ -147,6 +149,11 @@ class Flight(NamedTuple):
     results: ChunkResults | LoopResults  # arrays on the device
     began: float  # by `time.perf_counter`
 
+    @property
+    def trial_steps(self) -> int:
+        """Steps of all trials whose end is not known."""
+        return self.chunk.steps * sum(not slot.ended for _, slot, _ in self.running)
+
 
 def collect(slot: Slot, i: int, first: int, chunk: Chunk, results: ChunkResults) -> None:
     """Append what slot ``i`` measured in a chunk, from its trial's step ``first`` on."""
@@ -167,6 +174,34 @@ def collect(slot: Slot, i: int, first: int, chunk: Chunk, results: ChunkResults)
         counted = {"step": steps, "examples": examples_after(slot.parts, steps)}
         found = {k: np.asarray(v)[: chunk.steps, i] for k, v in results.norms.items()}
         slot.norms.append({**counted, **found})
+
+
+def keep(
+    flight: Flight, results: ChunkResults, seconds: float, goal: Goal | None
+) -> Iterator[tuple[int, Slot, End]]:
+    """Keep what the trials of a chunk measured; yields (slot, its trial, end) of those that ended.
+
+    Args:
+      flight: the chunk.
+      results: as fetched.
+      seconds: that the chunk took, shared by the trials in it.
+      goal: of the study.
+    """
+    for i, slot, first in flight.running:
+        if slot.ended:  # in the chunk before
+            continue
+        collect(slot, i, first, flight.chunk, results)
+        slot.seconds += seconds / len(flight.running)
+        slot.ran += seconds
+        diverged, last = int(results.diverged_at[i]), first + flight.chunk.steps
+        end = slot.end(last, diverged or None, goal)
+        if end is not None:
+            yield i, slot, end
+
+
+def clipped_by(i: int, results: ChunkResults) -> int | None:
+    """The steps of slot ``i`` with a clipped gradient; None where nothing is clipped."""
+    return int(results.clipped_steps[i]) if len(results.clipped_steps) else None
 
 
 def joined(

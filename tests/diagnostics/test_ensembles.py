@@ -14,7 +14,7 @@ from support.engine_factory import TINY, tiny_study
 
 from experiments.diagnostics.ensembles import averaged, by_size, calibration, quality
 from experiments.diagnostics.weight_averages import mean_parameters, recomputed_statistics
-from experiments.training.step import make_task
+from experiments.training.state import make_task
 from workloads.datasets import load
 
 MEMBERS, EXAMPLES, CLASSES = 4, 60, 3

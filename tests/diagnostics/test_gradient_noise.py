@@ -32,7 +32,7 @@ from experiments.training.cuts import ghost_batch_size
 from experiments.training.layout import SCAN, Execution, Layout
 from experiments.training.order import ExampleOrder
 from experiments.training.program import Program
-from experiments.training.step import TrainState
+from experiments.training.state import TrainState
 from workloads.datasets import load
 from workloads.models.noisy_quadratic import NoisyQuadratic
 from workloads.noisy_quadratic import WORKLOAD as NOISY_QUADRATIC

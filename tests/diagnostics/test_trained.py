@@ -14,7 +14,8 @@ from experiments.diagnostics.trained import problem_of
 from experiments.spec.trial import Precision
 from experiments.training.evaluation import evaluation_data, make_evaluation
 from experiments.training.order import trial_keys
-from experiments.training.step import gather, init_state, make_step, to_evaluate
+from experiments.training.state import gather, init_state, to_evaluate
+from experiments.training.step import make_step
 from workloads.datasets import load
 
 HYPERPARAMETERS = {

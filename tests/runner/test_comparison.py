@@ -30,7 +30,7 @@ from experiments.runner.study import run_study
 from experiments.spec.comparison import Comparison, of_optimizers
 from experiments.spec.fields import COMPARED
 from experiments.spec.study import Study
-from experiments.training.step import parameter_count
+from experiments.training.state import parameter_count
 from optimizers import OPTIMIZERS
 from workloads.datasets import load
 

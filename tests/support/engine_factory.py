@@ -17,7 +17,7 @@ from experiments.training.feed import ResidentData
 from experiments.training.layout import Execution, Mode
 from experiments.training.population import Population
 from experiments.training.program import Program
-from experiments.training.step import TrainState
+from experiments.training.state import TrainState
 from workloads.datasets import load
 from workloads.digits_fc import WORKLOAD
 

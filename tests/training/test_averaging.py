@@ -24,7 +24,8 @@ from experiments.spec.trial import Status
 from experiments.studies import get
 from experiments.training.order import trial_keys
 from experiments.training.program import Program
-from experiments.training.step import gather, init_state, make_step, to_evaluate
+from experiments.training.state import gather, init_state, to_evaluate
+from experiments.training.step import make_step
 from optimizers import AVERAGINGS, OPTIMIZERS
 
 NEARLY_ZERO = 1e-6

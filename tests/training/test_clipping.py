@@ -34,7 +34,8 @@ from experiments.spec.trial import Status
 from experiments.studies import get
 from experiments.training.order import trial_keys
 from experiments.training.program import Program
-from experiments.training.step import gather, init_state, make_step
+from experiments.training.state import gather, init_state
+from experiments.training.step import make_step
 from optimizers import CLIPPINGS
 
 ON_THE_OTHER_SIDE = 1e-2

@@ -12,7 +12,8 @@ from support.engine_factory import TINY, resident_digits, tiny_study, tiny_trial
 
 from experiments.spec.trial import Status
 from experiments.training.program import Program
-from experiments.training.step import gather, init_state, make_step
+from experiments.training.state import gather, init_state
+from experiments.training.step import make_step
 
 LINEAR = dataclasses.replace(
     TINY, model_options={"hidden_sizes": [], "classes": 10}, name="digits_linear"
