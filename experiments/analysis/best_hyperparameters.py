@@ -73,6 +73,23 @@ def choose_best(view: View, table: pl.DataFrame, values: pl.DataFrame) -> pl.Dat
     )
 
 
+def best_known(table: pl.DataFrame, best: pl.DataFrame, sign: float) -> pl.DataFrame:
+    """The best trial of each batch size in any search: the fewest steps, else the best value.
+
+    Args:
+      table: rows of `steps_to_result`.
+      best: rows of `best_trials`.
+      sign: of the goal, 1 where smaller values are better.
+
+    Columns: those of ``best`` and ``steps_to_result``; ties go to the better value, then to the
+    lower seed.
+    """
+    steps = table.select(*SEARCH, "steps_to_result")
+    ranked = best.join(steps, on=SEARCH, how="left").with_columns(rank=sign * pl.col("best_value"))
+    ranked = ranked.sort("batch_size", "steps_to_result", "rank", "seed", nulls_last=True)
+    return ranked.drop("rank").group_by("batch_size", maintain_order=True).first()
+
+
 def best_across(best: pl.DataFrame, searches: Mapping[int, int]) -> pl.DataFrame:
     """The best trials' rates of each batch size, over its searches.
 

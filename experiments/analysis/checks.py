@@ -21,6 +21,7 @@ _SEVERITY: dict[type[Finding], Severity] = {
     found.Unreached: "high",
     found.EdgeOptimum: "high",
     found.MostlyInfeasible: "high",
+    found.PoorFit: "high",
     curves.TrainingRises: "high",
     curves.UnstableAbove: "medium",
     curves.Overfitting: "medium",
@@ -32,6 +33,7 @@ _SEVERITY: dict[type[Finding], Severity] = {
     found.UntunedSmallest: "medium",
     found.NonMonotone: "medium",
     found.BestStep: "medium",
+    found.Inconclusive: "medium",
     found.OneSearch: "low",
 }
 """high: the answer as it stands may be wrong; medium: it can be better; low: how sure it is."""

@@ -7,6 +7,7 @@ statistic between them; where one has fewer, its row says so.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ import polars as pl
 
 from experiments.analysis.findings import EdgeOptimum, MostlyInfeasible, Shortfall
 from experiments.analysis.intervals import Answer
+from experiments.analysis.paired import paired_ratios
+from experiments.analysis.profiles import profile_table, rank_stability, score_table
 from experiments.analysis.question import Question
 from experiments.analysis.searches import Across
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
@@ -22,6 +25,7 @@ from experiments.analysis.summary import Summary, summarise
 from experiments.records.comparisons import read_comparison
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import read
+from experiments.spec.fields import COMPARED
 
 FAIRNESS = (EdgeOptimum, Shortfall, MostlyInfeasible)
 """Findings that weaken a comparison: a member's search space, or its budget, was not enough."""
@@ -54,6 +58,31 @@ class Compared:
     def shared(self) -> Question:
         """Goal, batch sizes and budgets, which all members share."""
         return next(iter(self.members.values())).question
+
+    @property
+    def reference(self) -> str:
+        """The member that others are held against: the first."""
+        return next(iter(self.members))
+
+    @functools.cached_property
+    def ratios(self) -> pl.DataFrame:
+        """Examples of every member over those of the reference, from paired searches."""
+        return paired_ratios(self.members, self.reference)
+
+    @functools.cached_property
+    def scores(self) -> pl.DataFrame:
+        """The members' scores by AlgoPerf's definition."""
+        return score_table(self.members)
+
+    @functools.cached_property
+    def profile(self) -> pl.DataFrame:
+        """The members' performance profiles over the batch sizes."""
+        return profile_table(self.members)
+
+    @functools.cached_property
+    def stability(self) -> pl.DataFrame:
+        """The likeness of the order after k trials to that after all."""
+        return rank_stability(self.members)
 
     def findings(self) -> list[tuple[str, str]]:
         """(label, sentence) of what weakens the comparison."""
@@ -94,15 +123,41 @@ def read_compared(folder: Path | str) -> Compared:
     if not begun:
         raise RecordError(f"no study of the comparison in {folder} has begun")
     members = {label: summarise(read(folder / label)) for label in begun}
+    missing = tuple(label for label in labels if label not in members)
+    return compared_of(members, found["name"], found["question"], found["expected"], missing)
+
+
+def compared_of(
+    members: Mapping[str, Summary],
+    name: str,
+    question: str,
+    expected: str = "",
+    missing: tuple[str, ...] = (),
+) -> Compared:
+    """The comparison of these members, whose questions must be comparable (`check_comparable`)."""
     counted = any(COUNTED_TO_RESULT in summary.steps.columns for summary in members.values())
-    return Compared(
-        found["name"],
-        found["question"],
-        found["expected"],
-        members,
-        tuple(label for label in labels if label not in members),
-        pl.concat([_rows(label, summary, counted) for label, summary in members.items()]),
-    )
+    rows = [_rows(label, summary, counted) for label, summary in members.items()]
+    return Compared(name, question, expected, members, missing, pl.concat(rows))
+
+
+def check_comparable(members: Mapping[str, Summary]) -> None:
+    """Refuse studies that differ in task, goal, budgets or tuning.
+
+    Raises:
+      ValueError: one line that names the field and both values.
+    """
+    (first, mine), *others = ((label, s.record.study["study"]) for label, s in members.items())
+    for label, theirs in others:
+        for field in ("goal", *COMPARED):  # (a workload has a goal too: name it first)
+            ours, other = mine.get(field), theirs.get(field)
+            if ours != other:
+                if isinstance(ours, Mapping) and isinstance(other, Mapping):
+                    keys = [k for k in {**ours, **other} if ours.get(k) != other.get(k)]
+                    ours, other = ({k: held.get(k) for k in keys} for held in (ours, other))
+                raise ValueError(
+                    f"studies must agree in {field} to be compared in steps: {first} has {ours!r}, "
+                    f"{label} has {other!r}"
+                )
 
 
 def _rows(label: str, summary: Summary, counted: bool = False) -> pl.DataFrame:

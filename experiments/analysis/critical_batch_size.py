@@ -96,7 +96,8 @@ def together(name: str, answers: Sequence[Answer], note: str, missing: str) -> C
     elif low != high:
         value, relation = (low, ">=") if math.isinf(high) else (high, "<=")
     if value is not None and len(known) < count:
-        note += f"; {count - len(known)} of {count} searches have no answer"
+        silent = f"{count - len(known)} of {count} searches have no answer"
+        note = f"{note}; {silent}" if note else silent
     return CriticalBatchSize(name, value, relation, low_end, high_end, coverage, count, note)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from experiments.analysis.curve_findings import CurveFinding
 from experiments.analysis.findings import (
     EdgeOptimum,
+    Inconclusive,
     NonMonotone,
     OneSearch,
     Shortfall,
@@ -77,7 +78,7 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
     if any(isinstance(found, (UntunedSmallest, NonMonotone)) for found in findings):
         reason = "More trials in every search, beside those there are, bring it closer to its end."
         return NextStep(run_again(question, trials=2 * question.trials), reason)
-    noted = [found for found in findings if not isinstance(found, OneSearch)]
+    noted = [found for found in findings if not isinstance(found, (OneSearch, Inconclusive))]
     stands = (
         "Beside what is noted above the answer stands as it was asked for"
         if noted

@@ -31,6 +31,10 @@ class Record(Protocol):
     def trials(self) -> pl.DataFrame:
         """One row a trial."""
 
+    @property
+    def repeats(self) -> Record | None:
+        """The record of its best configurations trained again; None where there is none."""
+
     def scan(self, table: str) -> pl.LazyFrame | None:
         """The rows of ``evaluations`` (one a measurement) or ``norms`` (one a step).
 

@@ -14,6 +14,11 @@ from experiments.analysis.budgets import best_under_budgets, budgets_across
 from experiments.analysis.cost import Cost, Prices, cost_of
 from experiments.analysis.critical_batch_size import CriticalBatchSize
 from experiments.analysis.definitions import definition_table
+from experiments.analysis.findings import PoorFit
+from experiments.analysis.importance import importance
+from experiments.analysis.inconclusive import poor_fit
+from experiments.analysis.lack_of_fit import LackOfFit, lack_of_fit
+from experiments.analysis.longer_search import longer_searches
 from experiments.analysis.question import SEARCH, TRIAL, Question, Record
 from experiments.analysis.regimes import (
     FLAT_SAVING,
@@ -23,6 +28,7 @@ from experiments.analysis.regimes import (
     regime_of,
     scaling,
 )
+from experiments.analysis.repeats import Repeated, best_configurations, repeated
 from experiments.analysis.rules import Rules, rules_from
 from experiments.analysis.scaling_curve import Hyperbola
 from experiments.analysis.searches import answering, steps_across, trial_answers
@@ -60,6 +66,16 @@ class Critical:
     def definitions(self) -> pl.DataFrame:
         """The end of perfect scaling under each definition and overhead."""
         return definition_table(self.searches)
+
+    @functools.cached_property
+    def fit_test(self) -> LackOfFit | None:
+        """The test of the searches' points against a hyperbola; None where there is none."""
+        return lack_of_fit(self.searches)
+
+    @property
+    def misfit(self) -> list[PoorFit]:
+        """The finding that speaks against the curve that the headline is read from, if any."""
+        return poor_fit(self.fit_test, self.limit, self.convex)
 
     @property
     def least_examples(self) -> float | None:
@@ -126,6 +142,26 @@ class Summary:
         """The batch size that is best at each of those budgets."""
         return best_batch_sizes(self.view)
 
+    @functools.cached_property
+    def importance(self) -> pl.DataFrame:
+        """The importance of each searched hyperparameter, per batch size."""
+        return importance(self.view)
+
+    @functools.cached_property
+    def longer_searches(self) -> pl.DataFrame:
+        """Of independent trials: what a longer search would reach; else empty."""
+        return longer_searches(self.view)
+
+    @functools.cached_property
+    def repeated(self) -> Repeated | None:
+        """The best configurations trained again; None where that was not begun, or where the
+        goal is stricter than the one at which those trials stopped."""
+        repeats = self.record.repeats
+        if repeats is None:
+            return None
+        newest = best_configurations(self.view, self.steps, self.best)
+        return repeated(repeats, self.view.goal, newest)
+
     @property
     def record(self) -> Record:
         """The study read back."""
@@ -182,7 +218,7 @@ def summarise(record: Record | View, goal: float | Goal | None = None) -> Summar
         best=best,
         best_across=best_across(best, searches),
         critical=borders,
-        verdict=judge(view, found, best, across, passed),
+        verdict=judge(view, found, best, across, passed, misfit=borders.misfit),
     )
 
 

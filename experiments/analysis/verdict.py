@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -29,10 +31,12 @@ from experiments.analysis.findings import (
     MostlyInfeasible,
     NonMonotone,
     OneSearch,
+    PoorFit,
     Shortfall,
     Unreached,
     UntunedSmallest,
 )
+from experiments.analysis.inconclusive import inconclusive
 from experiments.analysis.next_step import Finding, NextStep, next_step, widened
 from experiments.analysis.question import Question
 from experiments.analysis.searches import LIMITED
@@ -58,6 +62,8 @@ def judge(
     best: pl.DataFrame,
     across: pl.DataFrame,
     passed: pl.DataFrame,
+    *,
+    misfit: Sequence[PoorFit] = (),
 ) -> Verdict:
     """The verdict on one study.
 
@@ -67,6 +73,7 @@ def judge(
       best: rows of `best_trials`, all seeds.
       across: rows of `searches.steps_across`.
       passed: rows of `crossings`.
+      misfit: what speaks against the fitted curve (`inconclusive.poor_fit`).
     """
     question = view.question
     findings: tuple[Finding, ...] = (
@@ -83,7 +90,9 @@ def judge(
         *unequal_tuning(table),
         *mixed_budgets(question),
         *too_few_good(passed),
+        *misfit,
         *one_search(question, across),
+        *inconclusive(question, across),
     )
     return Verdict(findings, next_step(question, findings))
 
@@ -207,7 +216,7 @@ def non_monotone(across: pl.DataFrame) -> list[NonMonotone]:
     rows = across.drop_nulls("median").sort("batch_size")
     found, least = [], None
     for row in rows.iter_rows(named=True):
-        apart = least is None or row["low"] is None or row["low"] > least["high"]
+        apart = least is not None and _apart(least, row)
         if least and row["median"] > (1 + MORE_STEPS) * least["median"] and apart:
             found.append((row["batch_size"], least["batch_size"], row["median"] / least["median"]))
         if least is None or row["median"] < least["median"]:
@@ -216,6 +225,13 @@ def non_monotone(across: pl.DataFrame) -> list[NonMonotone]:
         return []
     worst = max(found, key=lambda rising: rising[2])
     return [NonMonotone(tuple(b for b, _, _ in found), worst[1], worst[2] - 1)]
+
+
+def _apart(less: Mapping[str, Any], more: Mapping[str, Any]) -> bool:
+    """Tell whether two ranges are apart; where one is a single search's, there is no range."""
+    if less["high"] is None or more["low"] is None:
+        return True
+    return bool(more["low"] > less["high"])
 
 
 def one_search(question: Question, across: pl.DataFrame) -> list[OneSearch]:

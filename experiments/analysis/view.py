@@ -147,13 +147,11 @@ class View:
         the prefixes ``step_`` and ``epoch_`` over those within the step and the epoch budget, null
         where there is none, ties to the lowest step; ``passed_function_evaluations`` where counted.
         """
-        value, step = pl.col("value"), pl.col("step")
-        passed = self.goal.better(value)
-        first = step.filter(passed).min()
+        step = pl.col("step")
+        passed = self.goal.better(pl.col("value"))
         columns = [
-            first.alias("passed_step"),
+            *self.first_past_the_goal(),
             pl.col("examples").filter(passed).min().alias("passed_examples"),
-            step.filter(step < first).max().fill_null(0).alias("evaluated_before"),
             *self.best_of(None, ""),
             *self.best_of(step <= self.question.step_budget, "step_"),
             *self.best_of(pl.col("examples") <= self.question.example_budget, "epoch_"),
@@ -165,6 +163,13 @@ class View:
         found = self.of_counted(*others).group_by(TRIAL).agg(columns).collect()
         whole = pl.col("^.*(_step|_examples|_before|_evaluations)$").cast(pl.Int64)
         return found.with_columns(whole).sort(TRIAL)
+
+    def first_past_the_goal(self) -> list[pl.Expr]:
+        """``passed_step`` and ``evaluated_before`` of `outcomes` from a trial's `measurements`."""
+        step = pl.col("step")
+        first = step.filter(self.goal.better(pl.col("value"))).min()
+        before = step.filter(step < first).max().fill_null(0)
+        return [first.alias("passed_step"), before.alias("evaluated_before")]
 
     def best_of(self, inside: pl.Expr | None, prefix: str) -> list[pl.Expr]:
         """The best finite value of a trial's measurements ``inside``, its step and its examples."""

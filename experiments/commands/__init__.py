@@ -6,6 +6,7 @@ once.
 
 from experiments.commands import (
     clip_threshold,
+    compare,
     curvature,
     data,
     diagnose,
@@ -17,6 +18,7 @@ from experiments.commands import (
     nqm,
     plan,
     plot_schedule,
+    repeat,
     report,
     rescale,
     run,
@@ -27,7 +29,7 @@ from experiments.commands import (
 )
 
 COMMANDS = (
-    listing, plan, run, status, report, evaluate, curvature, export, import_batch_science,
-    plot_schedule, diagnose, warmup_search, clip_threshold, steps_search, verdict, rescale,
-    data, nqm, growth,
+    listing, plan, run, status, report, repeat, compare, evaluate, curvature, export,
+    import_batch_science, plot_schedule, diagnose, warmup_search, clip_threshold, steps_search,
+    verdict, rescale, data, nqm, growth,
 )  # fmt: skip

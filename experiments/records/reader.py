@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.records import tables
 from experiments.records.files import RecordError
 from experiments.records.groups import RecordsFolder
-from experiments.records.schema import OLD_VERSION, RECORDS_FOLDER
+from experiments.records.schema import OLD_VERSION, RECORDS_FOLDER, REPEATS_FOLDER, STUDY_FILE
 from experiments.records.snapshot import Snapshot, missing_part
 from experiments.records.study_file import read_study
 from experiments.spec.trial import Status
@@ -32,6 +32,7 @@ class Record:
     def __init__(self, folder: Path, study: dict[str, Any]) -> None:
         """Of the committed groups in ``folder`` now."""
         self.study = study
+        self._home = folder
         version = study["schema_version"]
         self._folder = RecordsFolder(folder / RECORDS_FOLDER, study.get("identity"), version)
         self._snapshot = self._first = Snapshot.take(self._folder)
@@ -74,6 +75,12 @@ class Record:
     def layers(self) -> pl.DataFrame | None:
         """One row an evaluation and layer, sorted by key; None where not asked for."""
         return self._sorted("layers")
+
+    @functools.cached_property
+    def repeats(self) -> Record | None:
+        """The record of its best configurations trained again; None where none has begun."""
+        folder = self._home / REPEATS_FOLDER
+        return read(folder) if (folder / STUDY_FILE).is_file() else None
 
     def verify(self) -> None:
         """Check the checksum of every part; RecordError naming one that is damaged or missing."""

@@ -9,6 +9,7 @@ A study's folder holds::
     records/norms-000001.parquet         one row a step, where norms are recorded at every step
     records/committed.json               the newest committed group, so that a lost one is noticed
     lock                             held (flock) by the one coordinator that writes
+    repeats/                         a record of the same form: best configurations trained again
 
 Tables (schema version 2; docs/record.md has the rules, types and older versions)
 
@@ -43,6 +44,11 @@ record began, ``environments`` all it was continued in;
 archive (exchange/batch_science.py): ``format``, ``path`` in it, its ``studies`` (batch size ->
 study.json as it stood) and ``columns`` (batch size -> header); the study then holds only what the
 archive says, and trials may lack ``seconds`` and ``plan``.
+
+repeats/study.json: as the study's, with the identity and the seeds of the repeats, ``purpose``
+("repeat") and ``configurations`` (list, in the order of choice; each ``batch_size``, the ``seed``
+and ``trial`` that selected it, ``steps`` of that trial to the goal, ``hyperparameters``); ``trial``
+of a row is the place of its configuration among those of its batch size.
 """
 
 from __future__ import annotations
@@ -56,6 +62,8 @@ PATHS_FILE = "paths.json"
 PROCEDURE_FILE = "procedure.json"
 LOCK_FILE = "lock"
 RECORDS_FOLDER = "records"
+REPEATS_FOLDER = "repeats"
+"""Of a study's folder: a record of its own, of configurations that were trained again."""
 COMMITTED_FILE = "committed.json"
 TABLES = ("evaluations", "norms", "layers", "trials")  # in the order they are written
 TRIAL_COLUMNS = (

@@ -25,7 +25,7 @@ def answer(summary: Summary) -> str:
         return _nothing_reached(summary)
     if len(reached) == 1:
         return _one_reached(summary, reached)
-    parts = [_perfect_part(summary.critical.limit), _flat_part(summary.critical.flat, reached)]
+    parts = [_perfect_part(summary), _flat_part(summary.critical.flat, reached)]
     return f"{parts[0]}; {parts[1]}. {_extremes(reached)}"
 
 
@@ -62,7 +62,8 @@ def _one_reached(summary: Summary, reached: pl.DataFrame) -> str:
     )
 
 
-def _perfect_part(limit: Estimate) -> str:
+def _perfect_part(summary: Summary) -> str:
+    limit = summary.critical.limit
     cost = f"at most {PERFECT_OVERHEAD:.0%} more examples"
     if limit.value is None:
         return "The end of perfect scaling is not known"
@@ -78,6 +79,12 @@ def _perfect_part(limit: Estimate) -> str:
     return (
         f"Growing the batch saves steps in full ({cost}) up to a batch size of about "
         f"{sized(limit.value)} ({interval(limit)})"
+        + (
+            f" by the hyperbola, which the points reject, or {estimated(summary.critical.convex)} "
+            "by the best convex curve"
+            if summary.critical.misfit
+            else ""
+        )
     )
 
 

@@ -18,6 +18,12 @@ from experiments.analysis.compare import (
 )
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.report.answer import CONDITIONS, certainty, interval_name, steps_text
+from experiments.report.comparing import (
+    comparing_figures,
+    ratio_table,
+    score_cells,
+    told_words,
+)
 from experiments.report.comparison_figures import comparison_figures
 from experiments.report.figure import Figure
 from experiments.report.page import document, figure_section, table_html
@@ -42,7 +48,7 @@ def write_comparison_report(folder: Path | str, compared: Compared | None = None
     ``compared``: what `read_compared` found in ``folder``, where it is at hand.
     """
     compared = compared or read_compared(folder)
-    figures = comparison_figures(compared)
+    figures = [*comparison_figures(compared), *comparing_figures(compared)]
 
     def build(target: Path) -> None:
         for figure in figures:
@@ -112,17 +118,24 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
     items = "".join(
         f"<li><b>{html.escape(name)}</b>: {html.escape(text)}</li>" for name, text in notes
     )
+    told = "".join(f"<p>{html.escape(text)}</p>" for text in told_words(compared))
     weak = f'<ul class="findings">{items}</ul>' if items else "<p>No check speaks against it.</p>"
     sections = [figure_section(figures[0], table_html(joint_table(compared)))]
-    sections += [figure_section(figure) for figure in figures[1:]]
+    sections += [figure_section(figure, *_after(compared, figure)) for figure in figures[1:]]
     body = (
         f'<p class="name">{html.escape(compared.name)}</p>\n'
         f"<h1>{html.escape(compared.question)}</h1>\n{lines}{expected}"
         f'<p class="caption">{html.escape(budget)}</p>'
-        f"<h2>What to make of it</h2>{weak}{''.join(sections)}"
+        f"<h2>What to make of it</h2>{told}{weak}{''.join(sections)}"
         f"<h2>Search spaces</h2>{table_html(space_table(compared))}"
     )
     return document(f"{compared.name}: a comparison", body, figures)
+
+
+def _after(compared: Compared, figure: Figure) -> list[str]:
+    """The tables that follow a figure."""
+    tables = {"ratios": ratio_table, "profiles": score_cells}
+    return [table_html(tables[figure.name](compared))] if figure.name in tables else []
 
 
 def joint_table(compared: Compared) -> Table:
@@ -178,21 +191,30 @@ def _range(distribution: spaces.Distribution) -> str:
 def print_comparison(compared: Compared, console: Console | None = None) -> None:
     """Answers, the joint table and what weakens them, in 80 columns."""
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     console = console or Console(highlight=False)
     console.print(Text(compared.question, style="bold"))
     for sentence in answers(compared):
         console.print(Text(sentence))
-    cells = joint_table(compared)
-    table = RichTable(box=None, pad_edge=False)
-    for name, numeric in zip(cells.columns, cells.numeric, strict=True):
-        table.add_column(_SHORT.get(name, name), justify="right" if numeric else "left",
-                         no_wrap=True)  # fmt: skip
-    for row in cells.rows:
-        table.add_row(*row)
-    console.print(table)
+    _print_table(joint_table(compared), console)
+    if len(compared.members) > 1:
+        for cells in (ratio_table(compared), score_cells(compared)):
+            _print_table(cells, console)
+        for sentence in told_words(compared):
+            console.print(Text(sentence, style="dim"))
     for name, sentence in compared.findings():
         warning = Text("! ", style="bold yellow")
         console.print(warning.append(f"{name}: {sentence}", style="not bold default"))
+
+
+def _print_table(cells: Table, console: Console) -> None:
+    from rich.table import Table as RichTable
+
+    table = RichTable(box=None, pad_edge=False, title=cells.title, title_justify="left")
+    for name, numeric in zip(cells.columns, cells.numeric, strict=True):
+        table.add_column(_SHORT.get(name, name), justify="right" if numeric else "left")
+    for row in cells.rows:
+        table.add_row(*row)
+    console.print()
+    console.print(table)

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from experiments.analysis.intervals import Answer
+from experiments.analysis.longer_search import INDEPENDENT
 from experiments.analysis.question import TRIAL
 from experiments.analysis.summary import Summary
 from experiments.analysis.tuning_curve import tuning_curve
@@ -29,8 +30,6 @@ from experiments.report.words import label, metric_title
 _CURVE_POINTS = 100
 SELECTED_CURVE = "selected_curve"
 """Name of the rows, empty at first, in which the page puts the curve of the selected trial."""
-INDEPENDENT = "random"
-"""The sampler whose trials are independent draws."""
 
 
 def validation_curves(summary: Summary) -> Figure:

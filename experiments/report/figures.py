@@ -19,7 +19,9 @@ from experiments.report import (
 )
 from experiments.report.curvature_figures import curvature_figures
 from experiments.report.figure import Figure
+from experiments.report.importance_figure import importance_figure
 from experiments.report.noise_figures import noise_figures
+from experiments.report.repeat_figures import repeat_figures
 
 FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     scaling_figures.steps_to_result,
@@ -40,9 +42,11 @@ FIGURES: tuple[Callable[[Summary], Figure], ...] = (
 
 
 def drawn(summary: Summary) -> list[Figure]:
-    """Every figure of a study: `FIGURES`, and what was recorded beside the metrics."""
-    recorded = (*noise_figures(summary), *curvature_figures(summary))
-    return [*(draw(summary) for draw in FIGURES), *recorded]
+    """Every figure of a study: `FIGURES`, and what was trained again or recorded besides."""
+    first, *others = (draw(summary) for draw in FIGURES)
+    recorded = [*noise_figures(summary), *curvature_figures(summary)]
+    others += [*importance_figure(summary), *recorded]
+    return [first, *repeat_figures(summary), *others]
 
 
 def render(figure: Figure) -> dict[str, bytes]:

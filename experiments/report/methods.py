@@ -11,6 +11,19 @@ METHODS: dict[str, str] = {
         "logarithm of each search's steps; the perfect-scaling line is its E_min / B, "
         "E_min = S_min B_noise."
     ),
+    "repeats": (
+        "The trial with the fewest steps of all searches gives a configuration, trained again "
+        "with R fresh seeds, each once; a divergence, or no crossing within the length, is an "
+        "infinite number of steps. Of ten, the second and the ninth smallest enclose the median "
+        "with 97.9%, whatever the distribution. The selection effect is that median over the steps "
+        "of the trial that was selected."
+    ),
+    "importance": (
+        "PED-ANOVA (Watanabe et al. 2023): the Pearson divergence of two kernel densities of one "
+        "hyperparameter, on its own scale: that of the best trials of a batch size from that of "
+        "all; its share in the sum over the hyperparameters. The line of chance is the 95% order "
+        "statistic of 199 random choices of as many trials."
+    ),
     "definitions": (
         "The end of perfect scaling is the largest batch size that needs at most 10, 20 or 50% "
         "more examples than perfect scaling. Perfect scaling is read off the fitted hyperbola, off "

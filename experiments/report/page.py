@@ -22,8 +22,11 @@ from experiments.report.cost_words import best_sizes_table, cost_table, least_wo
 from experiments.report.curvature_figures import curvature_table
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
+from experiments.report.longer_search import NOTE as LONGER_SEARCH_NOTE
+from experiments.report.longer_search import longer_search_table
 from experiments.report.methods import METHODS
 from experiments.report.noise_figures import noise_table
+from experiments.report.repeats import repeat_table
 from experiments.report.rule_figures import rules_table, trained_table
 from experiments.report.tables import (
     Table,
@@ -43,6 +46,7 @@ _POLICY = (
 _AFTER: dict[str, Callable[[Summary], Table]] = {
     "noise_scale": noise_table,
     "curvature_in_training": curvature_table,
+    "repeats": repeat_table,
     "steps_to_result": steps_table,
     "budgets": budget_table,
     "budget_levels": best_sizes_table,
@@ -244,6 +248,9 @@ def _section(summary: Summary, figure: Figure) -> str:
         parts.append(_folded("Every search on its own", table_html(searches_table(summary))))
     if figure.name == "rules" and summary.ruled:
         parts.append(table_html(trained_table(summary)))
+    if figure.name == "best_of_trials" and len(summary.longer_searches):
+        parts.append(table_html(longer_search_table(summary)))
+        parts.append(f'<p class="note">{html.escape(LONGER_SEARCH_NOTE)}</p>')
     if figure.name == "definitions" and summary.critical.searches:
         parts.append(_folded("As a table", table_html(definitions_table(summary))))
     return figure_section(figure, *parts)

@@ -7,9 +7,8 @@ import math
 
 import polars as pl
 
-from experiments.analysis.best_hyperparameters import CLIPPED, EFFECTIVE
+from experiments.analysis.best_hyperparameters import CLIPPED, EFFECTIVE, best_known
 from experiments.analysis.definitions import OVERHEADS
-from experiments.analysis.question import SEARCH
 from experiments.analysis.searches import counted_trials
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary
@@ -130,7 +129,8 @@ def budget_table(summary: Summary) -> Table:
 def hyperparameter_table(summary: Summary) -> Table:
     """The best trial of every batch size: of all searches, with the rate's range over them."""
     several = summary.searches > 1
-    best = _best_known(summary)
+    sign = summary.question.goal.sign
+    best = best_known(summary.steps, summary.best, sign)
     names = [n for n in (*summary.question.space, EFFECTIVE, CLIPPED) if n in best.columns]
     rate = next((n for n in (EFFECTIVE, "learning_rate") if n in names), None)
     ranged = rate if several else None
@@ -152,18 +152,11 @@ def hyperparameter_table(summary: Summary) -> Table:
     return Table("best_hyperparameters", title, tuple(columns), tuple(rows), (True,) * len(columns))
 
 
-def _best_known(summary: Summary) -> pl.DataFrame:
-    """The best trial of each batch size in any search: the fewest steps, else the best value."""
-    steps = summary.steps.select(*SEARCH, "steps_to_result")
-    rank = summary.question.goal.sign * pl.col("best_value")
-    ranked = summary.best.join(steps, on=SEARCH, how="left").with_columns(rank=rank)
-    ranked = ranked.sort("batch_size", "steps_to_result", "rank", "seed", nulls_last=True)
-    return ranked.group_by("batch_size", maintain_order=True).first()
-
-
 def _rate(row: dict) -> tuple[str, str]:
     if row["median"] is None:
         return "", ""
+    if row["low"] is None:  # one search of several has begun
+        return f"{row['median']:.3g}", ""
     ends = ("unknown" if math.isinf(row[end]) else f"{row[end]:.2g}" for end in ("low", "high"))
     return f"{row['median']:.3g}", " to ".join(ends)
 

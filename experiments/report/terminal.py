@@ -28,6 +28,7 @@ from experiments.report.answer import (
 )
 from experiments.report.cost_words import least_words
 from experiments.report.facts import micro_batches, stopping
+from experiments.report.repeats import repeat_table, repeat_words
 from experiments.report.tables import csv_table, hyperparameter_table
 from experiments.report.words import budget_words, goal_words, metric_title
 from experiments.report.write import write_csv
@@ -62,6 +63,7 @@ def print_summary(record: Record | Summary, console: Console | None = None) -> N
         console.print(Text(line))
     console.print()
     console.print(_hyperparameter_table(summary))
+    print_repeats(summary, console)
     if words := stopping(summary):
         console.print(f"[dim]stopping: {words}[/]")
     if words := micro_batches(summary.record.study):
@@ -206,6 +208,24 @@ def _budget_table(summary: Summary) -> Table:
             cells += [f"[bold green]{text}[/]" if top else text, value_interval(row)]
         table.add_row(*cells)
     return table
+
+
+def print_repeats(summary: Summary, console: Console | None = None) -> None:
+    """The steps of the best configurations trained again; nothing where none was."""
+    from rich.text import Text
+
+    if summary.repeated is None:
+        return
+    console = console or _console()
+    cells = repeat_table(summary)
+    table = _table(cells.title)
+    for head in cells.columns:
+        table.add_column(head.replace("batch size", "batch"), justify="right")
+    for row in cells.rows:
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+    console.print(Text(f"two quantities, not one: {repeat_words(summary)}", style="dim"))
 
 
 def _hyperparameter_table(summary: Summary) -> Table:

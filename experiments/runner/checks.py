@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments.planning.execution import ExecutionRequest
-from experiments.search.search import Search
+from experiments.search.source import TrialSource
 from experiments.spec.resolved import ResolvedStudy
 from experiments.training.cuts import check_cuts
 from experiments.training.resume import CHECKPOINTS_FOLDER, Checkpoints
@@ -68,7 +68,7 @@ def _check_size(study: ResolvedStudy, examples: int, warn: Callable[[str], None]
         )
 
 
-def check_checkpoints(checkpoints: Checkpoints, searches: Sequence[Search]) -> None:
+def check_checkpoints(checkpoints: Checkpoints, searches: Sequence[TrialSource]) -> None:
     """Refuse another configuration's checkpoints; finish what a kill after a commit left."""
     if not (checkpoints.folder / CHECKPOINTS_FOLDER).is_dir():
         return

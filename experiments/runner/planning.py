@@ -12,7 +12,7 @@ from experiments.records.follower import Follower
 from experiments.records.store import Writer
 from experiments.runtime import hosts
 from experiments.runtime.stopping import Stop
-from experiments.search.search import Search
+from experiments.search.source import TrialSource
 from experiments.spec.errors import StudyError, in_one_line
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import RecordNorms, Trial
@@ -64,7 +64,7 @@ def recorded_plan(
 
 def measured_plan(
     study: ResolvedStudy,
-    searches: Sequence[Search],
+    searches: Sequence[TrialSource],
     programs: Programs,
     request: ExecutionRequest,
     stop: Stop,
@@ -99,7 +99,7 @@ def measured_plan(
     return plan
 
 
-def unfinished(searches: Sequence[Search]) -> set[int]:
+def unfinished(searches: Sequence[TrialSource]) -> set[int]:
     """The batch sizes that have trials to start, now or once others have ended."""
     return {b for search in searches for b in search.study.batch_sizes if search.unfinished(b)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.runner.recorder import Recorder
-from experiments.search.search import Search
+from experiments.search.source import TrialSource
 from experiments.spec.trial import Status, Trial, TrialResult
 
 
@@ -19,7 +19,7 @@ class Searches:
       recorder: where rounds are recorded.
     """
 
-    def __init__(self, searches: Sequence[Search], recorder: Recorder):
+    def __init__(self, searches: Sequence[TrialSource], recorder: Recorder):
         self._by_seed = {search.seed: search for search in searches}
         self._recorder = recorder
         self.study = searches[0].study

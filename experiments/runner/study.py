@@ -18,6 +18,8 @@ from pathlib import Path
 
 from experiments.planning.execution import ExecutionRequest
 from experiments.records.files import check_writable
+from experiments.records.follower import Follower
+from experiments.records.store import Writer
 from experiments.runner.checks import check_checkpoints, check_study
 from experiments.runner.coordinator import Coordinator
 from experiments.runner.executors.threads import Threads
@@ -37,7 +39,8 @@ from experiments.runner.recorder import Recorder
 from experiments.runner.searches import Searches
 from experiments.runtime import hosts
 from experiments.runtime.compilation import switched
-from experiments.runtime.stopping import deferred
+from experiments.runtime.stopping import Stop, deferred
+from experiments.search.source import TrialSource
 from experiments.spec.fields import StudyFields
 from experiments.spec.study import continued, resolve
 from experiments.spec.trial import TrialResult
@@ -45,6 +48,7 @@ from experiments.training.feed import ResidentData
 from experiments.training.layout import Layout
 from experiments.training.resume import DEFAULT_MINUTES, Checkpoints
 from workloads import datasets
+from workloads.datasets.base import Dataset
 
 
 def run_study(
@@ -120,21 +124,50 @@ def run_study(
             if before != now:
                 warn(f"the record {folder} was begun by commit {before}, this is {now}")
             searches = recorded_searches(study, dataset.checksum, writer, folder)
-            if unfinished(searches):
-                data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
-                checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
-                hosts.from_first(lambda: check_checkpoints(checkpoints, searches))
-                programs = programs_of(study, data, stop)
-                found = recorded_plan(writer, request, unfinished(searches))
-                recorder = Recorder(writer, checkpoints, recorded)
-                if found is None:
-                    observe(Progress("measuring how to run the trials"))
-                    plan = measured_plan(study, searches, programs, request, stop)
-                    found = plan, recorder.add_plan(plan)
-                plans = CurrentPlan(*found, recorder)
-                jobs = StudyJobs(Searches(searches, recorder), plans, keep_going, stop)
-                # Who trains is decided here, and nowhere else.
-                executor = Threads(study, programs(plans.plan.record_norms), checkpoints)
-                Coordinator(jobs, executor, recorder, observe, stop).run()
+            checkpoints = Checkpoints(folder, study.goal, 60 * checkpoint_minutes, warn)
+            train_unfinished(
+                searches,
+                dataset,
+                writer,
+                Recorder(writer, checkpoints, recorded),
+                request=request,
+                checkpoints=checkpoints,
+                keep_going=keep_going,
+                stream=stream,
+                observe=observe,
+                stop=stop,
+            )
             end_if_asked(stop)
     return folder
+
+
+def train_unfinished(
+    searches: Sequence[TrialSource],
+    dataset: Dataset,
+    writer: Writer | Follower,
+    recorder: Recorder,
+    *,
+    request: ExecutionRequest,
+    checkpoints: Checkpoints,
+    keep_going: bool = False,
+    stream: bool | None = None,
+    observe: Observer,
+    stop: Stop,
+) -> None:
+    """Train whatever of ``searches`` has not ended, by the recorded plan or a new one."""
+    if not unfinished(searches):
+        return
+    study = searches[0].study
+    data = ResidentData.put(dataset.splits, study.train_evaluation_examples, stream)
+    hosts.from_first(lambda: check_checkpoints(checkpoints, searches))
+    programs = programs_of(study, data, stop)
+    found = recorded_plan(writer, request, unfinished(searches))
+    if found is None:
+        observe(Progress("measuring how to run the trials"))
+        plan = measured_plan(study, searches, programs, request, stop)
+        found = plan, recorder.add_plan(plan)
+    plans = CurrentPlan(*found, recorder)
+    jobs = StudyJobs(Searches(searches, recorder), plans, keep_going, stop)
+    # Who trains is decided here, and nowhere else.
+    executor = Threads(study, programs(plans.plan.record_norms), checkpoints)
+    Coordinator(jobs, executor, recorder, observe, stop).run()

@@ -114,6 +114,17 @@ class ResolvedStudy(CompleteFields):
                 if isinstance(self.space.get(row.name), spaces.Real):
                     values[row.name] = row.clipped(float(values[row.name]))  # type: ignore[arg-type]
         hyperparameters = self.numbers(values, batch_size)  # type: ignore[arg-type]
+        return self.trial_at(batch_size, seed, index, hyperparameters, checksum)
+
+    def trial_at(
+        self,
+        batch_size: int,
+        seed: int,
+        index: int,
+        hyperparameters: Mapping[str, float],
+        checksum: str,
+    ) -> Trial:
+        """Trial ``index`` of a batch size and seed with these hyperparameters, all of them."""
         length = self.length(batch_size)
         identity = _digest(
             {
@@ -122,7 +133,7 @@ class ResolvedStudy(CompleteFields):
                 "seed": seed,
                 "index": index,
                 "train_steps": length,
-                "hyperparameters": hyperparameters,
+                "hyperparameters": dict(hyperparameters),
             }
         )
         return Trial(batch_size, seed, index, length, hyperparameters, identity)

@@ -13,6 +13,15 @@ import math
 
 import numpy as np
 import pytest
+from support.laws import (
+    BATCH_SIZES,
+    CRITICAL,
+    LENGTH,
+    SEARCHES,
+    TRIALS,
+    on_grid,
+    trial_steps,
+)
 
 from experiments.analysis.critical_batch_size import (
     anchored_limit,
@@ -31,32 +40,8 @@ OF_THE_LAW = 0.1
 """The best of N trials is slower than the law's best by up to so much."""
 
 REPEATS = 500
-SEARCHES = 6
-TRIALS = 24
 DEMANDED = {0.95: 0.93, 1 - 2**-5: 0.95}
 """Nominal coverage -> least share of 500 studies, two Monte Carlo standard errors below."""
-
-LEAST, CRITICAL = 40.0, 64.0
-BATCH_SIZES = 2.0 ** np.arange(0, 11, 2)
-LENGTH = 12_000
-GRID = np.unique(np.concatenate([np.arange(1, 21), np.round(20 * 1.05 ** np.arange(0, 132))]))
-"""Steps evaluated: every one at first, then gaps of at most 5 %."""
-
-
-def trial_steps(shape, generator):
-    """[*shape, batch sizes, trials] true steps to the goal of random trials of the law."""
-    off = np.exp(generator.uniform(-3, 3, (*shape, len(BATCH_SIZES), TRIALS)))
-    noise = np.exp(0.1 * generator.standard_normal(off.shape))
-    return (LEAST * (1 + CRITICAL / BATCH_SIZES))[:, None] * (off + 1 / off) / 2 * noise
-
-
-def on_grid(steps):
-    """(last evaluation short of the goal, first past it); infinite beyond the length."""
-    place = np.searchsorted(GRID, steps)
-    grid = np.append(GRID[GRID <= LENGTH], np.inf)
-    before = np.concatenate([[0.0], grid])
-    place = np.minimum(place, len(grid) - 1)
-    return np.where(np.isinf(grid[place]), LENGTH, before[place]), grid[place]
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from experiments.report.write import write_report_of
 class Counting:
     """A record that counts how often its evaluations are read."""
 
+    repeats = None
+
     def __init__(self, record) -> None:
         self.study, self.trials, self._record, self.read = record.study, record.trials, record, 0
 

@@ -280,3 +280,29 @@ def test_optimizers_digits_is_what_it_says():
         for s in comparison.studies.values()
     )
     assert all(math.isfinite(s.resolved.goal.value) for s in smoke.studies.values())
+
+
+def test_studies_of_any_folders_are_compared_and_what_is_not_of_one_unit_refused(
+    finished, tmp_path, capsys
+):
+    assert main(["compare", str(finished), "--reference", "adam", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "adam's" in shown and "One batch size, 64, does not say which member" in shown
+    assert (tmp_path / "report" / "index.html").is_file()
+    other = run_study(tiny_study(batch_sizes=(64,), trials=1, step_budget=20, example_budget=64),
+                      tmp_path / "other")  # fmt: skip
+    before = sorted(tmp_path.rglob("*"))
+    for words, said in (
+        ([str(finished), str(other)], "studies must agree in trials to be compared in steps"),
+        ([str(other)], "compare needs two studies or more, got 1"),
+        ([str(other), str(other)], "two studies are called other"),
+        ([str(finished), "--reference", "x"], "--reference must be one of sgd, adam, got 'x'"),
+        ([str(finished), "--against", "colour"], "--against must name a number above 0"),
+        ([str(finished), "--against", "trials"], "needs studies that differ in it"),
+    ):
+        assert main(["compare", *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main(["compare", str(finished), str(other), "--against", "trials"]) == 0
+    assert "no exponent" in capsys.readouterr().out

@@ -36,6 +36,7 @@ class MemoryRecord:
     trials: pl.DataFrame
     evaluations: pl.DataFrame
     norms: pl.DataFrame | None = None
+    repeats: MemoryRecord | None = None
 
     def scan(self, table: str) -> pl.LazyFrame | None:
         """As `experiments.records.store.Record.scan`."""

@@ -1,0 +1,132 @@
+"""Whole runs of quickstart with other seeds: how far apart do their headlines lie?
+
+    python -m benchmarks.headline [--records DIR] [--runs 5] [--repeats 10]
+
+Five studies of six searches each, seeds 100 to 105, 200 to 205, ...; DIR/q100, ... are read where
+they hold a finished study, else trained (one to two minutes each on two cores). For each reading of
+the end of perfect scaling: its five values, each the median of six searches, and the factor between
+the largest and the least. Readings: the headline (0.2 B_noise of the hyperbola), the best convex
+curve, the one anchored at the smallest batch size, and, only here, a hyperbola of a free sharpness
+p, S = S_min (1 + (B_noise / B)^p)^(1/p), whose end is B_noise (1.2^p - 1)^(1/p); p = 1 is the
+hyperbola. Beside them the test of the hyperbola (analysis/lack_of_fit.py), and, of the first study,
+the floor: the best configurations trained again, whose every fresh seed gives a curve without
+tuning. Results go to benchmarks/results/headline.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import write_results
+from experiments import studies
+from experiments.analysis.critical_batch_size import fitted, reached
+from experiments.analysis.regimes import PERFECT_OVERHEAD, Points
+from experiments.analysis.scaling_curve import Convex
+from experiments.analysis.summary import Summary, summarise
+from experiments.records.store import read
+from experiments.runner.repeat import repeat_best
+from experiments.runner.study import run_study
+
+READINGS = {"headline": "limit", "convex": "convex", "anchored": "anchored"}
+
+
+def sharp_end(points: Points) -> tuple[float, float]:
+    """(end of perfect scaling, sharpness p) of the best curve with a free sharpness."""
+    from scipy.optimize import least_squares
+
+    batch_sizes, steps = reached(points)
+    x, y = np.log2(batch_sizes), np.log2(steps)
+
+    def misses(q: np.ndarray) -> np.ndarray:
+        least, bend, power = q[0], q[1], np.exp(q[2])
+        return least + np.logaddexp2(0, power * (bend - x)) / power - y
+
+    starts = [[y.min(), at, power] for at in (4.0, 6.0) for power in (0.0, 1.0)]
+    limits = ([-5, -5, -1], [30, 15, 3])
+    best = min((least_squares(misses, start, bounds=limits) for start in starts),
+               key=lambda found: found.cost)  # fmt: skip
+    power = float(np.exp(best.x[2]))
+    return float(2 ** best.x[1] * ((1 + PERFECT_OVERHEAD) ** power - 1) ** (1 / power)), power
+
+
+def measured(summary: Summary) -> dict[str, Any]:
+    """The readings of one study."""
+    row: dict[str, Any] = {"seeds": list(summary.question.seeds)}
+    for name, field in READINGS.items():
+        estimate = getattr(summary.critical, field)
+        row[name] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+    sharp = [sharp_end(points) for points in summary.critical.searches]
+    row["free sharpness"] = {
+        "value": float(np.median([end for end, _ in sharp])),
+        "low": min(end for end, _ in sharp),
+        "high": max(end for end, _ in sharp),
+        "sharpness": float(np.median([power for _, power in sharp])),
+    }
+    if (test := summary.critical.fit_test) is not None:
+        row["lack of fit"] = {"F": test.ratio, "p": test.probability, "spread": test.spread,
+                              "misses": [round(float(m), 3) for m in test.misses]}  # fmt: skip
+    row["steps"] = dict(summary.curve.select("batch_size", "median").rows())
+    return row
+
+
+def floor(summary: Summary) -> dict[str, Any] | None:
+    """The ends read off each fresh seed's curve of one set of configurations, never tuned again."""
+    if summary.repeated is None:
+        return None
+    curves = summary.repeated.curves
+    hyperbola = [0.2 * fit.noise_batch_size for points in curves if (fit := fitted(points))]
+    convex = [Convex.fit(*reached(points)).perfect_end(PERFECT_OVERHEAD) for points in curves]
+    return {
+        "fresh seeds": len(curves),
+        "headline": _spread(hyperbola),
+        "convex": _spread(convex),
+        "selection effect": dict(summary.repeated.table.select("batch_size", "selection").rows()),
+        "never": dict(summary.repeated.table.select("batch_size", "never").rows()),
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    finite = sorted(value for value in values if 0 < value < math.inf)
+    return {"least": finite[0], "median": float(np.median(finite)), "greatest": finite[-1]}
+
+
+def main() -> None:
+    """Parse, train what is missing, read, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--records", type=Path)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=10, help="fresh seeds of the first study")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        base = options.records or Path(scratch)
+        rows, ground = [], None
+        for run in range(1, options.runs + 1):
+            folder = base / f"q{100 * run}"
+            if not (folder / "study.json").is_file():
+                study = studies.get("quickstart")
+                run_study(dataclasses.replace(study, seeds=tuple(range(100 * run, 100 * run + 6))),
+                          folder)  # fmt: skip
+            if run == 1 and options.repeats and read(folder).repeats is None:
+                repeat_best(folder, options.repeats)
+            summary = summarise(read(folder))
+            rows.append(measured(summary))
+            ground = ground or floor(summary)
+            print(f"seeds {100 * run}: {rows[-1]['headline']['value']:.3g}", flush=True)
+    names = (*READINGS, "free sharpness")
+    factors = {name: max(r[name]["value"] for r in rows) / min(r[name]["value"] for r in rows)
+               for name in names}  # fmt: skip
+    results = {"bar": 1.5, "factors": factors, "studies": rows, "floor": ground}
+    print(f"factors: {factors}\nwritten: {write_results('headline', results)}")
+
+
+if __name__ == "__main__":
+    main()

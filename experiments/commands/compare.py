@@ -1,0 +1,73 @@
+"""``batchscale compare``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.analysis.summary import Summary
+
+
+def add(commands: Any) -> None:
+    """The command ``compare``."""
+    compare = commands.add_parser("compare", help="studies or comparisons against each other")
+    compare.add_argument(
+        "folders", type=Path, nargs="+", metavar="DIR", help="records of studies or comparisons"
+    )
+    compare.add_argument(
+        "--against",
+        metavar="KEY",
+        help="power laws of the critical batch sizes in this number (train_size, goal, ...)",
+    )
+    compare.add_argument("--reference", metavar="LABEL", help="held against this one (the first)")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="write a report here too")
+    compare.set_defaults(function=compare_command)
+
+
+def compare_command(options: argparse.Namespace) -> int:
+    """Print ratios, profiles and power laws; refuse what is not of one unit."""
+    from experiments.analysis.compare import check_comparable, compared_of
+    from experiments.analysis.power_laws import power_laws
+    from experiments.report.comparison import print_comparison, write_comparison_report
+    from experiments.report.power_laws import print_power_laws
+
+    members = _members(options.folders)
+    if len(members) < 2:
+        raise ValueError(f"compare needs two studies or more, got {len(members)}")
+    if options.reference is not None:
+        if options.reference not in members:
+            raise ValueError(
+                f"--reference must be one of {', '.join(members)}, got {options.reference!r}"
+            )
+        first = {options.reference: members[options.reference]}
+        members = first | members
+    if options.against is not None:
+        print_power_laws(members, power_laws(members, options.against), options.against)
+        return 0
+    check_comparable(members)
+    compared = compared_of(members, " and ".join(members), "How do these studies compare?")
+    print_comparison(compared)
+    if options.out is not None:
+        print(f"report: {write_comparison_report(options.out, compared)}")
+    return 0
+
+
+def _members(folders: list[Path]) -> dict[str, Summary]:
+    """Label -> summary; a study's label is its folder's name, a member's its own."""
+    from experiments.analysis.compare import read_compared
+    from experiments.analysis.summary import summarise
+    from experiments.records.comparisons import is_comparison
+    from experiments.records.store import read
+
+    found: dict[str, Summary] = {}
+    for folder in folders:
+        own = dict(read_compared(folder).members) if is_comparison(folder) else {
+            folder.resolve().name: summarise(read(folder))
+        }  # fmt: skip
+        for label, summary in own.items():
+            if label in found:
+                raise ValueError(f"two studies are called {label}: folders must differ in name")
+            found[label] = summary
+    return found
