@@ -148,19 +148,25 @@ def _range(row: Found) -> str:
     return f" ({_number(row['low']):,.0f} to {_number(row['high']):,.0f})"
 
 
-SAME_ERROR = 0.25
-"""Share by which two median errors of some ten examples out of 384 may differ."""
+def _ranges(member: Found) -> dict[int, tuple[float, float]]:
+    """Batch size -> range over the searches of the best value under the whole epoch budget."""
+    rows = [row for row in member["budgets"] if row["budget"] == "epoch"]
+    within = max(row["within"] for row in rows)
+    return {
+        row["batch_size"]: (float(row["low"]), float(row["high"]))
+        for row in rows
+        if row["within"] == within
+    }
 
 
 def growth(found: Found) -> Verdict:
-    """Growing the batch ends at the error of decaying the rate, with fewer updates."""
+    """Growing the batch ends at the error of decaying the rate: their ranges overlap."""
     members = found["members"]
     errors = {label: _best(member) for label, member in members.items()}
     sizes = sorted(errors["decaying_rate"])
-    same = [
-        abs(errors["growing_batch"][b] / errors["decaying_rate"][b] - 1) <= SAME_ERROR
-        for b in sizes
-    ]
+    one, other = _ranges(members["growing_batch"]), _ranges(members["decaying_rate"])
+    same = [one[b][0] <= other[b][1] and other[b][0] <= one[b][1] for b in sizes]
+    apart = [f"{b:,}" for b, overlap in zip(sizes, same, strict=True) if not overlap]
     told = "; ".join(
         f"at {b:,} "
         + ", ".join(f"{label.replace('_', ' ')} {errors[label][b]:.3g}" for label in members)
@@ -174,6 +180,7 @@ def growth(found: Found) -> Verdict:
     return Verdict.of(
         same,
         f"Best {found['metric']} after the same examples: {told}.",
+        f"Batch sizes at which the two ranges lie apart: {', '.join(apart) or 'none'}.",
         f"Updates of a whole trial that grows: {made}.",
     )
 

@@ -89,4 +89,8 @@ METHODS: dict[str, str] = {
     "noise_scale_in_training": (
         "The same estimate over a moving window of evaluations along the training of one trial."
     ),
+    "noise_scale_layers": (
+        "The estimate at the goal for each array of the parameters: tr(Sigma) and |G|^2 are sums "
+        "over entries, so a layer's are those of its own entries."
+    ),
 }
