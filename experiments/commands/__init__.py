@@ -10,6 +10,7 @@ from experiments.commands import (
     curvature,
     data,
     diagnose,
+    ensemble,
     evaluate,
     export,
     growth,
@@ -29,7 +30,7 @@ from experiments.commands import (
 )
 
 COMMANDS = (
-    listing, plan, run, status, report, repeat, compare, evaluate, curvature, export,
+    listing, plan, run, status, report, repeat, compare, evaluate, curvature, ensemble, export,
     import_batch_science, plot_schedule, diagnose, warmup_search, clip_threshold, steps_search,
     verdict, rescale, data, nqm, growth,
 )  # fmt: skip

@@ -56,7 +56,8 @@ def curvature_command(options: argparse.Namespace) -> int:
     """Measure, write the page, print the numbers."""
     import json
 
-    from experiments.report.trial_curvature import numbers_table, write_curvature
+    from experiments.report.plain_page import PlainPage, write_plain
+    from experiments.report.trial_curvature import drawn, numbers_table
     from experiments.runner.curvature import Asked, measure
 
     said = sys.stderr if options.json else sys.stdout
@@ -81,19 +82,15 @@ def curvature_command(options: argparse.Namespace) -> int:
     )
     batch_size, index = options.trial
     out = options.out or options.folder / "curvature" / f"{batch_size}-{index}"
-    page = write_curvature(
-        out,
-        f"Curvature of trial {found.trial}",
-        found.facts,
-        found.numbers,
-        found.curves,
-        ["batchscale", *options.arguments],
-    )
+    shown, figures = numbers_table(found.numbers), drawn(found.curves)
+    title = f"Curvature of trial {found.trial}"
+    content = PlainPage(title, found.facts, shown, found.numbers, figures)
+    page = write_plain(out, content, ["batchscale", *options.arguments])
     if options.json:
         print(json.dumps(found.numbers.to_dicts(), indent=2))
         return 0
     print(f"trial {found.trial}, best at step {found.step:,}")
-    for quantity, value, error, _ in numbers_table(found.numbers).rows:
+    for quantity, value, error, _ in shown.rows:
         print(f"{quantity:52}{value:>14}{f' ± {error}' if error else ''}")
     print(f"page: {page}")
     return 0

@@ -2,74 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import html
-import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import altair as alt
 import polars as pl
 
 from experiments.report import style
 from experiments.report.figure import Figure, log_axis, nothing, tooltips, values
-from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.words import label
-from experiments.report.write import PAGE, replace_report, write_figure
 
 _FLOOR = 1e-6
 """Densities below this share of the largest are not drawn."""
-
-
-def write_curvature(
-    folder: Path, title: str, facts: Sequence[tuple[str, str]], numbers: pl.DataFrame,
-    curves: Mapping[str, pl.DataFrame], command: Sequence[str],
-) -> Path:  # fmt: skip
-    """Writes ``folder/report/`` and returns its page.
-
-    Args:
-      folder: of this trial's measurements.
-      title: whose they are.
-      facts: (name, value) of what was measured.
-      numbers: ``quantity, value, error, how``.
-      curves: "density", "plane", "errors" and "lines", as `experiments.runner.curvature` finds
-        them; those that were not measured are missing.
-      command: that makes it again.
-
-    Raises:
-      DiskError: the folder cannot be written.
-    """
-    figures = drawn(curves)
-    build = functools.partial(_build, title=title, facts=facts, numbers=numbers, figures=figures)
-    return replace_report(folder, build, shlex.join(command))
-
-
-def _build(
-    target: Path, title: str, facts: Sequence[tuple[str, str]], numbers: pl.DataFrame,
-    figures: Sequence[Figure],
-) -> None:  # fmt: skip
-    (target / "data").mkdir()
-    numbers.write_csv(target / "data" / "numbers.csv")
-    for figure in figures:
-        write_figure(figure, target)
-    (target / PAGE).write_text(_page(title, facts, numbers, figures), encoding="utf-8")
-
-
-def _page(
-    title: str, facts: Sequence[tuple[str, str]], numbers: pl.DataFrame, figures: Sequence[Figure]
-) -> str:
-    shown = numbers_table(numbers)
-    known = Table("facts", "What was measured", ("", ""), tuple(facts), (False, False))
-    body = [
-        f"<h1>{html.escape(title)}</h1>",
-        table_html(known),
-        '<h2 id="numbers">Numbers</h2>',
-        '<p class="files"><a href="data/numbers.csv">CSV</a></p>',
-        table_html(shown),
-        *map(figure_section, figures),
-    ]
-    return document(title, "\n".join(body), figures)
 
 
 def numbers_table(numbers: pl.DataFrame) -> Table:

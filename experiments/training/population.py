@@ -153,6 +153,29 @@ class Population:
         assert self._pack is not None
         return self._pack.state(0), joined(slot.evaluations, step, False)
 
+    def states_at(self, trials: Sequence[Trial], steps: Sequence[int]) -> list[TrainState]:
+        """The states of trials side by side after each of these steps, on the host [slots, ...].
+
+        Args:
+          trials: one a slot; all begin at their first step.
+          steps: ascending, none beyond a trial's length.
+
+        A trial that diverges is left where it was; its state says so.
+        """
+        found = []
+        with contextlib.closing(self._source):
+            for i, trial in enumerate(trials):
+                self._start(i, trial, 0)
+            made = 0
+            for step in steps:
+                while made < step and self._running:
+                    self._flights.append(self._dispatch(step - made))
+                    made += self._flights[-1].chunk.steps
+                    self._fetch()
+                assert self._pack is not None
+                found.append(jax.device_get(self._pack.states))
+        return found
+
     # Trials in slots.
 
     def _fill(self, next_trial: Callable[[], Trial | None]) -> None:
