@@ -19,7 +19,7 @@ from experiments.analysis.intervals import Answer
 from experiments.analysis.paired import paired_ratios
 from experiments.analysis.profiles import profile_table, rank_stability, score_table
 from experiments.analysis.question import Question
-from experiments.analysis.searches import Across
+from experiments.analysis.searches import Across, counted_trials
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise
 from experiments.records.comparisons import read_comparison
@@ -41,8 +41,9 @@ class Compared:
       missing: labels whose record has not begun.
       table: one row a label and batch size: ``label, batch_size, searches``; ``steps_to_result``
         and ``best_value``, medians of the searches; ``steps_high`` and ``best_worst``, the unlucky
-        end of their range, or of one search the upper prediction limit; ``censored_at, complete,
-        infeasible, missing``; null where unknown; with ``function_evaluations_to_result``, the
+        end of their range, or of one search the upper prediction limit; ``censored_at``;
+        ``complete``, trials that count (COMPLETE, where they do not stop), ``infeasible,
+        missing``; null where unknown; with ``function_evaluations_to_result``, the
         fewest, where a member counts them (of a first-order rule they are its steps: one gradient
         each).
     """
@@ -168,6 +169,10 @@ def _rows(label: str, summary: Summary, counted: bool = False) -> pl.DataFrame:
         pl.lit(label).alias("label"),
         pl.col("median").alias("steps_to_result"),
         pl.coalesce("high", "limit").alias("steps_high"),
+        complete=pl.Series(
+            [counted_trials(summary.view, row) for row in summary.curve.iter_rows(named=True)],
+            dtype=pl.Int64,
+        ),
     )
     if counted:
         own = COUNTED_TO_RESULT in summary.steps.columns

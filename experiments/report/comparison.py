@@ -16,6 +16,7 @@ from experiments.analysis.compare import (
     read_compared,
     worst_end,
 )
+from experiments.analysis.inclusion import paired_ratios
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.report.answer import CONDITIONS, certainty, interval_name, steps_text
 from experiments.report.comparing import (
@@ -127,6 +128,7 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
         f"<h1>{html.escape(compared.question)}</h1>\n{lines}{expected}"
         f'<p class="caption">{html.escape(budget)}</p>'
         f"<h2>What to make of it</h2>{told}{weak}{''.join(sections)}"
+        f"{_inclusion_section(compared)}"
         f"<h2>Search spaces</h2>{table_html(space_table(compared))}"
     )
     return document(f"{compared.name}: a comparison", body, figures)
@@ -170,6 +172,38 @@ def _cells(row: dict) -> tuple[str, str, str, str]:
     return steps, upper, f"{row['best_value']:.4g}", "" if worst is None else f"{worst:.4g}"
 
 
+def inclusion_table(compared: Compared) -> Table:
+    """Steps of general rules over those of their special cases; no rows where no pair is there."""
+    rows = []
+    for row in paired_ratios(compared.members).iter_rows(named=True):
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3g}"
+        ends = "" if row["low"] is None else f"{row['low']:.3g} to {_ratio(row['high'])}"
+        rows.append(
+            (row["general"], row["special"], f"{row['batch_size']:,}", ratio, ends,
+             f"{row['searches']}")
+        )  # fmt: skip
+    columns = ("general", "special case", "batch size", "ratio of steps", "range", "searches")
+    numeric = (False, False, True, True, True, True)
+    return Table("inclusion", "The cost of a larger search", columns, tuple(rows), numeric)
+
+
+def _ratio(value: float) -> str:
+    return "never" if np.isinf(value) else f"{value:.3g}"
+
+
+def _inclusion_section(compared: Compared) -> str:
+    """The table with what it says, or nothing."""
+    table = inclusion_table(compared)
+    if not table.rows:
+        return ""
+    note = (
+        "The space of a general rule holds its special case, so that with endless trials no ratio "
+        "is above 1; what is above it is the cost of searching more dimensions with equal trials. "
+        "Ratios are paired by search; the range covers their median as those of the steps do."
+    )
+    return f"<h2>{table.title}</h2><p>{note}</p>{table_html(table)}"
+
+
 def space_table(compared: Compared) -> Table:
     """The searched ranges of each member."""
     rows = []
@@ -203,6 +237,9 @@ def print_comparison(compared: Compared, console: Console | None = None) -> None
             _print_table(cells, console)
         for sentence in told_words(compared):
             console.print(Text(sentence, style="dim"))
+    inclusion = inclusion_table(compared)
+    if inclusion.rows:
+        _print_table(inclusion, console)
     for name, sentence in compared.findings():
         warning = Text("! ", style="bold yellow")
         console.print(warning.append(f"{name}: {sentence}", style="not bold default"))

@@ -22,6 +22,7 @@ from experiments.report.figure import Figure
 from experiments.report.importance_figure import importance_figure
 from experiments.report.noise_figures import noise_figures
 from experiments.report.repeat_figures import repeat_figures
+from experiments.report.rounds_figures import rounds_figures
 
 FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     scaling_figures.steps_to_result,
@@ -45,7 +46,7 @@ def drawn(summary: Summary) -> list[Figure]:
     """Every figure of a study: `FIGURES`, and what was trained again or recorded besides."""
     first, *others = (draw(summary) for draw in FIGURES)
     recorded = [*noise_figures(summary), *curvature_figures(summary)]
-    others += [*importance_figure(summary), *recorded]
+    others += [*importance_figure(summary), *rounds_figures(summary), *recorded]
     return [first, *repeat_figures(summary), *others]
 
 

@@ -50,6 +50,11 @@ METHODS: dict[str, str] = {
         "effective learning rate is learning_rate / (1 - momentum). The linear rule multiplies the "
         "rate of the smallest batch size by B / B0, the square-root rule by sqrt(B / B0)."
     ),
+    "rounds": (
+        "The rounds as study.json holds them: the points of the first search in their order, with "
+        "who proposed each, and the box of every round. A round is proposed from the seed and from "
+        "what the trials of earlier rounds of this search have shown."
+    ),
     "rules": (
         "From the best trial at one batch size each rule says which hyperparameters another one "
         "should take; the steps to the goal there are interpolated between the trials that were "

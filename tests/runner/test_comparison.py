@@ -227,7 +227,7 @@ def test_the_command_runs_a_comparison_from_a_file(tmp_path, monkeypatch, capsys
 
 
 def test_optimizers_digits_runs_whole_and_is_fair(tmp_path, monkeypatch, capsys):
-    """Equal COMPLETE trials, own spaces, each best inside its space or its edge reported."""
+    """Equal counted trials, own spaces, each best inside its space or its edge reported."""
     monkeypatch.chdir(tmp_path)
     assert main(["run", "optimizers_digits", "--smoke"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -238,9 +238,9 @@ def test_optimizers_digits_runs_whole_and_is_fair(tmp_path, monkeypatch, capsys)
     assert set(found.table["missing"]) == {0} and len(set(found.table["complete"])) == 1
     for label, member in asked.studies.items():
         study, summary = member.resolved, found.members[label]
-        complete = summary.record.trials.filter(status="COMPLETE")
-        counts = complete["batch_size"].value_counts().rows()
-        assert sorted(counts) == [(b, study.trials) for b in study.batch_sizes]
+        counts = summary.view.counted["batch_size"].value_counts().rows()
+        equal = study.trials * len(study.seeds)
+        assert sorted(counts) == [(b, equal) for b in study.batch_sizes]
         assert summary.question.space == study.space
         reported = [sentence for member, sentence in found.findings() if member == label]
         for row in summary.best.iter_rows(named=True):

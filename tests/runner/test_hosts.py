@@ -23,6 +23,8 @@ from support.run_child import PRELOADED
 
 from experiments.cli import main
 from experiments.records.store import read
+from experiments.runner.study import run_study
+from experiments.studies import get
 
 HERE = Path(__file__).parents[1]
 END_SECONDS = 30
@@ -199,6 +201,34 @@ def test_a_preemption_and_kills_of_two_processes_leave_every_bit(pair, tmp_path)
             kills, saved = kills + 1, saved_in(folder)
     assert pair(folder, float("inf")) == ([0, 0], saved)
     assert_same_pair(folder, undisturbed)
+
+
+def test_searches_that_go_in_rounds_and_race_are_the_same_in_two_processes_as_in_one(tmp_path):
+    """Points and stops follow from results, which every process has."""
+    path = tmp_path / "raced.py"
+    path.write_text("from support.hosts_child import raced_study\n\nSTUDY = raced_study()\n")
+    command = ["run", str(path), "--out", str(tmp_path / "two"), "--execution", "scan"]
+    command += ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2"]
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(PRELOADED)
+    both = [
+        server.Process(target=run_member, args=(tmp_path, i, command, devices(1))) for i in (0, 1)
+    ]
+    for process in both:
+        process.start()
+    alone = read(run_study(get(str(path)), tmp_path / "one", execution="scan"))
+    for process in both:
+        process.join(END_SECONDS * 4)
+    assert [process.exitcode for process in both] == [0, 0], (tmp_path / "0" / "stderr").read_text()
+    together = read(tmp_path / "two")
+    order = ("batch_size", "seed", "trial")
+    one, two = (r.trials.sort(order).drop("seconds", "plan") for r in (alone, together))
+    assert two.equals(one) and set(two["reason"].drop_nulls()) >= {"goal", "race"}
+    rounds = [
+        sorted(r.study["rounds"], key=lambda found: (found["seed"], found["round"]))
+        for r in (alone, together)
+    ]
+    assert rounds[0] == rounds[1]
 
 
 @pytest.mark.parametrize("index", [0, 1])

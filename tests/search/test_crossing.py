@@ -31,3 +31,18 @@ def test_a_diverging_trial_is_known_within_a_factor_of_two_of_its_step():
     first = int(np.flatnonzero(losses > 1e30)[0])
     assert ends.crossing[0] == 0
     assert first <= ends.divergence[0] <= 2 * first
+
+
+def test_the_tuned_optimum_with_momentum_is_never_behind_the_one_without():
+    """SGD is momentum 0, which the grid holds: no gain at a small batch, a large one at a large."""
+    rates, momenta = np.geomspace(1e-3, 3.0, 25), np.array([0.0, 0.5, 0.9, 0.97])
+    grid = np.stack(np.meshgrid(rates, momenta, indexing="ij"), -1).reshape(-1, 2)
+    gains = []
+    for batch_size in (256, 4096, 65536):
+        caps = np.full(len(grid), 300_000)
+        ends = first_crossing(np.full(len(grid), batch_size), grid[:, 0], grid[:, 1], caps)
+        steps = np.where(ends.crossing > 0, ends.crossing, np.inf).reshape(len(rates), -1)
+        general, special = steps.min(), steps[:, 0].min()
+        assert np.isfinite(special) and general <= special
+        gains.append(special / general)
+    assert gains == sorted(gains) and gains[0] < 1.2 and gains[-1] > 4
