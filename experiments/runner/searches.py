@@ -47,9 +47,9 @@ class Searches:
         return None
 
     def end(self, result: TrialResult) -> None:
-        """Take a result, and keep it for the record."""
-        self._by_seed[result.trial.seed].end(result)
-        self._recorder.keep(result)
+        """Take a result, and keep what is final by it for the record."""
+        for final in self._by_seed[result.trial.seed].end(result):
+            self._recorder.keep(final)
 
     def release(self, trial: Trial) -> None:
         """Put back an unfinished trial, so that it can start again."""

@@ -7,9 +7,10 @@ other samplers do not wait for results: trial i starts once i < N + the number I
 most 4N. Either way the set that is started in the end is the same whatever the timing.
 
 Where trials race, every sampler goes in rounds: the bound of a trial follows from the trials of
-earlier rounds of its search and batch size, so it is known before the trial starts. One counting
-rule holds for all searches of a study: of a trial that trains to full length a sampler is told, and
-the N count, what it would have shown had it stopped.
+earlier rounds of its search and batch size, so it is known before the trial starts; a round that
+has none goes in laps (`pacing`). One counting rule holds for all searches of a study: of a trial
+that trains to full length a sampler is told, and the N count, what it would have shown had it
+stopped.
 
 The parts: `trials` keeps the account of one batch size, `stopping` says how far a trial may go and
 what it has shown, `proposals` asks the sampler for points.
@@ -57,7 +58,7 @@ class Search:
             known |= {batch_size: {} for batch_size in found.counts if batch_size not in known}
         for (batch_size, index), how in (ended or {}).items():
             known.setdefault(batch_size, {})[index] = how
-        self._sizes = {batch_size: SizeTrials(study, batch_size) for batch_size in known}
+        self._sizes = {batch_size: SizeTrials(study, batch_size, full) for batch_size in known}
         self._proposals = Proposals(study, seed, self._sizes)
         for found in recorded:
             self.add(found)
@@ -117,8 +118,11 @@ class Search:
         trial = self.study.trial(batch_size, self.seed, index, position, self._checksum)
         if self.study.stop == "never":
             return trial
-        bound = self.race_bound(batch_size, index)
-        return dataclasses.replace(trial, stops=not self._full, race_bound=bound)
+        own = self._sizes[batch_size]
+        bound = None if own.paced(index) else own.race_bound(index)
+        return dataclasses.replace(
+            trial, stops=not self._full, race_bound=bound, pause=own.pause(index)
+        )
 
     def start(self, batch_size: int) -> Trial | None:
         """The next trial, or None where none may start now."""
@@ -129,10 +133,12 @@ class Search:
         """Put back an unfinished trial, so that it can start again."""
         self._sizes[trial.batch_size].release(trial.index)
 
-    def end(self, result: TrialResult) -> None:
-        """Take a result."""
-        trial = result.trial
-        self._sizes[trial.batch_size].end(trial.index, Ended.of(result, self.study.goal))
+    def end(self, result: TrialResult) -> list[TrialResult]:
+        """Take a result; returns those that are final now, for the record.
+
+        One that waits for the bound of its round is returned with it, once that is known.
+        """
+        return self._sizes[result.trial.batch_size].end(result)
 
     # What is proposed next.
 

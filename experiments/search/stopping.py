@@ -1,7 +1,7 @@
 """Rules by which trials stop early: how far one may go, and what it has shown by then.
 
-A bound is known before a trial starts, so whoever trains it needs to ask nobody. What a sampler is
-told of a trial is what it has shown by its bound, however long it was trained.
+A bound, or a lap, is known before a trial starts, so whoever trains it needs to ask nobody. What a
+sampler is told of a trial is what it has shown by its bound, however long it was trained.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 
 from experiments.search import rounds
+from experiments.search.pacing import last_lap
 from experiments.search.record import Ended
 from experiments.search.samplers.base import Outcome
 from experiments.spec.resolved import ResolvedStudy
@@ -28,6 +29,21 @@ def bound_after(study: ResolvedStudy, batch_size: int, earlier: Iterable[int | N
     length = study.length(batch_size)
     bound = rounds.race_bound(fewest, length, study.race_factor)
     return bound if bound < length else None
+
+
+def bound_within(
+    study: ResolvedStudy, batch_size: int, passed: Iterable[int | None]
+) -> int | None:
+    """Return the steps after which a round ends before which none had passed the goal; None:
+    its trials' own length comes first.
+
+    Args:
+      study, batch_size: of the trials.
+      passed: steps to the goal of the trials of that round, None where it was not reached.
+    """
+    length = study.length(batch_size)
+    last = last_lap(length, passed)
+    return last if last is not None and last < length else None
 
 
 def shown(

@@ -30,7 +30,7 @@ from experiments.training.chunks import ChunkSource
 from experiments.training.device_pack import DevicePack
 from experiments.training.feed import MAX_CHUNK_STEPS
 from experiments.training.layout import SCAN, Execution, Layout
-from experiments.training.program import Program
+from experiments.training.program import Numbers, Program
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import Held, Saving
 from experiments.training.slots import Chunk, Flight, Slot, clipped_by, joined, keep
@@ -84,6 +84,7 @@ class Population:
         self._saving = Saving(checkpoints if alone else None, execution, program, held)
         self._slots: list[Slot | None] = [None] * execution.slots
         self._pack: DevicePack | None = None
+        self._shapes: TrainState | None = None
         self._flights: collections.deque[Flight] = collections.deque()  # at most two
         self._fetched = 0.0  # when results were last fetched
         self._lookahead = lookahead and not _must_take_turns(execution.layout)
@@ -193,12 +194,20 @@ class Population:
         values = self._source.values(trial.hyperparameters)
         if self._pack is None:
             self._pack = DevicePack(program, self._execution, self._source.part.batch_size, values)
-        state = self._saving.restore(slot, trial, lambda: program.state_shapes(values), most)
+        if trial.pauses:  # one that was saved later goes on from there once it may
+            most = min(most, trial.most_steps - 1)
+        state = self._saving.restore(slot, trial, lambda: self._state_shapes(values), most)
         if state is None:
             self._pack.start(i, trial, values)
         else:
             self._pack.put(i, state, values)
         return slot
+
+    def _state_shapes(self, values: Numbers) -> TrainState:
+        """As `Program.state_shapes`, traced once: all trials have hyperparameters of one form."""
+        if self._shapes is None:
+            self._shapes = self._program.state_shapes(values)
+        return self._shapes
 
     def _retire(self, i: int) -> None:
         """Free slot ``i``: all steps of its trial are under way, or it has ended."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 
 import jax
 import numpy as np
@@ -18,8 +19,54 @@ from experiments.training.resume import BEST_SHARE, Checkpoints, packed, restore
 from experiments.training.slots import Slot
 from experiments.training.state import TrainState
 
-Held = MutableMapping[tuple[int, int, int], Saved]
+Key = tuple[int, int, int]
+Held = MutableMapping[Key, Saved]
 """Key of a trial -> where it was put aside, in the host's memory."""
+MOST_HELD = 2**30
+
+
+class HeldStates(MutableMapping[Key, Saved]):
+    """Trials put aside, at most so many bytes of them: the oldest go first, and train again.
+
+    Threads may share it, as long as a trial is in one place.
+
+    Args:
+      most: bytes.
+    """
+
+    def __init__(self, most: int = MOST_HELD):
+        self._most, self._bytes = most, 0
+        self._saved: dict[Key, Saved] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, key: Key) -> Saved:
+        return self._saved[key]
+
+    def __setitem__(self, key: Key, saved: Saved) -> None:
+        with self._lock:
+            self._drop(key)
+            self._saved[key] = saved
+            self._bytes += _size(saved)
+            while self._bytes > self._most:
+                self._drop(next(iter(self._saved)))
+
+    def __delitem__(self, key: Key) -> None:
+        with self._lock:
+            self._drop(key)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._saved)
+
+    def __len__(self) -> int:
+        return len(self._saved)
+
+    def _drop(self, key: Key) -> None:
+        saved = self._saved.pop(key, None)
+        self._bytes -= 0 if saved is None else _size(saved)
+
+
+def _size(saved: Saved) -> int:
+    return sum(array.nbytes for array in saved.arrays.values())
 
 
 def executed_how(execution: Execution, program: Program) -> str:

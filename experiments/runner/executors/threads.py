@@ -10,6 +10,7 @@ from experiments.spec.trial import Trial
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
+from experiments.training.saving import HeldStates
 
 
 class Threads:
@@ -24,6 +25,7 @@ class Threads:
     def __init__(self, study: ResolvedStudy, program: Program, checkpoints: Checkpoints):
         self._study, self._program, self._checkpoints = study, program, checkpoints
         self._threads: list[threading.Thread] = []
+        self._held = HeldStates()
 
     def start(self, jobs: Jobs, workers: int) -> None:
         """Start the threads; they are daemons, so that a caller who gives up can leave."""
@@ -86,6 +88,7 @@ class Threads:
             grid=self._study.grid,
             plan=job.plan,
             checkpoints=self._checkpoints,
+            held=self._held,
             phases=self._study.phases(job.batch_size),
         )
 
