@@ -158,7 +158,7 @@ def test_full_length_searches_are_told_what_a_racing_trial_would_have_shown():
     search.add(search.propose(search.due()))
     ends = {
         0: Ended(Status.COMPLETE, 60, passed=10, last=60),
-        1: Ended(Status.INFEASIBLE, 30, passed=20, last=29),  # passed, then diverged
+        1: Ended(Status.INFEASIBLE, 30, passed=12, last=29),  # passed, then diverged
         2: Ended(Status.INFEASIBLE, 30, None, last=29),  # the race had ended it before
         3: Ended(Status.INFEASIBLE, 15, None, last=14),
         4: Ended(Status.COMPLETE, 60, passed=50, last=60),
@@ -169,9 +169,9 @@ def test_full_length_searches_are_told_what_a_racing_trial_would_have_shown():
     search.add(search.propose({b: 3 for b in SIZES}))
     for index in (2, 3, 4):
         search.ended(4)[index] = ends[index]
-    assert [search.race_bound(4, i) for i in range(5)] == [None, None, 20, 20, 20]
+    assert [search.race_bound(4, i) for i in range(5)] == [16, 16, 20, 20, 20]  # 16: a lap
     assert [search.outcome(4, i) for i in range(5)] == [
-        ("reached", 10.0), ("reached", 20.0), ("censored", 20.0), ("infeasible", float("inf")),
+        ("reached", 10.0), ("reached", 12.0), ("censored", 20.0), ("infeasible", float("inf")),
         ("censored", 20.0),
     ]  # fmt: skip
     trial = search.trial(4, 4)
