@@ -31,9 +31,7 @@ def bound_after(study: ResolvedStudy, batch_size: int, earlier: Iterable[int | N
     return bound if bound < length else None
 
 
-def bound_within(
-    study: ResolvedStudy, batch_size: int, passed: Iterable[int | None]
-) -> int | None:
+def bound_within(study: ResolvedStudy, batch_size: int, passed: Iterable[int | None]) -> int | None:
     """Return the steps after which a round ends before which none had passed the goal; None:
     its trials' own length comes first.
 

@@ -250,6 +250,38 @@ def test_killed_while_racing_a_study_ends_with_the_same_record(raced, tmp_path, 
     same(folder, raced["race"])
 
 
+KILLED_IN_A_LAP = """
+import os, signal, sys
+from pathlib import Path
+from experiments.runner import coordinator
+from experiments.runner.study import run_study
+from experiments.search.pacing import Pace
+sys.path.insert(0, str(Path(sys.argv[2])))
+from runner.test_searches import RACED, SLOW, searched_study
+
+coordinator.COMMIT_SECONDS = 0.0
+go_on, begun = Pace.go_on, []
+
+def hooked(pace):
+    begun.append(pace.lap)
+    if len(begun) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return go_on(pace)
+
+Pace.go_on = hooked
+study = searched_study(**RACED, stop="race", trials=8, space=SLOW)
+run_study(study, Path(sys.argv[1]), execution="scan")
+"""
+
+
+def test_killed_in_a_lap_a_study_ends_with_the_same_record(raced, tmp_path):
+    folder, tests = tmp_path / "study", Path(__file__).parents[1]
+    words = [sys.executable, "-c", KILLED_IN_A_LAP, str(folder), str(tests)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    run_study(searched_study(**RACED, stop="race", trials=8, space=SLOW), folder)
+    same(folder, raced["race"])
+
+
 def test_rules_that_count_function_evaluations_do_not_stop():
     with pytest.raises(ValueError, match="stop must be never with lbfgs.*got 'goal'"):
         tiny_study(optimizer="lbfgs", stop="goal")

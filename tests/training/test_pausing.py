@@ -10,9 +10,11 @@ from support.engine_factory import resident_digits, same_bits, tiny_study, tiny_
 
 from experiments.search.pruning import early_stopping
 from experiments.spec.trial import Status
+from experiments.training.checkpoint import Saved
 from experiments.training.layout import Execution
 from experiments.training.population import Population
 from experiments.training.program import Program
+from experiments.training.saving import HeldStates
 from experiments.training.slots import End, Slot
 from workloads import Goal
 
@@ -109,3 +111,13 @@ def test_a_trial_out_of_patience_stops_where_its_whole_length_says(program):
         since = full["step"][better[full["step"][better] <= result.steps][-1]]
         assert result.steps - since >= 12
         assert result.evaluations["step"][-1] == result.steps
+
+
+def test_states_that_are_held_take_no_more_memory_than_they_may():
+    held = HeldStates(most=3000)
+    for index in range(4):
+        held[8, 0, index] = Saved(5, {"w": np.zeros(125)}, {})  # 1,000 bytes each
+    assert sorted(held) == [(8, 0, 1), (8, 0, 2), (8, 0, 3)]  # the oldest trains again
+    assert held.pop((8, 0, 2)).step == 5 and held.pop((8, 0, 0), None) is None
+    held[8, 0, 4] = Saved(5, {"w": np.zeros(125)}, {})
+    assert len(held) == 3
