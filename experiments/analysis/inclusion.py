@@ -1,4 +1,4 @@
-"""What a larger search costs: a general rule beside its special case, search by search.
+"""The cost of a larger search: a general rule beside its special case, search by search.
 
 Choi et al. (2019): a rule includes another if some of its hyperparameters, limits allowed, make it
 the other. Tuned without end it is then never worse. With N trials it may be: its space has more
@@ -29,7 +29,7 @@ LARGE_EPSILON = 1.0
 
 
 def contains(general: Question, special: Question) -> bool:
-    """Whether the space of a general rule holds its special case, at every rate of its space.
+    """Tell whether the space of a general rule holds its special case, at every rate of its space.
 
     Momentum m = 0 is SGD. Adam with a large epsilon, beta1 = m and rate a epsilon / (1 - m) goes
     over into momentum at rate a, but for its bias correction, which beta2 = 0 leaves to the first

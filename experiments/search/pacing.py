@@ -65,14 +65,14 @@ class Pace:
         return last_lap(self._length, (how.passed for how in (*waiting, *known)))
 
     def waits(self, result: TrialResult) -> bool:
-        """Whether this result is kept until the bound is known."""
+        """Tell whether this result is kept until the bound is known."""
         if result.trial.index not in self.trials or result.status == Status.INCOMPLETE:
             return False
         return not self._full or result.status == Status.INFEASIBLE
 
     @property
     def over(self) -> bool:
-        """Whether every trial of the round has ended or pauses."""
+        """Tell whether every trial of the round has ended or pauses."""
         return all(i in self.waiting or i in self._known for i in self.trials)
 
     def go_on(self) -> list[int]:
