@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -91,6 +92,16 @@ def _trials(summary: Summary) -> str:
     )
 
 
+def _sampler(summary: Summary) -> str:
+    """Say who proposed the points and in how many rounds, e.g. 'rounds, in 5 to 6 rounds'."""
+    counts = collections.Counter(found["seed"] for found in summary.record.study.get("rounds", []))
+    if not counts:
+        return summary.question.sampler
+    fewest, most = min(counts.values()), max(counts.values())
+    made = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    return f"{summary.question.sampler}, in {made} round{'s' if most > 1 else ''} a search"
+
+
 def stopping(summary: Summary) -> str:
     """Say when trials end, what that saved, and who answers what; "" where they never stop."""
     view, question = summary.view, summary.question
@@ -166,6 +177,7 @@ SHOWN: dict[str, Callable[[Summary], str]] = {
     "seeds": lambda summary: ", ".join(map(str, summary.question.seeds)),
     "goal": lambda summary: goal_words(summary.question),
     "rule": _rule,
+    "sampler": _sampler,
     "stop": stopping,
     "precision": lambda summary: _words(dataclasses.asdict(summary.question.precision)),
 }

@@ -345,6 +345,7 @@ class SearchFields:
         "record is begun: a study that grows keeps it",
         default=None,
         option=Option("sampler", "NAME", "who proposes points: " + ", ".join(SAMPLERS)),
+        shown="Sampler",
     )
     expand: bool = row(
         kinds.Flag(),

@@ -8,6 +8,7 @@ import pytest
 from support.records_factory import make_record, make_study
 
 from experiments.analysis.summary import summarise
+from experiments.report.facts import facts
 from experiments.report.figures import render
 from experiments.report.rounds_figures import rounds_figures
 from experiments.search.record import Round
@@ -53,3 +54,11 @@ def test_a_search_that_does_not_learn_has_none():
     assert rounds_figures(searched()) == []
     blocks = [round_of(n, {8: ((0.5, 0.5),)}, ((0.0, 1.0),) * 2, "quasi-random") for n in (0, 1)]
     assert rounds_figures(searched("halton", blocks)) == []
+
+
+def test_the_facts_say_who_proposed_and_in_how_many_rounds():
+    one = round_of(0, {8: ((0.5, 0.5),)}, ((0.0, 1.0),) * 2, "model")
+    assert dict(facts(searched()))["Sampler"] == "rounds"
+    assert dict(facts(searched(rounds=[one])))["Sampler"] == "rounds, in 1 round a search"
+    two = [one, {**one, "round": 1}, {**one, "seed": 7}]
+    assert dict(facts(searched(rounds=two)))["Sampler"] == "rounds, in 1 to 2 rounds a search"
