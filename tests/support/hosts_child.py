@@ -22,10 +22,10 @@ def pair_study():
 def raced_study():
     """Two searches in rounds, the second of which races: some trials pass the goal, some do not."""
     return tiny_study(
-        name="raced", batch_sizes=(8, 32), step_budget=24, example_budget=192, trials=3,
+        name="raced", batch_sizes=(8, 32), step_budget=24, example_budget=192, trials=4,
         seeds=(0, 1), sampler="rounds", stop="race", race_factor=1.1, record_norms="off",
         goal=Goal("classification_error", 0.6), fixed={"momentum": 0.9},
-        space={"learning_rate": {"low": 1e-3, "high": 1.0, "scale": "log"}},
+        space={"learning_rate": {"low": 1e-5, "high": 1.0, "scale": "log"}},
     )  # fmt: skip
 
 
