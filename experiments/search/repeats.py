@@ -106,11 +106,12 @@ class Repeats:
         """Put back an unfinished repeat, so that it can start again."""
         self._running.discard(trial.batch_size)
 
-    def end(self, result: TrialResult) -> None:
-        """Take a result."""
+    def end(self, result: TrialResult) -> list[TrialResult]:
+        """Take a result, which is final."""
         self._running.discard(result.trial.batch_size)
         ended = Ended.of(result, self.study.goal)
         self._ended[result.trial.batch_size][result.trial.index] = ended
+        return [result]
 
     def _last(self, batch_size: int) -> int:
         return len(self._chosen[batch_size]) - 1

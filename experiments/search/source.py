@@ -51,8 +51,8 @@ class TrialSource(Protocol):
     def release(self, trial: Trial) -> None:
         """Put back an unfinished trial, so that it can start again."""
 
-    def end(self, result: TrialResult) -> None:
-        """Take a result."""
+    def end(self, result: TrialResult) -> list[TrialResult]:
+        """Take a result; returns those that are final now, for the record."""
 
     def due(self) -> dict[int, int]:
         """Batch size -> points to be proposed now."""
