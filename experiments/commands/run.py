@@ -14,6 +14,7 @@ from experiments.commands.chosen import add_study_arguments, chosen_study
 from experiments.commands.report import summarise
 
 if TYPE_CHECKING:
+    from experiments.runner.executors.ray import Cluster
     from experiments.spec.paths import Paths
     from experiments.spec.user_search import UserSearch
 
@@ -49,12 +50,29 @@ def add(commands: Any) -> None:
         action="store_true",
         help="go on although the text of your study's files has changed; the record says so",
     )
+    run.add_argument("--executor", choices=("threads", "ray"), default="threads", help="who trains")
+    run.add_argument(
+        "--ray-address", metavar="HOST:PORT", help="a cluster that runs (one of this machine)"
+    )
+    run.add_argument(
+        "--task", nargs="+", type=_resource, metavar="NAME=N", default=[],
+        help="what a Ray task takes: cpus=1, gpus=1, tpus=4 (cpus=1)",
+    )  # fmt: skip
     run.add_argument(
         "--track",
         metavar="KIND",
         help="also pass recorded trials on while it runs: tensorboard or wandb",
     )
     run.set_defaults(function=run_command)
+
+
+def _resource(text: str) -> tuple[str, float]:
+    """``NAME=N``."""
+    name, _, number = text.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be NAME=N, such as gpus=1, got {text!r}") from None
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -81,6 +99,8 @@ def run_command(options: argparse.Namespace) -> int:
     from experiments.runtime import hosts
     from experiments.training.layout import chosen_layout
 
+    if options.executor == "threads" and (options.ray_address or options.task):
+        raise ValueError("--ray-address and --task are for --executor ray")
     if isinstance(study, Paths):
         _walk(study, folder, options)
         return summarise(folder)
@@ -98,6 +118,7 @@ def run_command(options: argparse.Namespace) -> int:
         "keep_going": options.keep_going,
         "allow_changed_code": options.allow_changed_code,
         "checkpoint_minutes": options.checkpoint_minutes,
+        "cluster": _cluster(options),
         "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
     }
     if isinstance(study, Comparison):
@@ -134,8 +155,17 @@ def _search(study: UserSearch, folder: Path, options: argparse.Namespace) -> Non
     )
 
 
+def _cluster(options: argparse.Namespace) -> Cluster | None:
+    if options.executor == "threads":
+        return None
+    from experiments.runner.executors.ray import Cluster
+
+    return Cluster(options.ray_address, dict(options.task))
+
+
 TRAINING = {
     "execution": "auto",
+    "executor": "threads",
     "checkpoint_minutes": CHECKPOINT_MINUTES,
     "keep_going": False,
     "allow_changed_code": False,

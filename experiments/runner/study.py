@@ -12,6 +12,7 @@ and ends with the same trials.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from experiments.records.follower import Follower
 from experiments.records.store import Writer
 from experiments.runner.checks import check_checkpoints, check_study
 from experiments.runner.coordinator import Coordinator
+from experiments.runner.executors import Executor
+from experiments.runner.executors.ray import Cluster, RayTasks, Setting, connected
 from experiments.runner.executors.threads import Threads
 from experiments.runner.jobs import StudyJobs
 from experiments.runner.opening import begun, header, opened
@@ -63,6 +66,7 @@ def run_study(
     stream: bool | None = None,
     checkpoint_minutes: float = DEFAULT_MINUTES,
     layout: Layout | None = None,
+    cluster: Cluster | None = None,
     allow_changed_code: bool = False,
     observe: Observer = lambda progress: None,
     recorded: Callable[[Sequence[TrialResult]], None] = lambda results: None,
@@ -85,6 +89,8 @@ def run_study(
         at its best evaluations (training/resume.py); infinite for never.
       layout: devices and micro-batches (`chosen_layout`); None: the plan chooses among the
         devices there are.
+      cluster: train in Ray tasks there, each a pack that starts again where it is lost and is not
+        saved meanwhile; None: in threads of this process.
       allow_changed_code: go on with a record that was begun with another text of the user's
         files, and record their present one.
       observe: called often with the `Progress`.
@@ -108,10 +114,14 @@ def run_study(
     folder = Path(folder)
     record = hosts.from_first(lambda: begun(folder)) if resume else {}
     study = continued(definition, record, allow_changed_code)
-    request = ExecutionRequest(execution, layout, workers)
-    request.candidates(divisible=True)  # refuses what does not go together
-    hosts.from_first(lambda: check_writable(folder))
-    with switched(study.precision.float64):
+    with contextlib.ExitStack() as within:
+        if cluster is not None:
+            within.enter_context(connected(cluster))
+            workers = workers or cluster.tasks_at_a_time()
+        request = ExecutionRequest(execution, layout, workers)
+        request.candidates(divisible=True)  # refuses what does not go together
+        hosts.from_first(lambda: check_writable(folder))
+        within.enter_context(switched(study.precision.float64))
         observe(Progress("loading data", checked=False))
         dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
         content = header(study, dataset)
@@ -133,6 +143,8 @@ def run_study(
                 request=request,
                 checkpoints=checkpoints,
                 keep_going=keep_going,
+                cluster=cluster,
+                data_dir=data_dir,
                 stream=stream,
                 observe=observe,
                 stop=stop,
@@ -150,6 +162,8 @@ def train_unfinished(
     request: ExecutionRequest,
     checkpoints: Checkpoints,
     keep_going: bool = False,
+    cluster: Cluster | None = None,
+    data_dir: str | None = None,
     stream: bool | None = None,
     observe: Observer,
     stop: Stop,
@@ -169,5 +183,11 @@ def train_unfinished(
     plans = CurrentPlan(*found, recorder)
     jobs = StudyJobs(Searches(searches, recorder), plans, keep_going, stop)
     # Who trains is decided here, and nowhere else.
-    executor = Threads(study, programs(plans.plan.record_norms), checkpoints)
+    norms = plans.plan.record_norms
+    executor: Executor
+    if cluster is None:
+        executor = Threads(study, programs(norms), checkpoints)
+    else:
+        how = {"record_norms": norms, "data_dir": data_dir, "stream": stream}
+        executor = RayTasks(Setting.of(study, dataset.checksum, **how), cluster)
     Coordinator(jobs, executor, recorder, observe, stop).run()

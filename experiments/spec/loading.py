@@ -6,10 +6,13 @@ versions of one file, never answer for each other. Imports no jax by itself.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -55,6 +58,31 @@ def load_file(path: Path) -> ModuleType:
         said = " ".join(str(error).split())
         raise ValueError(f"study file {path} fails: {type(error).__name__}: {said}") from error
     return module
+
+
+def texts_of_files(code: Mapping[str, str]) -> tuple[tuple[str, bytes], ...]:
+    """(name, text) of the user's files that a study's ``code`` lists and this process has loaded.
+
+    Raises:
+      ValueError: the text of a file has changed since.
+    """
+    found = []
+    for path, digest in _LOADED.values():
+        if digest in code.values():
+            text = path.read_bytes()
+            if hashlib.sha256(text).hexdigest() != digest:
+                raise ValueError(f"study file {path} has changed since it was loaded")
+            found.append((path.name, text))
+    return tuple(found)
+
+
+def load_text(name: str, text: bytes) -> ModuleType:
+    """The module of a user's file of another machine, under the name that it has there."""
+    folder = Path(tempfile.mkdtemp(prefix="batchscale-file-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / Path(name).name
+    path.write_bytes(text)
+    return load_file(path)
 
 
 def code_of(workload: Workload, source: str = "") -> dict[str, str]:

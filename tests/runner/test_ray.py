@@ -1,0 +1,163 @@
+"""Ray tasks in place of threads: the same record, bit for bit, whatever is killed meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+from support.comparing import assert_same_record
+from support.engine_factory import TINY, tiny_study
+from support.ray_cluster import simulated
+
+from experiments.cli import main
+from experiments.runner.executors import Job
+from experiments.runner.executors.ray import Cluster, Outcome, Setting, _portable, train_pack
+from experiments.runner.study import run_study
+from experiments.spec.errors import StudyError
+from experiments.spec.loading import load_file
+from experiments.training.layout import SCAN
+from workloads import datasets
+
+USERS_FILE = """
+from flax import linen as nn
+
+class Net(nn.Module):
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(self.classes)(x.reshape(len(x), -1))
+
+def net(classes, example):
+    return Net(classes)
+"""
+
+
+def study(**changes):
+    """Two searches in rounds, of which one races: the next round waits for results."""
+    return tiny_study(
+        step_budget=40, example_budget=320, trials=4, seeds=(0, 1), sampler="rounds",
+        stop="race", **changes,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The record that threads make."""
+    return run_study(study(), tmp_path_factory.mktemp("threads") / "s", execution="packed")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster of two nodes that studies join and leave."""
+    environment = {name: os.environ.get(name) for name in ("PYTHONPATH",)}
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
+    with simulated() as child:
+        child.address = child.stdout.readline().strip()
+        yield child
+    for name, value in environment.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def worker_processes():
+    """Processes of Ray that train a pack now."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                name = file.read()
+        except OSError:
+            continue
+        if b"ray::train_pack" in name:
+            found.append(int(pid))
+    return found
+
+
+def test_killed_workers_and_a_lost_node_change_no_bit_and_the_cluster_stays(
+    undisturbed, cluster, tmp_path
+):
+    killed, over = [], threading.Event()
+
+    def kill():
+        while not over.is_set() and len(killed) < 2:
+            for pid in worker_processes()[:1]:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                if len(killed) == 2:
+                    cluster.stdin.write("remove\n")
+                    cluster.stdin.flush()
+            time.sleep(0.3)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        folder = run_study(
+            study(), tmp_path / "s", execution="packed", cluster=Cluster(cluster.address)
+        )
+    finally:
+        over.set()
+        killer.join()
+    assert len(killed) == 2
+    assert_same_record(folder, undisturbed)
+    assert cluster.poll() is None  # what it did not start, it did not end
+
+
+def test_a_pack_carries_the_text_of_a_users_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(USERS_FILE)
+    module = load_file(path)
+    asked = tiny_study(
+        trials=1, step_budget=6, example_budget=48,
+        workload=dataclasses.replace(TINY, model=module.net, model_options={"classes": 10}),
+    )  # fmt: skip
+    setting = Setting.of(asked, datasets.load("digits").checksum, **HOW)
+    assert [name for name, _ in setting.files] == ["mine.py"]
+    path.write_text("raise SystemExit")
+    with pytest.raises(ValueError, match="mine.py has changed since it was loaded"):
+        Setting.of(asked, "", **HOW)
+
+
+HOW = {"record_norms": "off", "data_dir": None, "stream": None}
+
+
+def test_a_task_refuses_other_data_and_returns_what_its_model_raised():
+    asked = tiny_study()
+    trial = asked.trial(8, 0, 0, {"learning_rate": 0.5, "momentum": 0.5}, "")
+    setting = Setting.of(asked, "another", **HOW)
+    outcome = train_pack(setting, Job(8, SCAN, 0), [trial])
+    assert isinstance(outcome, Outcome) and not outcome.results
+    assert "is another than the study's" in str(outcome.error)
+
+
+class Unreadable(Exception):
+    """Cannot be made again from what pickle keeps."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
+def test_an_exception_that_no_other_process_can_read_becomes_one_line():
+    assert isinstance(_portable(Unreadable("a", "b")), StudyError)
+    assert str(_portable(Unreadable("a", "b"))) == "Unreadable: a b"
+    assert isinstance(_portable(ValueError("x")), ValueError)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--task", "gpus=1"], "--ray-address and --task are for --executor ray"),
+        (["--executor", "ray", "--task", "gpu=1"], "a task's resources are cpus, gpus, tpus"),
+        (["--executor", "ray", "--task", "cpus=-1"], "each a number of at least 0, got cpus=-1"),
+        (["--executor", "ray", "--ray-address", "127.0.0.1:1"],
+         "--ray-address 127.0.0.1:1 does not answer"),
+        (["--executor", "ray", "--ray-address", "head"], "it must be HOST:PORT, or auto"),
+    ],
+)  # fmt: skip
+def test_what_no_cluster_can_do_is_refused_with_nothing_on_disk(words, line, tmp_path, capsys):
+    assert main(["run", "quickstart", "--smoke", *words, "--out", str(tmp_path / "s")]) == 2
+    assert line in capsys.readouterr().err and not (tmp_path / "s").exists()
