@@ -28,6 +28,8 @@ def simulated() -> Iterator[subprocess.Popen[str]]:
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
         child.wait(timeout=60)
+        assert child.stdout
+        child.stdout.close()
 
 
 def main() -> None:
