@@ -48,7 +48,7 @@ from experiments.spec.errors import StudyError
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import Status, Trial
 from experiments.training.layout import Execution
-from experiments.training.population import Population
+from experiments.training.population import Population, states_at
 from experiments.training.program import Program
 from experiments.training.state import TrainState, to_evaluate
 from optimizers import OPTIMIZERS
@@ -207,7 +207,7 @@ class _Maker:
             program, batch_size, execution, grid=study.grid, phases=study.phases(batch_size)
         )
         self.examples += len(trials) * self._consumed(trials[0], steps[-1])
-        states = population.states_at(trials, steps)
+        states = states_at(population, trials, steps)
         lost = np.flatnonzero(np.asarray(states[-1].diverged_at) > 0)
         if len(lost):
             raise StudyError(

@@ -24,7 +24,7 @@ from experiments.spec.trial import TrialResult
 from workloads.registry import unknown_name
 
 MODULES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""What a tracker is called -> the module that it needs."""
+"""Name of a tracker -> the module that it needs."""
 TRACKING_FOLDER = "tracking"
 
 

@@ -154,29 +154,6 @@ class Population:
         assert self._pack is not None
         return self._pack.state(0), joined(slot.evaluations, step, False)
 
-    def states_at(self, trials: Sequence[Trial], steps: Sequence[int]) -> list[TrainState]:
-        """The states of trials side by side after each of these steps, on the host [slots, ...].
-
-        Args:
-          trials: one a slot; all begin at their first step.
-          steps: ascending, none beyond a trial's length.
-
-        A trial that diverges is left where it was; its state says so.
-        """
-        found = []
-        with contextlib.closing(self._source):
-            for i, trial in enumerate(trials):
-                self._start(i, trial, 0)
-            made = 0
-            for step in steps:
-                while made < step and self._running:
-                    self._flights.append(self._dispatch(step - made))
-                    made += self._flights[-1].chunk.steps
-                    self._fetch()
-                assert self._pack is not None
-                found.append(jax.device_get(self._pack.states))
-        return found
-
     # Trials in slots.
 
     def _fill(self, next_trial: Callable[[], Trial | None]) -> None:
@@ -276,3 +253,30 @@ class Population:
                 self._saving.hold(slot)
             found.append(slot.result(end, self._plan, clipped_by(i, results)))
         return found
+
+
+def states_at(
+    population: Population, trials: Sequence[Trial], steps: Sequence[int]
+) -> list[TrainState]:
+    """The states of trials side by side after each of these steps, on the host [slots, ...].
+
+    Args:
+      population: new, of as many slots.
+      trials: one a slot; all begin at their first step.
+      steps: ascending, none beyond a trial's length.
+
+    A trial that diverges is left where it was; its state says so.
+    """
+    found = []
+    with contextlib.closing(population._source):
+        for i, trial in enumerate(trials):
+            population._start(i, trial, 0)
+        made = 0
+        for step in steps:
+            while made < step and population._running:
+                population._flights.append(population._dispatch(step - made))
+                made += population._flights[-1].chunk.steps
+                population._fetch()
+            assert population._pack is not None
+            found.append(jax.device_get(population._pack.states))
+    return found

@@ -42,7 +42,7 @@ _CONNECT_SECONDS = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Where tasks run, and what each takes of a machine.
+    """A cluster to run tasks on, and the share of a machine that each takes.
 
     Attributes:
       address: of a cluster that runs, "HOST:PORT" or "auto"; None starts one on this machine,
@@ -149,7 +149,7 @@ def _ask_for_a_token(folder: Path) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What every task of a study is given.
+    """The part of a study that every task is given.
 
     Attributes:
       study: `ResolvedStudy`, pickled: what it names in a user's files is found once they are
@@ -176,7 +176,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a pack: results, and where it failed the trials under way, with the error."""
+    """The end of a pack: results; where it failed, the trials under way and the error."""
 
     results: Sequence[TrialResult]
     unfinished: Unfinished = dataclasses.field(default_factory=Unfinished)
@@ -322,7 +322,7 @@ def _pack(job: Job, jobs: Jobs) -> list[Trial]:
 
 
 def _outcome(reference: Any, job: Job, jobs: Jobs) -> Outcome | None:
-    """What the task returns; None where it is not wanted any more.
+    """The outcome that a task returns; None where it is not wanted any more.
 
     Raises:
       StudyError: the cluster was lost.
