@@ -14,6 +14,7 @@ from typing import Any
 from experiments.analysis.study_file import study_file
 from experiments.spec import space as spaces
 from experiments.spec.fields import StudyFields
+from experiments.spec.parts import PARTS, rows
 from experiments.spec.study import Study, as_typed, resolve
 from experiments.spec.values import LONGEST_NAME
 from optimizers import OPTIMIZERS
@@ -150,7 +151,8 @@ PLAIN = {
 def plain(base: Base) -> Base:
     """``base`` with a constant rate, and without augmentation or regularization."""
     study = base.study
-    known = {row.name for row in as_typed(study, schedule="constant").resolved.rows}
+    chosen = {field: getattr(study, field) for field in PARTS} | {"schedule": "constant"}
+    known = {row.name for field, name in chosen.items() for row in rows(field, name)}
     known |= {*study.workload.hyperparameters}
     fixed = {k: v for k, v in study.fixed.items() if k in known}
     fixed |= {name: 0.0 for name in REGULARIZERS if name in known}

@@ -45,7 +45,8 @@ POST_WARMUP = 2
 WARN_SHARE = 0.05
 """A longer warmup than this share of max_train_steps may need more steps after it."""
 HELD_FILE = "warmup.py"
-_LEVEL = 0.05
+_LEVEL = -0.05
+"""Natural logarithm of the last loss over that before training, below which a trial trains."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Length:
 
     @property
     def holds(self) -> bool:
-        """Not unstable, and the loss does not end above what it was before training."""
+        """Not unstable, and the loss ends below what it was before training."""
         steps, heights = np.asarray(self.run.curve.steps), self.run.curve.heights
         late = heights[steps >= 0.75 * self.run.curve.length]
         return self.run.judged.stable and len(late) > 0 and float(np.median(late)) < _LEVEL
@@ -95,6 +96,37 @@ class Found:
         """The shortest warmup that holds at a base rate."""
         held = [one for one in self.lengths if one.factor == factor and one.holds]
         return min(held, key=lambda one: one.warmup_steps, default=None)
+
+    @property
+    def worse(self) -> bool:
+        """True where every seed of the chosen setting ends worse than all without warmup."""
+        if (kept := self._kept()) is None:
+            return False
+        return min(kept[0], default=float("inf")) > max(kept[1], default=float("inf"))
+
+    @property
+    def better(self) -> bool:
+        """True where every seed of the chosen setting ends better than all without warmup."""
+        if (kept := self._kept()) is None or not kept[0] or not kept[1]:
+            return False
+        return max(kept[0]) < min(kept[1])
+
+    def _kept(self) -> tuple[list[float], list[float]] | None:
+        """Best checkpoints of the chosen setting and without warmup, smaller better."""
+        sign, pair = (self.base.study.goal or self.base.study.workload.goal).sign, []
+        if (mine := self.mine) is None:
+            return None
+        for one in (mine, self.compared[0]):
+            pair.append([sign * value for value in one.values if value is not None])
+        return pair[0], pair[1]
+
+    @property
+    def mine(self) -> Compared | None:
+        """The comparison's row of the chosen setting."""
+        if (one := self.chosen) is None:
+            return None
+        key = (one.rate, one.warmup_steps)
+        return next((c for c in self.compared if (c.rate, c.warmup_steps) == key), None)
 
     @property
     def chosen(self) -> Length | None:
@@ -282,6 +314,12 @@ def _said(found: Found, subject: str, ended: str, folder: Path) -> Said:
         step = NextStep(
             f"batchscale run {folder / HELD_FILE}", "It trains so from five initialisations."
         )
+        if found.worse:
+            step = NextStep(
+                f"batchscale clip-threshold --study {subject}",
+                "Training with warmup holds and ends worse: the best rate without it stands, and "
+                "the playbook's next remedy is clipping.",
+            )
     if ended:
         step = NextStep("", "The same command with a larger --budget goes on from here.")
     facts = {
@@ -302,19 +340,14 @@ def _factors(found: Found) -> str:
 
 def _verdict(found: Found) -> str:
     """The comparison with no warmup in a sentence."""
-    if not found.compared or (one := found.chosen) is None:
+    if not found.compared or found.chosen is None:
         return ""
-    goal = found.base.study.goal or found.base.study.workload.goal
-    without, *others = found.compared
-    mine = next(
-        (c for c in others if (c.rate, c.warmup_steps) == (one.rate, one.warmup_steps)), None
-    )
+    without, mine = found.compared[0], found.mine
     if mine is None or mine.median is None or without.median is None:
         return "Its best checkpoints are not known for most seeds."
-    kept = [[goal.sign * v for v in c.values if v is not None] for c in (mine, without)]
-    better = max(kept[0]) < min(kept[1])
-    worse = min(kept[0]) > max(kept[1])
-    said = "better in every seed" if better else "worse in every seed" if worse else "no different"
+    said = "no different"
+    if found.better or found.worse:
+        said = f"{'better' if found.better else 'worse'} in every seed"
     return (
         f"By the best checkpoint of {len(mine.values)} seeds it is {said}: median "
         f"{metric_of(found.base)} {mine.median:.4g}, {without.median:.4g} at "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -16,6 +17,7 @@ from experiments.procedures.procedure import Procedure, Running, is_procedure
 from experiments.procedures.variants import base_of, rate_grid
 from experiments.records.files import RecordError
 from experiments.records.store import read
+from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
 from experiments.spec.study import Study
 from workloads.noisy_quadratic import WORKLOAD
@@ -101,19 +103,6 @@ def test_a_page_with_figures_and_their_numbers_is_written(sgd):
     assert "blows up" in page
 
 
-def test_a_budget_ends_it_and_a_larger_one_goes_on(tmp_path):
-    study, rates = quadratic(batch_size=1024), {"rates": (1.0, 3.5), "factor": 2.0}
-    small = Running(Budget.parse("640steps"), QUICK.train)
-    outcome = diagnose(study, tmp_path / "d", running=small, **rates)
-    assert not outcome.complete and outcome.values["probe"] is None
-    assert "the budget of 640steps ends before probe" in outcome.said.noted[0].text
-    assert "larger --budget" in outcome.said.next.reason
-    whole = diagnose(study, tmp_path / "d", running=QUICK, **rates)
-    assert whole.complete and whole.values["probe"]["learning_rate"] == pytest.approx(
-        2 * whole.values["best_learning_rate"]
-    )
-
-
 @pytest.mark.parametrize(
     ("rates", "message"),
     [
@@ -194,3 +183,37 @@ def test_the_verdict_of_a_procedure_and_of_any_study_is_printed_and_is_data(sgd,
     assert checks["checks"][0]["check"].replace("_", " ") in capsys.readouterr().out
     assert main(["verdict", str(tmp_path)]) == 2
     assert "holds no record" in capsys.readouterr().err
+
+
+def test_interrupted_and_out_of_budget_the_same_call_goes_on_and_ends_alike(tmp_path, sgd):
+    """What had finished stays, and the verdict is that of an undisturbed run."""
+
+    @contextlib.contextmanager
+    def shown(study):
+        def observe(progress):
+            if study.name.endswith("sweep") and progress.complete:
+                raise KeyboardInterrupt
+
+        yield observe
+
+    question = {"study": quadratic(), "folder": tmp_path / "d", "rates": (0.1, 3.5), "factor": 1.5}
+    with pytest.raises(KeyboardInterrupt):
+        diagnose(**question, running=Running(train=QUICK.train, shown=shown))
+    assert not (tmp_path / "d" / "verdict.json").exists()
+    assert main(["verdict", str(tmp_path / "d")]) == 2
+    kept = (tmp_path / "d" / "01-pilot" / "records" / "trials-000001.parquet").read_bytes()
+    short = diagnose(**question, running=Running(Budget.parse("1600steps"), QUICK.train))
+    assert not short.complete and short.values["probe"] is None
+    assert "the budget of 1600steps ends before probe" in short.said.noted[0].text
+    assert "larger --budget" in short.said.next.reason
+    whole = diagnose(**question, running=QUICK)
+    assert whole.complete and whole.values == sgd[0].values
+    assert kept == (tmp_path / "d" / "01-pilot/records/trials-000001.parquet").read_bytes()
+
+
+def test_a_record_of_another_study_where_a_stage_belongs_is_refused(tmp_path):
+    study, rates = quadratic(batch_size=1024), {"rates": (1.0, 3.5), "factor": 2.0}
+    other = base_of(quadratic("momentum", batch_size=1024)).variant("pilot", (1e-9, 2e-9), steps=20)
+    run_study(other, tmp_path / "d" / "01-pilot", **QUICK.train)
+    with pytest.raises(RecordError, match="differs from study .* in optimizer"):
+        diagnose(study, tmp_path / "d", running=QUICK, **rates)
