@@ -1,6 +1,6 @@
 """How often the verdict's checks raise an alarm on sound records: 500 of tests/support.
 
-    python benchmarks/verdict_alarms.py
+    python -m benchmarks.verdict_alarms
 
 A sound record: three to six searches of twelve trials at three batch sizes whose curves settle
 within the first quarter of training, the optimum in the middle third of the range, divergence
@@ -15,13 +15,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tests")]
+from benchmarks.machine import write_results
 
-from machine import write_results
-from support.verdict_records import sound
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from experiments.analysis.checks import CHECKS, check_name, checks_of
-from experiments.analysis.summary import summarise
+from support.verdict_records import sound  # noqa: E402
+
+from experiments.analysis.checks import CHECKS, check_name, checks_of  # noqa: E402
+from experiments.analysis.summary import summarise  # noqa: E402
 
 
 def main() -> None:

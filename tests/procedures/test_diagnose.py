@@ -202,9 +202,9 @@ def test_interrupted_and_out_of_budget_the_same_call_goes_on_and_ends_alike(tmp_
     assert not (tmp_path / "d" / "verdict.json").exists()
     assert main(["verdict", str(tmp_path / "d")]) == 2
     kept = (tmp_path / "d" / "01-pilot" / "records" / "trials-000001.parquet").read_bytes()
-    short = diagnose(**question, running=Running(Budget.parse("1600steps"), QUICK.train))
+    short = diagnose(**question, running=Running(Budget.parse("1300steps"), QUICK.train))
     assert not short.complete and short.values["probe"] is None
-    assert "the budget of 1600steps ends before probe" in short.said.noted[0].text
+    assert "the budget of 1300steps ends before probe" in short.said.noted[0].text
     assert "larger --budget" in short.said.next.reason
     whole = diagnose(**question, running=QUICK)
     assert whole.complete and whole.values == sgd[0].values
