@@ -19,10 +19,10 @@ from benchmarks.machine import write_results
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from support.verdict_records import sound  # noqa: E402
+from support.verdict_records import sound
 
-from experiments.analysis.checks import CHECKS, check_name, checks_of  # noqa: E402
-from experiments.analysis.summary import summarise  # noqa: E402
+from experiments.analysis.checks import CHECKS, check_name, checks_of
+from experiments.analysis.summary import summarise
 
 
 def main() -> None:
