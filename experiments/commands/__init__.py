@@ -5,6 +5,7 @@ once.
 """
 
 from experiments.commands import (
+    check,
     clip_threshold,
     compare,
     curvature,
@@ -31,6 +32,6 @@ from experiments.commands import (
 
 COMMANDS = (
     listing, plan, run, status, report, repeat, compare, evaluate, curvature, ensemble, export,
-    import_batch_science, plot_schedule, diagnose, warmup_search, clip_threshold, steps_search,
-    verdict, rescale, data, nqm, growth,
+    import_batch_science, plot_schedule, check, diagnose, warmup_search, clip_threshold,
+    steps_search, verdict, rescale, data, nqm, growth,
 )  # fmt: skip
