@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import altair as alt
 import polars as pl
 
 from experiments.analysis.best_hyperparameters import (
+    best_known,
     with_effective_rate,
 )
 from experiments.analysis.question import TRIAL
@@ -39,15 +42,17 @@ _COLUMNS = 4
 
 
 def classified_trials(summary: Summary) -> pl.DataFrame:
-    """Counted, infeasible and incomplete trials of the study's own seed with their class.
+    """Counted, infeasible and incomplete trials of all searches with their class.
 
-    Columns: batch_size, trial, class, best_value, steps_to_goal, hyperparameters.
+    The best of a batch size is that of all of them. Columns: batch_size, seed, trial, class,
+    best_value, steps_to_goal, hyperparameters.
     """
     trials = with_effective_rate(summary.record.trials)
     names = searched_names(summary, trials)
     passed = summary.crossings.select(*TRIAL, pl.col("step").alias("steps_to_goal"), counted=True)
     values_of = summary.values.select(*TRIAL, "best_value")
-    best = summary.best.select(*TRIAL, best=True)
+    known = best_known(summary.steps, summary.best, summary.question.goal.sign)
+    best = known.select(*TRIAL, best=True)
     joined = trials.select(*TRIAL, "status", *names)
     for part in (passed, values_of, best):
         joined = joined.join(part, on=TRIAL, how="left")
@@ -60,14 +65,14 @@ def classified_trials(summary: Summary) -> pl.DataFrame:
         .otherwise(pl.lit("goal not reached"))
     )  # fmt: skip
     counted = pl.col("counted") | ~ended
-    found = summary.of_seed(joined).filter(counted.fill_null(False))
+    found = joined.filter(counted.fill_null(False))
     # Drawn in this order, so that the best lies on top of its neighbours.
     return (
         with_key(found)
         .with_columns(kind.cast(pl.Enum(CLASSES)).alias("class"))
-        .sort("class", "batch_size", "trial")
+        .sort("class", "batch_size", "trial", "seed")
         .with_columns(pl.col("class").cast(pl.String))
-        .select("batch_size", "trial", "class", "best_value", "steps_to_goal", *names, KEY)
+        .select("batch_size", "seed", "trial", "class", "best_value", "steps_to_goal", *names, KEY)
     )
 
 
@@ -77,21 +82,21 @@ def search_scatter(summary: Summary) -> Figure:
     table = classified_trials(summary)
     x_name, y_name = _pair(summary)
     shown = _thinned(table, len(question.batch_sizes))
-    x = _searched_axis(summary, x_name)
-    across = x.encode(alt.X, _searched_domain(summary, x), ticks=5, grid=False)
+    x = y = _searched_axis(summary, x_name)
     shown = x.prepare(shown)
+    across = x.encode(alt.X, _searched_domain(summary, x, shown), ticks=5, grid=False)
     if y_name is None:
         up = metric_axis("best_value:Q", question, shown["best_value"])
     else:
         y = _searched_axis(summary, y_name)
         shown = y.prepare(shown)
-        up = y.encode(alt.Y, _searched_domain(summary, y), ticks=6, grid=False)
+        up = y.encode(alt.Y, _searched_domain(summary, y, shown), ticks=6, grid=False)
     panels = []
     for place, batch_size in enumerate(question.batch_sizes):
         rows = shown.filter(pl.col("batch_size") == batch_size)
         lowest = place + _COLUMNS >= len(question.batch_sizes)
-        panels.append(
-            alt.Chart(values(rows), title=alt.Title(f"batch size {batch_size:,}", offset=4))
+        points = (
+            alt.Chart(values(rows))
             .mark_point(filled=True)
             .encode(
                 x=across if lowest else _bare(across),
@@ -100,18 +105,50 @@ def search_scatter(summary: Summary) -> Figure:
                 **_class_encodings(shown),
                 **ring(),
             )
-            .properties(width=196, height=150)
         )
+        title = alt.Title(f"batch size {batch_size:,}", offset=4)
+        lines = _contours(x, y, points) if (x_name, y_name) == _RATE_PAIR else []
+        layers = alt.layer(*lines, points)
+        panels.append(layers.properties(width=196, height=150, title=title))
     chart = selectable(alt.concat(*panels, columns=_COLUMNS, spacing=16))
     return Figure(
         "search",
         "The search at each batch size",
-        f"Every trial by outcome; the goal is {goal_words(question)}. The star is the best trial. "
-        "A star at the border of a panel asks for a wider range. Click a point to select its "
+        f"Every trial of all searches by outcome; the goal is {goal_words(question)}. The star is "
+        "the best trial. A star at the border of a panel asks for a wider range."
+        f"{_CONTOURS_NOTE if (x_name, y_name) == _RATE_PAIR else ''} Click a point to select its "
         "trial.",
         chart,
         table.drop(KEY),
     )
+
+
+_RATE_PAIR = ("momentum", "learning_rate")
+_CONTOURS_NOTE = (
+    " Lines: equal effective learning rate, learning rate / (1 - momentum), a factor of ten apart."
+)
+
+
+def _contours(x: HyperparameterAxis, y: HyperparameterAxis, panel: alt.Chart) -> list[alt.Chart]:
+    """Lines of equal effective rate where the panel is momentum against learning rate.
+
+    They have the channels of ``panel``, so that they share its axes.
+    """
+    across, up = panel.encoding.x, panel.encoding.y
+    domains = [axis["scale"].to_dict().get("domain") for axis in (across, up)]
+    if x.scale != "reverse_log" or y.scale != "log" or None in domains:
+        return []
+    (left, right), (low, high) = (sorted(domain) for domain in domains)
+    first, last = math.ceil(math.log10(low / right)), math.floor(math.log10(high / left))
+    rows = []
+    for power in range(first, last + 1):
+        rate = 10.0**power  # learning rate = rate (1 - momentum), inside the panel
+        for missing in (max(left, low / rate), min(right, high / rate)):
+            rows.append({x.field: missing, y.field: rate * missing, "contour": power})
+    chart = alt.Chart(alt.Data(values=rows)).mark_line(
+        color=style.GREY, strokeWidth=0.8, opacity=0.45, clip=True
+    )
+    return [chart.encode(x=across, y=up, detail="contour:N")]
 
 
 def _bare(channel: alt.X | alt.Y) -> alt.X | alt.Y:
@@ -123,7 +160,8 @@ def _bare(channel: alt.X | alt.Y) -> alt.X | alt.Y:
 
 
 def _trial_hover(summary: Summary, table: pl.DataFrame) -> list[alt.Tooltip]:
-    names = ("batch_size", "trial", *searched_names(summary, table), "best_value", "steps_to_goal")
+    names = ("batch_size", "seed", "trial", *searched_names(summary, table), "best_value",
+             "steps_to_goal")  # fmt: skip
     return [*tooltips(names), alt.Tooltip("class:N", title="outcome")]
 
 
@@ -150,8 +188,10 @@ def axis_plots(summary: Summary) -> Figure:
     return Figure(
         "axis_plots",
         "Best result against each searched hyperparameter",
-        f"Best {metric_title(question)} of every trial over its training; crosses at the worst "
-        "value shown: infeasible (diverged). Click a batch size in the legend to see it alone.",
+        f"Best {metric_title(question)} of every trial of all searches over its training; lines: "
+        "the best of each tenth of the range, whatever the other hyperparameters (isolation); "
+        "crosses at the worst value shown: infeasible (diverged). Click a batch size in the legend "
+        "to see it alone.",
         chart,
         table.drop(KEY),
     )
@@ -159,30 +199,63 @@ def axis_plots(summary: Summary) -> Figure:
 
 def _axis_panel(
     summary: Summary, shown: pl.DataFrame, name: str, picked: alt.Parameter
-) -> alt.Chart:
+) -> alt.LayerChart:
     question = summary.question
     axis = _searched_axis(summary, name)
-    hover = ("batch_size", "trial", *searched_names(summary, shown), "best_value")
+    hover = ("batch_size", "seed", "trial", *searched_names(summary, shown), "best_value")
     mark = alt.Shape(
         "mark:N",
         title=None,
         legend=alt.Legend(symbolFillColor=style.GREY, symbolStrokeColor=style.GREY),
         scale=alt.Scale(domain=["trial", "infeasible"], range=["circle", style.CROSS]),
     )
-    return (
-        alt.Chart(values(axis.prepare(shown)))
+    drawn = axis.prepare(shown)
+    x = axis.encode(alt.X, _searched_domain(summary, axis, drawn), grid=False)
+    y = metric_axis("y:Q", question, shown["y"])
+    points = (
+        alt.Chart(values(drawn))
         .mark_point(filled=True, size=32)
         .encode(
-            x=axis.encode(alt.X, _searched_domain(summary, axis), grid=False),
-            y=metric_axis("y:Q", question, shown["y"]),
+            x=x,
+            y=y,
             color=batch_colour(question.batch_sizes),
             shape=mark,
             opacity=alt.condition(picked, alt.value(0.85), alt.value(0.04)),
             tooltip=tooltips(hover),
             **ring(),
         )
-        .properties(width=390, height=290)
     )
+    lines = (
+        alt.Chart(values(axis.prepare(isolated(summary, shown, name))))
+        .mark_line(strokeWidth=1.2)
+        .encode(
+            x=x,
+            y=y,
+            color=batch_colour(question.batch_sizes),
+            opacity=alt.condition(picked, alt.value(0.4), alt.value(0.04)),
+        )
+    )
+    return alt.layer(lines, points).properties(width=390, height=290)
+
+
+TENTHS = 10
+
+
+def isolated(summary: Summary, shown: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The best trial of each tenth of a hyperparameter's range, whatever the others are.
+
+    The Tuning Playbook's isolation plot: ``batch_size``, the hyperparameter and ``y``, sorted by
+    both. Trials that diverged are no best ones.
+    """
+    distribution = summary.question.space.get(name)
+    kept = shown.filter((pl.col("mark") == "trial") & pl.col("y").is_finite())
+    if distribution is None or isinstance(distribution, Choice):
+        return kept.select("batch_size", name, "y").clear()
+    places = [int(TENTHS * distribution.position(value)) for value in kept[name]]
+    rank = summary.question.goal.sign * pl.col("y")
+    best = kept.with_columns(tenth=pl.Series(places, dtype=pl.Int64)).sort(rank)
+    best = best.group_by("batch_size", "tenth", maintain_order=True).first()
+    return best.select("batch_size", name, "y").sort("batch_size", name)
 
 
 def _class_encodings(table: pl.DataFrame) -> dict[str, object]:
@@ -223,12 +296,17 @@ def _searched_axis(summary: Summary, name: str) -> HyperparameterAxis:
     return HyperparameterAxis.of(name, summary.question.space.get(name))
 
 
-def _searched_domain(summary: Summary, axis: HyperparameterAxis) -> list[float] | None:
+def _searched_domain(
+    summary: Summary, axis: HyperparameterAxis, shown: pl.DataFrame
+) -> list[float] | None:
+    """The searched range, and what lies beyond it where a search was widened."""
     distribution = summary.question.space.get(axis.name)
     if distribution is None or isinstance(distribution, Choice):
         return None
-    ends = sorted(axis.position(float(end)) for end in (distribution.low, distribution.high))
-    return padded(ends[0], ends[1], axis.scale != "linear")
+    ends = [axis.position(float(end)) for end in (distribution.low, distribution.high)]
+    ends += extent(shown[axis.field]) or () if axis.field in shown.columns else ()
+    kept = [end for end in ends if end > 0 or axis.scale == "linear"]
+    return padded(min(kept), max(kept), axis.scale != "linear")
 
 
 def _thinned(table: pl.DataFrame, searches: int) -> pl.DataFrame:
