@@ -24,7 +24,6 @@ def importance_figure(summary: Summary) -> list[Figure]:
     base = alt.Chart(values(rows)).encode(
         x=alt.X("batch_size:O", title="batch size", axis=alt.Axis(labelAngle=0, format=",d")),
         y=alt.Y("importance:Q", title="importance", stack=True, axis=alt.Axis(format="%")),
-        order=alt.Order("hyperparameter:N"),
         tooltip=[
             alt.Tooltip("shown:N", title="hyperparameter"),
             *tooltips(("batch_size", "importance", "divergence", "chance", "trials", "best")),
