@@ -5,6 +5,7 @@ once.
 """
 
 from experiments.commands import (
+    branch,
     check,
     clip_threshold,
     compare,
@@ -31,7 +32,7 @@ from experiments.commands import (
 )
 
 COMMANDS = (
-    listing, plan, run, status, report, repeat, compare, evaluate, curvature, ensemble, export,
-    import_batch_science, plot_schedule, check, diagnose, warmup_search, clip_threshold,
+    listing, plan, run, status, report, repeat, compare, evaluate, curvature, branch, ensemble,
+    export, import_batch_science, plot_schedule, check, diagnose, warmup_search, clip_threshold,
     steps_search, verdict, rescale, data, nqm, growth,
 )  # fmt: skip

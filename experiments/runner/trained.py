@@ -162,6 +162,26 @@ def trained_to_best(
     return TrainedTrial(again, best["step"], program.config, held, numbers, best, rows)
 
 
+def trained_to(
+    opened: OpenedRecord,
+    row: Mapping[str, Any],
+    step: int,
+    *,
+    warn: Callable[[str], None] = warnings.warn,
+) -> TrainedTrial:
+    """The trial of ``row`` after ``step`` steps; ``recorded`` is what was measured last by then."""
+    plan = Plan.from_json(opened.record.study["plans"][row["plan"]])
+    trial = trial_of(row, opened.record.study["hyperparameters"])
+    program, population = _as_executed(opened, plan, trial.batch_size, warn)
+    state, found = population.train_to(trial, step)
+    numbers = program.numbers(trial.hyperparameters)
+    planned = program.planned(plan.executions[trial.batch_size], trial.batch_size, numbers)
+    assert planned.evaluation_batch is not None
+    last = {name: values[-1] for name, values in found.items()}
+    rows = -(-planned.evaluation_batch // planned.layout.data)
+    return TrainedTrial(trial, step, program.config, jax.device_get(state), numbers, last, rows)
+
+
 def _as_executed(
     opened: OpenedRecord, plan: Plan, batch_size: int, warn: Callable[[str], None]
 ) -> tuple[Program, Population]:

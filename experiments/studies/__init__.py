@@ -38,6 +38,7 @@ STUDIES: dict[str, str] = {
     "optimizers_digits": "experiments.studies.optimizers_digits",
     "optimizer_paths": "experiments.studies.optimizer_paths",
     "second_order_digits": "experiments.studies.second_order_digits",
+    "small_and_large_digits": "experiments.studies.small_and_large_digits",
     "text_transformer": "experiments.studies.text_transformer",
     "train_size_digits": "experiments.studies.train_size_digits",
     "width_digits": "experiments.studies.width_digits",
