@@ -19,7 +19,7 @@ from experiments.report import (
 )
 from experiments.report.curvature_figures import curvature_figures
 from experiments.report.figure import Figure
-from experiments.report.importance_figure import importance_figure
+from experiments.report.importance_figure import importance
 from experiments.report.noise_figures import noise_figures
 from experiments.report.repeat_figures import repeat_figures
 from experiments.report.rounds_figures import rounds_figures
@@ -37,6 +37,7 @@ FIGURES: tuple[Callable[[Summary], Figure], ...] = (
     search_figures.search_scatter,
     curve_figures.validation_curves,
     search_figures.axis_plots,
+    importance,
     parallel_figure.parallel,
     curve_figures.best_of_trials,
 )
@@ -46,7 +47,7 @@ def drawn(summary: Summary) -> list[Figure]:
     """Every figure of a study: `FIGURES`, and what was trained again or recorded besides."""
     first, *others = (draw(summary) for draw in FIGURES)
     recorded = [*noise_figures(summary), *curvature_figures(summary)]
-    others += [*importance_figure(summary), *rounds_figures(summary), *recorded]
+    others += [*rounds_figures(summary), *recorded]
     return [first, *repeat_figures(summary), *others]
 
 

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import altair as alt
+import polars as pl
 
-from experiments.analysis.importance import BEST_SHARE
+from experiments.analysis.importance import BEST_SHARE, FEWEST
 from experiments.analysis.summary import Summary
 from experiments.report import style
-from experiments.report.figure import Figure, tooltips, values
+from experiments.report.figure import Figure, nothing, tooltips, values
 from experiments.report.words import label
 
 
-def importance_figure(summary: Summary) -> list[Figure]:
-    """Shares of the divergences, a bar a batch size; nothing where there are too few trials."""
+def importance(summary: Summary) -> Figure:
+    """Shares of the divergences, a bar a batch size; no chart where there are too few trials."""
     table = summary.importance
-    if table.is_empty():
-        return []
+    return Figure(
+        "importance",
+        "Which hyperparameters decide?",
+        f"PED-ANOVA: how differently the best {BEST_SHARE:.0%} of the trials of a batch size "
+        "(all searches) lie from all its trials, one hyperparameter at a time, as shares of "
+        "the sum. Pale: no more than 95% of random choices of as many trials. It says where "
+        "the good trials lie in the searched range, not a cause: a narrow range, or two that "
+        "trade off, hide what matters, and a sampler that learns has left the bad places.",
+        nothing(f"needs {FEWEST} trials and two hyperparameters") if table.is_empty()
+        else _bars(table),
+        table,
+    )  # fmt: skip
+
+
+def _bars(table: pl.DataFrame) -> alt.Chart:
     names = table["hyperparameter"].unique(maintain_order=True).to_list()
     colours = [style.BLUE, style.ORANGE, style.GREEN, style.RED, "#8a63c9", style.GREY]
     rows = table.with_columns(
@@ -37,16 +51,4 @@ def importance_figure(summary: Summary) -> list[Figure]:
         ),
         opacity=alt.condition("datum.beyond", alt.value(0.95), alt.value(0.25)),
     )  # fmt: skip
-    return [
-        Figure(
-            "importance",
-            "Which hyperparameters decide?",
-            f"PED-ANOVA: how differently the best {BEST_SHARE:.0%} of the trials of a batch size "
-            "(all searches) lie from all its trials, one hyperparameter at a time, as shares of "
-            "the sum. Pale: no more than 95% of random choices of as many trials. It says where "
-            "the good trials lie in the searched range, not a cause: a narrow range, or two that "
-            "trade off, hide what matters, and a sampler that learns has left the bad places.",
-            bars.properties(width=740, height=260),
-            table,
-        )
-    ]
+    return bars.properties(width=740, height=260)

@@ -11,7 +11,7 @@ from support.records_factory import Truth, make_record, make_study
 from experiments.analysis.importance import GRID, chance, importance, pearson_divergence
 from experiments.analysis.summary import summarise
 from experiments.analysis.view import View
-from experiments.report.importance_figure import importance_figure
+from experiments.report import importance_figure
 from experiments.spec.space import Choice, Real
 
 EXACT = 1e-10
@@ -100,10 +100,11 @@ def test_few_trials_and_one_hyperparameter_have_no_row():
 
 
 def test_the_figure_names_what_is_beyond_chance(searched):
-    (figure,) = importance_figure(summarise(searched))
+    figure = importance_figure.importance(summarise(searched))
     assert figure.name == "importance" and "not a cause" in figure.caption
     assert figure.chart.to_dict()["config"] is not None
-    assert importance_figure(summarise(make_record(make_study((4, 64), trials=2)))) == []
+    few = importance_figure.importance(summarise(make_record(make_study((4, 64), trials=2))))
+    assert few.table.is_empty() and "needs 16 trials" in str(few.chart.to_dict())
 
 
 def test_a_searched_choice_takes_part():
