@@ -2,7 +2,7 @@
 
 Of a rule with momentum the effective rate, learning_rate / (1 - momentum), decides how far a
 parameter moves in the long run: at small batch sizes the tuned one grows with the batch size and
-the momentum hardly matters (Shallue et al. 2019, section 4.7; papers.md 4.1). Of Adam, epsilon
+the momentum hardly matters (Shallue et al. 2019, section 4.7). Of Adam, epsilon
 divided by the rate decides where it turns into momentum (Choi et al. 2019, section 3). In the
 logarithms of both these are linear, so a coordinate is a sum of axes: `COMBINED` says, for a
 hyperparameter, what is added to its own axis. It applies where both axes are on the scales that
