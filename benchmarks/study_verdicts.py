@@ -57,6 +57,10 @@ def _limit(member: Found, name: str = "limit") -> str:
     return f"{text} ({low} to {f'{ends[1]:.3g}' if math.isfinite(ends[1]) else 'beyond'})"
 
 
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.2g}" if math.isfinite(ratio) else "without end (the goal was not reached)"
+
+
 def _limits(found: Found, names: Mapping[str, str]) -> str:
     return ", ".join(f"{words} {_limit(found['members'][label])}" for label, words in names.items())
 
@@ -68,7 +72,7 @@ def momentum(found: Found) -> Verdict:
     sizes = sorted(steps["sgd"])
     ratios = {b: steps["sgd"][b] / min(steps["momentum"][b], steps["nesterov"][b]) for b in sizes}
     ends = {label: _number(member["limit"]["value"]) for label, member in members.items()}
-    told = ", ".join(f"{ratios[b]:.2g} at {b:,}" for b in sizes)
+    told = ", ".join(f"{_ratio(ratios[b])} at {b:,}" for b in sizes)
     return Verdict.of(
         [
             ratios[sizes[0]] <= 1.5,
@@ -109,7 +113,7 @@ def width(found: Found) -> Verdict:
     steps = [_steps(member) for member in found["members"].values()]
     sizes = sorted(steps[0])
     fewer = {b: steps[0][b] / steps[-1][b] for b in sizes}
-    told = ", ".join(f"{fewer[b]:.2g} at {b:,}" for b in sizes)
+    told = ", ".join(f"{_ratio(fewer[b])} at {b:,}" for b in sizes)
     names = {label: label.replace("=", " ") for label in found["members"]}
     return Verdict.of(
         [all(ratio >= 1 for ratio in fewer.values())],
