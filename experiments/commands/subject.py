@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from experiments.spec.fields import StudyFields
     from workloads.base import Workload
 
-FIELDS = ("optimizer", "schedule", "clipping", "averaging", "momentum-schedule", "seed")
+FIELDS = (
+    "optimizer", "schedule", "clipping", "averaging", "momentum-schedule", "seed",
+    "record-curvature",
+)  # fmt: skip
 """Options of `run` that a procedure takes too."""
 DEFAULT_BATCH_SIZE, DEFAULT_STEPS = 64, 500
 """Of a workload that is named without a study."""
@@ -156,6 +159,7 @@ def _around(workload: Workload, name: str, options: argparse.Namespace) -> Study
 def _parts(options: argparse.Namespace) -> dict[str, Any]:
     names = ("schedule", "clipping", "averaging", "momentum_schedule")
     found = {name: getattr(options, name) for name in names}
+    found["record_curvature"] = options.record_curvature
     found["seeds"] = None if options.seed is None else (options.seed,)
     return {name: value for name, value in found.items() if value is not None}
 

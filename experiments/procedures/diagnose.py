@@ -23,6 +23,7 @@ from typing import Any
 import polars as pl
 
 from experiments.analysis import rate_sweep
+from experiments.analysis.curvature import COLUMNS
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.rate_sweep import Run
 from experiments.analysis.training_stability import smoothed
@@ -107,7 +108,8 @@ def diagnose(
       As `run_study`.
     """
     base, ends = base_of(study, batch_size, steps), ends_of(study, rates, factor)
-    asked = {"study": base.describe(), "steps": base.steps, "rates": list(ends.grid)}
+    asked = {"study": base.describe(), "steps": base.steps, "rates": list(ends.grid),
+             "curvature": base.study.record_curvature}  # fmt: skip
     with Procedure("diagnose", folder, asked, running) as procedure:
         cost = most(base, ends) + Cost(3, PROBE_STEPS + 2 * base.steps)
         cost += fixes.most(base) if fix else Cost()
@@ -142,7 +144,13 @@ def _looked_above(procedure: Procedure, found: Diagnosis) -> Diagnosis:
     base, best, first = found.base, found.sweep.best.rate, found.sweep.first_loss
     probe = procedure.train(
         "probe",
-        base.variant("probe", (PROBE_FACTOR * best,), steps=PROBE_STEPS, every_step=True),
+        base.variant(
+            "probe",
+            (PROBE_FACTOR * best,),
+            steps=PROBE_STEPS,
+            every_step=True,
+            record_curvature=base.study.record_curvature,
+        ),
     )
     runs = rate_sweep.runs_of(probe, first)
     found = dataclasses.replace(found, probe=runs, records=(probe,))
@@ -346,14 +354,11 @@ def _beside(found: Diagnosis, title: str) -> Figure:
         "update_norm": "update norm",
     }
     rules: dict[str, str] = {}
-    column = next((c for c in measured.collect_schema().names() if c.endswith("sharpness")), None)
+    sharp = _sharpness(probe)
     threshold = stability_threshold(found.base.study.optimizer, _numbers(found, run.rate))
-    if column is not None and threshold is not None:
-        sharp = measured.select("step", pl.col(column).alias("sharpness")).collect()
-        table = table.join(sharp, on="step", how="left").with_columns(
-            threshold=pl.lit(threshold.value)
-        )
-        quantities["sharpness"], rules["sharpness"] = f"sharpness ({threshold.matrix})", "threshold"
+    if sharp is not None and threshold is not None:
+        table = table.join(sharp, on="step", how="left")
+        quantities["largest"], rules["largest"] = f"sharpness ({threshold.matrix})", "threshold"
     caption = (
         f"The probe at {run.rate:.4g}, every step. The smoothed loss (half-life 5 steps) starts at "
         "its first value; the gradient is measured before any clipping."
@@ -362,11 +367,21 @@ def _beside(found: Diagnosis, title: str) -> Figure:
         caption += (
             f" {found.base.study.optimizer} at this rate is unstable where the largest eigenvalue "
             f"of the {threshold.matrix} matrix exceeds {threshold.value:.4g}"
-            + ("." if column else ", which was not recorded here.")
+            + ("." if sharp is not None else "; --record-curvature 25 records it.")
         )
     return figures.beside_the_loss(
         table.with_columns(series=pl.lit(f"{run.rate:.4g}")), quantities, caption, rules
     )
+
+
+def _sharpness(record: Record) -> pl.DataFrame | None:
+    """``step, largest, threshold`` of the evaluations that measured the curvature, if any did."""
+    rows = record.scan("evaluations")
+    assert rows is not None, "a record always has the table"
+    if COLUMNS["largest"] not in rows.collect_schema():
+        return None
+    kept = {name: pl.col(COLUMNS[name]) for name in ("largest", "threshold")}
+    return rows.select("step", **kept).filter(pl.col("largest").is_finite()).collect()
 
 
 def _numbers(found: Diagnosis, rate: float) -> dict[str, float]:

@@ -281,7 +281,7 @@ def _architecture(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tr
             cured,
             f"{'Cured' if cured else 'Not cured'} by the architecture: with {_pairs(options)} a "
             f"rate of {run.rate:.4g} is {run.judged.kind} ({run.judged.evidence}).",
-            dict(options) if cured else {},
+            {**options, RATE: run.rate} if cured else {},
         )
         if cured:
             return
@@ -293,8 +293,10 @@ def changes_of(base: Base, tried: Tried) -> dict[str, Any]:
     optimizer = settings.pop("optimizer", base.study.optimizer)
     workload = base.study.workload
     if tried.name == "architecture":
+        fixed = {**base.study.fixed, RATE: settings.pop(RATE)}
         options = {**workload.model_options, **settings}
-        return {"workload": dataclasses.replace(workload, model_options=options)}
+        changed = dataclasses.replace(workload, model_options=options)
+        return {"workload": changed, "fixed": fixed}
     fixed = settings if "optimizer" in tried.settings else {**base.study.fixed, **settings}
     found: dict[str, Any] = {"optimizer": optimizer, "fixed": fixed}
     if tried.name == "clipping":

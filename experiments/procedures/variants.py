@@ -66,6 +66,7 @@ class Base:
             "trials": len(rates),
             "seeds": tuple(seeds or self.study.seeds[:1]),
             "record_norms": "every",
+            "record_curvature": 0,
             "stop": "never",
             "expand": True,
             **({"evaluation_spacing": EVERY_STEP} if every_step else {}),

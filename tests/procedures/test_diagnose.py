@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 
+import numpy as np
+import polars as pl
 import pytest
 from support.engine_factory import TINY
 
+from experiments import studies
+from experiments.analysis.rate_sweep import Bracket, Run
+from experiments.analysis.training_stability import Curve, Judged
 from experiments.cli import build_parser, main
 from experiments.commands import subject
+from experiments.procedures import fixes
 from experiments.procedures.budget import Budget, Cost
 from experiments.procedures.diagnose import diagnose
 from experiments.procedures.fixes import other_optimizer, warmups
 from experiments.procedures.procedure import Procedure, Running, is_procedure
-from experiments.procedures.variants import base_of, rate_grid
+from experiments.procedures.rates import Sweep
+from experiments.procedures.variants import base_of, held_study_file, rate_grid
 from experiments.records.files import RecordError
 from experiments.records.store import read
 from experiments.runner.study import run_study
@@ -34,12 +42,15 @@ def quadratic(optimizer="sgd", batch_size=1, **fields):
     )  # fmt: skip
 
 
+QUESTION = quadratic(record_curvature=25)
+
+
 @pytest.fixture(scope="module")
 def sgd(tmp_path_factory):
     """SGD at batch size 1, whose noise floor exceeds the first loss below the edge at 2."""
     folder = tmp_path_factory.mktemp("diagnose") / "sgd"
     LOUD.clear()
-    outcome = diagnose(quadratic(), folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
+    outcome = diagnose(QUESTION, folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
     return outcome, list(LOUD)
 
 
@@ -81,11 +92,11 @@ def test_the_probe_has_500_steps_at_twice_the_best_rate_and_every_one_evaluated(
 def test_the_same_call_trains_nothing_again_and_another_question_is_refused(sgd):
     outcome, _ = sgd
     before = {p: p.stat().st_mtime_ns for p in outcome.folder.glob("*/records/*.parquet")}
-    again = diagnose(quadratic(), outcome.folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
+    again = diagnose(QUESTION, outcome.folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
     assert again.values == outcome.values
     assert before == {p: p.stat().st_mtime_ns for p in outcome.folder.glob("*/records/*.parquet")}
     with pytest.raises(RecordError, match="differs in rates: choose another folder with --out"):
-        diagnose(quadratic(), outcome.folder, rates=(0.1, 7.0), factor=1.5, running=QUICK)
+        diagnose(QUESTION, outcome.folder, rates=(0.1, 7.0), factor=1.5, running=QUICK)
     with pytest.raises(RecordError, match="holds the procedure 'diagnose', not 'warmup-search'"):
         Procedure("warmup-search", outcome.folder, {})
     assert is_procedure(outcome.folder) and not is_procedure(outcome.folder / "01-pilot")
@@ -101,6 +112,16 @@ def test_a_page_with_figures_and_their_numbers_is_written(sgd):
         assert (report / "figures" / f"{name}.png").stat().st_size > 5_000
         assert (report / "data" / f"{name}.csv").stat().st_size > 100
     assert "blows up" in page
+
+
+def test_the_recorded_sharpness_stands_beside_the_rules_own_threshold(sgd):
+    """The model's largest eigenvalue is 1, and SGD is unstable above 2 / eta."""
+    table = pl.read_csv(sgd[0].folder / "report" / "data" / "beside_the_loss.csv")
+    rows = table.drop_nulls("largest")
+    rate = sgd[0].values["probe"]["learning_rate"]
+    assert len(rows) >= 3
+    assert rows["largest"].to_numpy() == pytest.approx(np.ones(len(rows)), rel=1e-3)
+    assert rows["threshold"].to_numpy() == pytest.approx(np.full(len(rows), 2 / rate), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +217,7 @@ def test_interrupted_and_out_of_budget_the_same_call_goes_on_and_ends_alike(tmp_
 
         yield observe
 
-    question = {"study": quadratic(), "folder": tmp_path / "d", "rates": (0.1, 3.5), "factor": 1.5}
+    question = {"study": QUESTION, "folder": tmp_path / "d", "rates": (0.1, 3.5), "factor": 1.5}
     with pytest.raises(KeyboardInterrupt):
         diagnose(**question, running=Running(train=QUICK.train, shown=shown))
     assert not (tmp_path / "d" / "verdict.json").exists()
@@ -217,3 +238,44 @@ def test_a_record_of_another_study_where_a_stage_belongs_is_refused(tmp_path):
     run_study(other, tmp_path / "d" / "01-pilot", **QUICK.train)
     with pytest.raises(RecordError, match="differs from study .* in optimizer"):
         diagnose(study, tmp_path / "d", running=QUICK, **rates)
+
+
+def test_remedies_come_in_the_playbooks_order_and_each_makes_a_study(sgd, tmp_path):
+    base = base_of(studies.get("text_transformer", smoke=True))
+    assert [*fixes.architectures(base)] == [{"residual_start": "rezero"}]
+    post = dataclasses.replace(
+        base.study.workload,
+        model_options={**base.study.workload.model_options, "placement": "post"},
+    )
+    base = dataclasses.replace(base, study=dataclasses.replace(base.study, workload=post))
+    assert next(fixes.architectures(base)) == {"placement": "pre"}
+    runs = [run(0.1, "stable"), run(0.2, "divergence")]
+    edge = Bracket(0.1, 0.2)
+    found = Sweep(runs, runs[0], edge, {}, 1.0, ())
+    listed = fixes.proposals(base, found, "early instability", "text_transformer", tmp_path)
+    assert [p.name for p in listed] == [
+        "warmup", "clipping", "another optimizer", "architecture", "architecture", "a lower rate",
+    ]  # fmt: skip
+    later = fixes.proposals(base, found, "mid-training instability", "text_transformer", tmp_path)
+    assert later[0].name == "clipping" and listed[3].command.endswith("--model placement=pre")
+    for proposal in listed[:-1]:
+        build_parser().parse_args(proposal.command.split()[1:])
+    settings = {"warmup_steps": 10, "learning_rate": 0.2}
+    for tried in (
+        fixes.Tried("warmup", True, "", settings),
+        fixes.Tried("clipping", True, "", {"clip_threshold": 1.0, "learning_rate": 0.2}),
+        fixes.Tried("another optimizer", True, "", {"optimizer": "adam", "learning_rate": 0.2}),
+        fixes.Tried("architecture", True, "", {"placement": "pre", "learning_rate": 0.2}),
+    ):
+        path = tmp_path / f"{tried.name.replace(' ', '_')}.py"
+        path.write_text(held_study_file(base, "It held.", **fixes.changes_of(base, tried)))
+        made = studies.get(str(path)).resolved
+        kept = {k: v for k, v in tried.settings.items() if k not in ("optimizer", "placement")}
+        assert kept.items() <= made.fixed.items()
+        assert made.optimizer == tried.settings.get("optimizer", base.study.optimizer)
+    assert made.workload.model_options["placement"] == "pre"
+
+
+def run(rate, kind):
+    curve = Curve([1, 2], [1.0, 0.5], 1.0, 2)
+    return Run((8, 0, 0), rate, curve, Judged(kind, None, ""), 0.5, 2)
