@@ -25,6 +25,7 @@ from experiments.commands import (
     report,
     rescale,
     run,
+    start,
     status,
     steps_search,
     verdict,
@@ -33,6 +34,6 @@ from experiments.commands import (
 
 COMMANDS = (
     listing, plan, run, status, report, repeat, compare, evaluate, curvature, branch, ensemble,
-    export, import_batch_science, plot_schedule, check, diagnose, warmup_search, clip_threshold,
-    steps_search, verdict, rescale, data, nqm, growth,
+    export, import_batch_science, plot_schedule, check, start, diagnose, warmup_search,
+    clip_threshold, steps_search, verdict, rescale, data, nqm, growth,
 )  # fmt: skip

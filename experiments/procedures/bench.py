@@ -57,8 +57,7 @@ class Bench:
     @functools.cached_property
     def dataset(self) -> Dataset:
         """The workload's dataset."""
-        options = self.workload.dataset_options
-        return datasets.load(self.workload.dataset, self.asked.data_dir, **options)
+        return load_dataset(self.workload, self.asked.data_dir)
 
     @functools.cached_property
     def pipeline(self) -> Pipeline:
@@ -127,6 +126,11 @@ class Bench:
     def own_loss(self) -> bool:
         """True where the model returns its losses."""
         return measure.initial_loss(self.pipeline, self.off)["numbers"] == 0
+
+
+def load_dataset(workload: Workload, data_dir: str | None) -> Dataset:
+    """The dataset of a workload."""
+    return datasets.load(workload.dataset, data_dir, **workload.dataset_options)
 
 
 def study_around(workload: Workload, asked: Asked, **fields: Any) -> ResolvedStudy:
