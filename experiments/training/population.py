@@ -19,7 +19,7 @@ import collections
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -97,9 +97,9 @@ class Population:
     ) -> None:
         """Train until ``next_trial`` returns None and every slot is free.
 
-        ``emit`` takes each result as it ends; ``advanced(steps)`` is called after every chunk
-        with the trial-steps made and stops the run, dropping unfinished trials, by returning
-        False. (What is under way then is still waited for, and counted.)
+        ``emit`` takes each result as it ends. ``advanced(steps)``, called after every chunk with
+        its trial-steps, stops the run by returning False: unfinished trials are dropped, and what
+        is under way is waited for and counted.
         """
         with contextlib.closing(self._source):
             going = True
@@ -125,21 +125,14 @@ class Population:
         return [(i, slot) for i, slot in enumerate(self._slots) if slot is not None]
 
     @property
-    def _unfinished(self) -> list[Slot]:
-        """The trials whose results are not known, in a slot or under way."""
-        under_way = [slot for flight in self._flights for _, slot, _ in flight.running]
-        slots = [*under_way, *(slot for _, slot in self._running)]
-        return [slot for slot in dict.fromkeys(slots) if not slot.ended]
-
-    @property
     def trials(self) -> list[Trial]:
         """The trials that were begun and have not returned."""
-        return [slot.trial for slot in self._unfinished]
+        return [slot.trial for slot in _unfinished(self._flights, self._running)]
 
     @property
     def steps_under_way(self) -> int:
         """Steps of the trials that were begun and have not returned."""
-        return sum(slot.step for slot in self._unfinished)
+        return sum(slot.step for slot in _unfinished(self._flights, self._running))
 
     def train_to(self, trial: Trial, step: int) -> tuple[TrainState, dict[str, np.ndarray]]:
         """(state, evaluations) of ``trial`` after ``step`` steps, as when it ran its whole length.
@@ -235,8 +228,7 @@ class Population:
         return Flight(chunk, running, results, began)
 
     def _fetch(self) -> list[TrialResult]:
-        """Wait for the oldest chunk under way and keep what it measured; returns the results of
-        the trials that have ended."""
+        """Wait for the oldest chunk and keep what it measured; return the trials that ended."""
         flight = self._flights[0]
         assert self._pack is not None
         results = self._pack.fetch(flight.chunk, flight.results)
@@ -253,6 +245,13 @@ class Population:
                 self._saving.hold(slot)
             found.append(slot.result(end, self._plan, clipped_by(i, results)))
         return found
+
+
+def _unfinished(flights: Iterable[Flight], running: Sequence[tuple[int, Slot]]) -> list[Slot]:
+    """The trials whose results are not known, in a slot or under way."""
+    under_way = [slot for flight in flights for _, slot, _ in flight.running]
+    slots = [*under_way, *(slot for _, slot in running)]
+    return [slot for slot in dict.fromkeys(slots) if not slot.ended]
 
 
 def states_at(
