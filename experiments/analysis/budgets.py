@@ -96,9 +96,7 @@ def together(view: View, trials: pl.DataFrame, searches: Mapping[int, int]) -> p
         answering = min(asked, len(view.full_seeds))
         silent = max(answering - len(own), 0)
         answers = [*best, *[NO_ANSWER] * silent]
-        across = Across.of(
-            answers, own[0] if len(answers) == 1 else (), view.question.sampler, sign
-        )
+        across = Across.of(answers, own[0] if len(answers) == 1 else (), view.question.drawn, sign)
         if answering < asked:  # no interval unless all searches answer
             across = Across(across.searches, across.median)
         pooled = sign * min(best).high

@@ -195,7 +195,7 @@ def _best(summary: Summary) -> pl.DataFrame:
         across = Across.of(
             [min(own) for own in trials],
             trials[0] if len(trials) == 1 else (),
-            summary.question.sampler,
+            summary.question.drawn,
             sign,
         )
         worst = across.limit if across.searches == 1 else across.high if sign > 0 else across.low

@@ -66,6 +66,11 @@ class Question(StudyFields):
     imported: str = dataclasses.field(default="", kw_only=True)
 
     @property
+    def drawn(self) -> str:
+        """The sampler that the counted trials are a sample of; "" where a pruner chose them."""
+        return "" if self.pruner != "none" else self.sampler
+
+    @property
     def epoch_budget(self) -> float | None:
         """The example budget in epochs; None where the training set's size is not known."""
         return self.example_budget / self.train_size if self.train_size else None

@@ -138,7 +138,7 @@ def steps_across(
         across = Across.of(
             [search_answer(found) for found in trials] or [NO_ANSWER],
             trials[0] if len(trials) == 1 else (),
-            view.question.sampler,
+            view.question.drawn,
         )
         best = own.drop_nulls("steps_to_result").sort("steps_to_result", "seed")
         examples = own["examples_to_result"].cast(pl.Float64).fill_null(math.inf)
@@ -170,9 +170,9 @@ COUNTS = ("complete", "infeasible", "incomplete", "stopped", "missing")
 
 def counted_trials(view: View, row: Mapping[str, Any]) -> int:
     """Count the trials of a row of `steps_across`; a divergence may count, where trials stop."""
-    if not view.stops:
+    if not (view.stops or view.prunes):
         return int(row["complete"])
-    return view.question.trials * max(row["searches"], 1) - int(row["missing"])
+    return view.wanted * max(row["searches"], 1) - int(row["missing"])
 
 
 def answering(view: View, table: pl.DataFrame) -> pl.DataFrame:

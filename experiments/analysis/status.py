@@ -11,6 +11,7 @@ import polars as pl
 from experiments.analysis.question import Record
 from experiments.analysis.steps_to_result import steps_to_result
 from experiments.analysis.view import View, view_of
+from experiments.search.fidelity import Pruner
 from experiments.search.rounds import planned
 from experiments.search.samplers.table import SAMPLERS
 
@@ -65,7 +66,7 @@ def study_status(record: Record | View) -> StudyStatus:
     for batch_size in question.batch_sizes:
         own = table.filter(pl.col("batch_size") == batch_size)
         missing = int(own["missing"].sum())
-        wanted = question.trials * len(own)
+        wanted = view.wanted * len(own)
         ended = int(own.select(pl.sum_horizontal(_ENDED).sum()).item() or 0)
         pace = seconds.get(batch_size)
         left = missing * _steps(view, batch_size)
@@ -95,18 +96,24 @@ _COLUMNS = ("batch_size", "counted", "wanted", "ended", "infeasible", "stopped",
 def _steps(view: View, batch_size: int) -> float:
     """Steps that a further trial may take: the mean of those that ended, else its length."""
     ended = view.countable.filter(pl.col("batch_size") == batch_size)["steps"]
-    if view.stops and len(ended):
+    if view.prunes:
+        ended = view.record.trials.filter(pl.col("batch_size") == batch_size)["steps"]
+    if (view.stops or view.prunes) and len(ended):
         return float(ended.to_numpy().mean())
     return float(view.question.train_steps[batch_size])
 
 
 def _rounds(view: View) -> dict[int, tuple[int, int]]:
     question = view.question
+    pruner = Pruner.of(question)
     row = SAMPLERS.get(question.sampler)
     adaptive = row is not None and row.adaptive
-    if not adaptive and question.stop != "race":
+    if not adaptive and question.stop != "race" and pruner is None:
         return {}
     recorded: list[Mapping[str, Any]] = view.record.study.get("rounds", [])
-    least = len(planned(question.trials, adaptive=adaptive))
+    sizes = planned(question.trials, adaptive=adaptive) if pruner is None else (
+        pruner.sizes(question.trials)
+    )  # fmt: skip
+    least = len(sizes)
     counts = {seed: sum(r["seed"] == seed for r in recorded) for seed in question.seeds}
     return {seed: (count, max(count, least)) for seed, count in counts.items()}

@@ -42,8 +42,10 @@ def trial_counts(record: Record | View) -> pl.DataFrame:
     names = ["complete", "infeasible", "incomplete", "stopped"]
     counts = counts.select(*(pl.col(name).cast(pl.Int64) for name in SEARCH), *names)
     table = planned.join(counts, on=SEARCH, how="left").with_columns(pl.col(names).fill_null(0))
-    count = view.countable.group_by(SEARCH).agg(pl.len().cast(pl.Int64).alias("count"))
-    missing = (question.trials - pl.col("count").fill_null(0)).clip(lower_bound=0).alias("missing")
+    started = view.record.trials.filter(status != Status.INCOMPLETE.value)
+    counting = started if view.prunes else view.countable  # with a pruner N counts trials started
+    count = counting.group_by(SEARCH).agg(pl.len().cast(pl.Int64).alias("count"))
+    missing = (view.wanted - pl.col("count").fill_null(0)).clip(lower_bound=0).alias("missing")
     table = table.join(count, on=SEARCH, how="left").with_columns(missing)
     return table.drop("count").sort(SEARCH)
 

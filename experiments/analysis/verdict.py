@@ -238,7 +238,7 @@ def one_search(question: Question, across: pl.DataFrame) -> list[OneSearch]:
     """Tell whether the goal was reached by searches of one seed only."""
     reached = across.filter(pl.col("pooled").is_not_null())
     single = len(reached) and (reached["searches"] == 1).all()
-    return [OneSearch(question.sampler in LIMITED)] if single else []
+    return [OneSearch(question.drawn in LIMITED)] if single else []
 
 
 def _typed(distribution: spaces.Range, value: float) -> float | int:

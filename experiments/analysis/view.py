@@ -15,6 +15,7 @@ import polars as pl
 from experiments.analysis.question import SEARCH, TRIAL, Question, Record, read_question
 from experiments.analysis.search_record import is_search
 from experiments.records.files import RecordError
+from experiments.search.fidelity import Pruner
 from experiments.spec.trial import Status
 from workloads.base import Goal
 from workloads.registry import unknown_name
@@ -74,6 +75,18 @@ class View:
         """
         first = self.countable.group_by(SEARCH, maintain_order=True).head(self.question.trials)
         return first if self.all_answer else first.filter(pl.col("seed").is_in(self.full_seeds))
+
+    @property
+    def prunes(self) -> bool:
+        """Tell whether a pruner stops trials: only those that it lets end are COMPLETE."""
+        return self.question.pruner != "none"
+
+    @functools.cached_property
+    def wanted(self) -> int:
+        """Trials that each search is to have: N, with a pruner those of its whole populations."""
+        pruner = Pruner.of(self.question)
+        trials = self.question.trials
+        return trials if pruner is None else sum(pruner.sizes(trials))
 
     @property
     def stops(self) -> bool:

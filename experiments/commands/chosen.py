@@ -154,8 +154,17 @@ def _by_rule(study: Any, options: argparse.Namespace, ruled: bool) -> Any:
     return of_best_trial(study, options.best_of, getattr(options, "out", None))
 
 
-SEARCH_OPTIONS = ("trials", "seed", "sampler")
-"""Options of a study that a search over a user's own model or function has too."""
+SEARCH_OPTIONS = {
+    "trials": "trials",
+    "seed": "seed",
+    "sampler": "sampler",
+    "pruner": "pruner",
+    "resource": "budget",
+    "eta": "eta",
+    "rounding": "rounding",
+    "patience": "patience",
+}
+"""Options of a study that a search over a user's own model or function has too -> its field."""
 
 
 def _changed_search(study: UserSearch, given: Mapping[str, Any], options: Any) -> UserSearch:
@@ -163,7 +172,8 @@ def _changed_search(study: UserSearch, given: Mapping[str, Any], options: Any) -
     others = [f for f in ("parallel", "mesh", "micro-batch", "stream")
               if getattr(options, _destination(f), None) is not None]  # fmt: skip
     _refuse(study.name, *(flag for flag in given if flag not in SEARCH_OPTIONS), *others)
-    return dataclasses.replace(study, **{f: given[f] for f in SEARCH_OPTIONS if f in given})
+    changes = {field: given[flag] for flag, field in SEARCH_OPTIONS.items() if flag in given}
+    return dataclasses.replace(study, **changes)
 
 
 def _destination(flag: str) -> str:

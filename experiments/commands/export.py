@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-FORMS = ("batch_science", "csv", "parquet")
+FORMS = ("batch_science", "csv", "parquet", "optuna")
 
 
 def add(commands: Any) -> None:
@@ -14,9 +14,12 @@ def add(commands: Any) -> None:
     export = commands.add_parser("export", help="a record for other programs")
     export.add_argument("folder", type=Path, metavar="DIR", help="a study's record")
     export.add_argument(
-        "--to", choices=FORMS, required=True, help="the archive of Shallue et al. (2019), or tables"
+        "--to",
+        choices=FORMS,
+        required=True,
+        help="the archive of Shallue et al. (2019), tables, or an Optuna study",
     )
-    export.add_argument("out", type=Path, metavar="OUT", help="a new folder")
+    export.add_argument("out", type=Path, metavar="OUT", help="a new folder; for Optuna a new file")
     export.set_defaults(function=export_command)
 
 
@@ -27,6 +30,10 @@ def export_command(options: argparse.Namespace) -> int:
 
     if options.to == "batch_science":
         export_batch_science(options.folder, options.out)
+    elif options.to == "optuna":
+        from experiments.records.exchange.optuna import export_optuna
+
+        export_optuna(options.folder, options.out)
     else:
         export_tables(options.folder, options.out, options.to)
     print(f"written: {options.out}")

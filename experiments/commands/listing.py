@@ -10,6 +10,8 @@ from experiments.spec.parts import PARTS
 LISTED = (
     "workloads",
     *(f"{field.replace('_', '-')}s" for field in PARTS),
+    "samplers",
+    "pruners",
     "rescalings",
     "studies",
 )
@@ -38,6 +40,17 @@ def _rows(kind: str) -> list[tuple[str, str]]:
         from schedules.rescaling import RULES
 
         return [(name, f"{row.formula}; keeps {row.invariant}") for name, row in RULES.items()]
+    if kind == "samplers":
+        from experiments.search.samplers.table import SAMPLERS
+
+        extra = {
+            name: f" (extra {row.extra})" if row.extra else "" for name, row in SAMPLERS.items()
+        }
+        return [(name, f"{row.meaning}{extra[name]}") for name, row in SAMPLERS.items()]
+    if kind == "pruners":
+        from experiments.search.fidelity import PRUNERS
+
+        return list(PRUNERS.items())
     if kind not in ("workloads", "studies"):
         table = PARTS[kind.removesuffix("s").replace("-", "_")]
         return [(name, row.summary) for name, row in table.items()]

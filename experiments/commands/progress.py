@@ -41,7 +41,23 @@ def _header(study: StudyFields) -> str:
     lines = [f"{study.name}: {study.question}", what]
     if cost := curvature_cost(resolve(study)):
         lines.append(cost)
-    return "\n".join(textwrap.fill(line, width) for line in lines)
+    filled = [textwrap.fill(line, width) for line in lines]
+    return "\n".join([*filled, *_brackets(study)])
+
+
+def _brackets(study: StudyFields) -> list[str]:
+    """A line a population of the study's pruner: its trials, and to which parts they train."""
+    from experiments.search.fidelity import Pruner, table
+
+    pruner = Pruner.of(resolve(study))
+    if pruner is None:
+        return []
+    rows = table(pruner, study.trials)
+    lines = [f"{pruner.name} (trials @ {pruner.resource}ths of the length):"]
+    lines += [f"  {number}: {size:>4} trials: {rungs}" for number, size, rungs in rows]
+    if left := study.trials - sum(size for _, size, _ in rows):
+        lines.append(f"  the next bracket does not fit into the {left} trials that are left")
+    return lines
 
 
 def _text(progress: Any) -> str:

@@ -14,10 +14,10 @@ A study's folder holds::
 Tables (schema version 2; docs/record.md has the rules, types and older versions)
 
 trials: ``batch_size, seed, trial, identity, status, train_steps, steps, seconds, plan,
-message``; ``reason`` (goal or race, of a STOPPED one) and ``race_bound`` (steps after which the
-race ends it, or would), null where the study does not stop trials; ``clipped_share``
-(steps whose gradient was clipped, of ``steps``) where the study clips; then one column per
-hyperparameter under its own name (float64; listed in study.json's ``hyperparameters``).
+message``; ``reason`` (goal, race, pruned or patience, of a STOPPED one) and ``race_bound`` (steps
+after which the race ends it, or would), null where the study does not stop trials;
+``clipped_share`` (steps whose gradient was clipped, of ``steps``) where the study clips; then one
+column per hyperparameter under its own name (float64; listed in study.json's ``hyperparameters``).
 
 evaluations: ``batch_size, seed, trial, step, examples`` (consumed: step * batch_size, unless the
 batch grows: ``batch_size`` is then that of the first step), then ``split/metric`` columns

@@ -199,7 +199,7 @@ def certainty(summary: Summary) -> str:
             "from one another (in steps, from the evaluation before the least); it covers "
             f"the median answer of such a search with {100 * coverage:.3g}%"
         )
-    basis = LIMITED.get(summary.question.sampler)
+    basis = LIMITED.get(summary.question.drawn)
     earlier = "one search cannot say how much earlier another might be"
     if basis is None:
         return f"none for one search of this sampler; {earlier}"

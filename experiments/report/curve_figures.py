@@ -133,7 +133,11 @@ def best_of_trials(summary: Summary) -> Figure:
     """The median best value of a search of k trials, per batch size."""
     question = summary.question
     table = tuning_curves(summary)
-    independent = question.sampler == INDEPENDENT
+    title = "Would more trials help?"
+    if summary.view.prunes:
+        told = "a pruner chose the trials that trained to full length: they say nothing of others"
+        return Figure("best_of_trials", title, "", nothing(told), table.clear())
+    independent = question.drawn == INDEPENDENT
     names = ("median", "low", "high", "simultaneous_low", "simultaneous_high")
     hover = tooltips(("batch_size", "k", *(names if independent else ("median",))), k="trials")
     x = alt.X("k:Q", title="trials in the search", scale=alt.Scale(type="log", nice=False),
@@ -160,7 +164,7 @@ def best_of_trials(summary: Summary) -> Figure:
     )
     return Figure(
         "best_of_trials",
-        "Would more trials help?",
+        title,
         f"Median best {metric_title(question)} over training in a search of k of the COMPLETE "
         "trials of all searches. Where a curve is still falling at its right end, more trials of "
         f"the same space would likely find better ones. {bands}",
@@ -175,7 +179,7 @@ def tuning_curves(summary: Summary) -> pl.DataFrame:
     for (batch_size,), rows in summary.full_values.partition_by("batch_size", as_dict=True).items():
         grid = sorted({round(k) for k in np.geomspace(1, len(rows), 15)})
         answers = [Answer.exactly(sign * value) for value in rows["best_value"]]
-        found = tuning_curve(answers, grid, independent=summary.question.sampler == INDEPENDENT)
+        found = tuning_curve(answers, grid, independent=summary.question.drawn == INDEPENDENT)
         if sign < 0:
             turned = {"low": "high", "simultaneous_low": "simultaneous_high"}
             found = (

@@ -13,6 +13,7 @@ from experiments.analysis.question import Question
 from experiments.analysis.summary import Summary
 from experiments.report.answer import certainty, interval_name
 from experiments.report.words import budget_words, goal_words, label
+from experiments.search.fidelity import PRUNERS, Pruner, table
 from experiments.spec.parts import PARTS
 from experiments.spec.rows import rows_of
 from experiments.spec.space import Choice, Distribution, ZeroOrLog
@@ -85,7 +86,9 @@ def _trials(summary: Summary) -> str:
     steps = summary.steps
     names = ("complete", "infeasible", "incomplete", "stopped")
     counts = steps.select(pl.col(names).sum()).row(0, named=True)
-    stopped = f", {counts['stopped']:,} stopped" if summary.view.stops else ""
+    stopped = (
+        f", {counts['stopped']:,} stopped" if summary.view.stops or summary.view.prunes else ""
+    )
     return (
         f"{counts['complete']:,} COMPLETE ({summary.question.trials} planned per batch size), "
         f"{counts['infeasible']:,} infeasible, {counts['incomplete']:,} incomplete{stopped}"
@@ -118,6 +121,21 @@ def stopping(summary: Summary) -> str:
     ]
     if not view.all_answer:
         words.append("a stricter goal than the one trials stop at is answered by them alone")
+    return "; ".join(words)
+
+
+def _pruning(summary: Summary) -> str:
+    """Say which trials train to full length, and what that saved."""
+    view, pruner = summary.view, Pruner.of(summary.question)
+    assert pruner is not None, "the study has one"
+    saved, whole = view.steps_saved
+    words = [PRUNERS[pruner.name]]
+    if pruner.name != "patience":
+        rungs = (f"{size} trials: {rungs}" for _, size, rungs in table(pruner, view.wanted))
+        words.append(f"in {pruner.resource}ths of the length, {'; '.join(rungs)}")
+    if summary.question.patience:
+        words.append(f"patience {summary.question.patience} of them")
+    words.append(f"{saved:,} of {whole:,} trial-steps saved ({saved / max(whole, 1):.0%})")
     return "; ".join(words)
 
 
@@ -179,6 +197,7 @@ SHOWN: dict[str, Callable[[Summary], str]] = {
     "rule": _rule,
     "sampler": _sampler,
     "stop": stopping,
+    "pruner": _pruning,
     "precision": lambda summary: _words(dataclasses.asdict(summary.question.precision)),
 }
 """Fields that are shown otherwise than as they are."""

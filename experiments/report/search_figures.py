@@ -34,15 +34,15 @@ from experiments.report.figure import (
 from experiments.report.words import goal_words, metric_title
 from experiments.spec.space import Choice
 
-CLASSES = ("infeasible", "incomplete", "goal not reached", "goal reached", "best")
-_CLASS_COLOURS = (style.RED, style.GREY, style.GREY, style.BLUE, style.ORANGE)
-_CLASS_SHAPES = (style.CROSS, "triangle-down", "circle", "circle", style.STAR)
+CLASSES = ("infeasible", "incomplete", "pruned", "goal not reached", "goal reached", "best")
+_CLASS_COLOURS = (style.RED, style.GREY, style.GREEN, style.GREY, style.BLUE, style.ORANGE)
+_CLASS_SHAPES = (style.CROSS, "triangle-down", "diamond", "circle", "circle", style.STAR)
 _MOST_POINTS = 6_000
 _COLUMNS = 4
 
 
 def classified_trials(summary: Summary) -> pl.DataFrame:
-    """Counted, infeasible and incomplete trials of all searches with their class.
+    """Counted, infeasible, incomplete and pruned trials of all searches with their class.
 
     The best of a batch size is that of all of them. Columns: batch_size, seed, trial, class,
     best_value, steps_to_goal, hyperparameters.
@@ -54,17 +54,23 @@ def classified_trials(summary: Summary) -> pl.DataFrame:
     known = best_known(summary.steps, summary.best, summary.question.goal.sign)
     best = known.select(*TRIAL, best=True)
     joined = trials.select(*TRIAL, "status", *names)
+    pruned = pl.lit(False)
+    if summary.view.prunes:
+        best_so_far = summary.view.goal.best(pl.col("value")).alias("best_value")
+        values_of = summary.view.measurements().group_by(TRIAL).agg(best_so_far).collect()
+        pruned = (pl.col("status") == "STOPPED").fill_null(False)
     for part in (passed, values_of, best):
         joined = joined.join(part, on=TRIAL, how="left")
     status = pl.col("status")
     ended = status.is_in(["COMPLETE", "STOPPED"])
     kind = (
         pl.when(~ended).then(status.str.to_lowercase())
+        .when(pruned).then(pl.lit("pruned"))
         .when(pl.col("best")).then(pl.lit("best"))
         .when(pl.col("steps_to_goal").is_not_null()).then(pl.lit("goal reached"))
         .otherwise(pl.lit("goal not reached"))
     )  # fmt: skip
-    counted = pl.col("counted") | ~ended
+    counted = pl.col("counted") | ~ended | pruned
     found = joined.filter(counted.fill_null(False))
     # Drawn in this order, so that the best lies on top of its neighbours.
     return (
@@ -273,11 +279,11 @@ def _class_encodings(table: pl.DataFrame) -> dict[str, object]:
         ),
         "size": alt.Size(
             "class:O", title=None, sort=list(CLASSES),
-            scale=alt.Scale(domain=list(CLASSES), range=[30, 30, 30, 36, 110])
+            scale=alt.Scale(domain=list(CLASSES), range=[30, 30, 30, 30, 36, 110])
         ),
         "opacity": alt.Opacity(
             "class:O", title=None, sort=list(CLASSES),
-            scale=alt.Scale(domain=list(CLASSES), range=[0.75, 0.8, 0.7, 0.95, 1.0]),
+            scale=alt.Scale(domain=list(CLASSES), range=[0.75, 0.8, 0.8, 0.7, 0.95, 1.0]),
         ),
     }  # fmt: skip
 

@@ -117,6 +117,7 @@ def _print_steps(summary: Summary, console: Console) -> None:
     heads = ["batch", "steps", "range" if several else "limit"]
     heads += ["pooled"] if several and not counted else []
     counts = "counted" if summary.view.stops else "complete"  # a divergence may count as well
+    counts = "started" if summary.view.prunes else counts
     heads += [*(["evals"] if counted else []), "vs line", "regime", counts, "infeas."]
     if several and counted:
         heads.remove("vs line")  # all of them do not fit
@@ -126,7 +127,7 @@ def _print_steps(summary: Summary, console: Console) -> None:
     for row in summary.curve.iter_rows(named=True):
         cells = {"batch": f"{row['batch_size']}", "infeas.": f"{row['infeasible']}"}
         cells |= {"evals": evaluations.get(row["batch_size"], ""), **_step_cells(row)}
-        planned = question.trials * max(row["searches"], 1)
+        planned = summary.view.wanted * max(row["searches"], 1)
         cells[counts] = f"{counted_trials(summary.view, row)}"
         cells[counts] += f" of {planned}" if row["missing"] else ""
         table.add_row(*(cells.get(head, "") for head in heads))

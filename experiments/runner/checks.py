@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments.planning.execution import ExecutionRequest
+from experiments.runtime import hosts
+from experiments.search.fidelity import Pruner
+from experiments.search.samplers.table import SAMPLERS
 from experiments.search.source import TrialSource
 from experiments.spec.resolved import ResolvedStudy
 from experiments.training.cuts import check_cuts
@@ -26,6 +29,10 @@ def check_study(
       ValueError: batches that cannot be cut so, a model too large for the optimizer, an execution
         that it does not have, a batch larger than the training set.
     """
+    pruner = Pruner.of(study)
+    if pruner is not None:
+        pruner.check(study.trials)
+        _check_pruner(study, pruner)
     train = dataset.splits["train"]
     if request.layout is not None:
         grown = {part.batch_size for b in study.batch_sizes for part in study.phases(b)}
@@ -33,6 +40,21 @@ def check_study(
         check_cuts(study.config("off"), example, request.layout, sorted(grown))
     _check_second_order(study, train, request.execution)
     _check_size(study, dataset.size("train"), warn)
+
+
+def _check_pruner(study: ResolvedStudy, pruner: Pruner) -> None:
+    """Refuse a sampler that learns where all trials are compared at once, and other processes."""
+    if pruner.at_once and SAMPLERS[study.sampler].adaptive:
+        plain = ", ".join(name for name, row in SAMPLERS.items() if not row.adaptive)
+        raise ValueError(
+            f"sampler must be one of {plain} with the pruner {pruner.name}, which compares all "
+            f"trials at once, got {study.sampler!r}"
+        )
+    if hosts.several():
+        raise ValueError(
+            f"pruner must be none with several processes, whose trials cannot be put aside, got "
+            f"{pruner.name!r}"
+        )
 
 
 def _check_second_order(study: ResolvedStudy, train: Split, execution: str) -> None:

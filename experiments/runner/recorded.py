@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from experiments.records.follower import Follower
@@ -23,13 +24,20 @@ def recorded_searches(
 ) -> list[Search]:
     """One search for each seed, with what is recorded already."""
     rounds = [Round.from_json(found) for found in writer.study.get("rounds", [])]
+    prunes = study.pruner != "none"
     learns = any(found.seed in study.seeds for found in rounds) or study.stop != "never"
     passed = hosts.from_first(lambda: _measured(study.goal, folder)) if learns else {}
+    curves = _curves(study.goal, folder) if prunes else {}
     ended: dict[int, dict[tuple[int, int], Ended]] = {seed: {} for seed in study.seeds}
     for (batch_size, seed, index), (status, _) in writer.recorded().items():
         if seed in ended and status in FINAL:
-            known = passed.get((batch_size, seed, index), (0, None, 0))
-            ended[seed][batch_size, index] = Ended(status, *known)
+            key = (batch_size, seed, index)
+            known = passed.get(key, (0, None, 0))
+            how = Ended(status, *known)
+            if prunes:
+                reason, measured = curves.get(key, ("", ()))
+                how = dataclasses.replace(how, reason=reason, measured=measured)
+            ended[seed][batch_size, index] = how
     full = writer.study["study"]["seeds"][: study.full_searches]  # growth appends searches
     return [
         Search(
@@ -42,6 +50,27 @@ def recorded_searches(
         )
         for seed in study.seeds
     ]
+
+
+def _curves(
+    goal: Goal, folder: Path
+) -> dict[tuple[int, int, int], tuple[str, tuple[tuple[int, float], ...]]]:
+    """(batch size, seed, index) -> why it stopped, its (step, value) pairs."""
+
+    record = read(folder)
+    rows = record.scan("evaluations")
+    assert rows is not None, "a record always has the table"
+    if goal.column not in rows.collect_schema().names():
+        return {}
+    pairs = rows.sort("step").group_by(TRIAL_KEY, maintain_order=True).agg("step", goal.column)
+    table = record.trials.select(*TRIAL_KEY, "reason").join(
+        pairs.collect(), on=TRIAL_KEY, how="left"
+    )
+    found = {}
+    for b, s, i, reason, steps, values in table.iter_rows():
+        measured = tuple(zip(steps or (), values or (), strict=True))
+        found[b, s, i] = (reason or "", measured)
+    return found
 
 
 def _measured(goal: Goal, folder: Path) -> dict[tuple[int, int, int], tuple[int, int | None, int]]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from experiments.search.asynchronous import Asynchronous
 from experiments.search.pruning import Rounding, Rung, best_of, hyperband, median_stop, power_floor
+from experiments.spec.fields import StudyFields
 
 WORKERS = 8
 """Imagined workers of asynchronous halving: a constant, so that a record does not depend on any
@@ -63,6 +64,20 @@ class Pruner:
         if self.name not in PRUNERS:
             raise ValueError(f"pruner must be one of {', '.join(PRUNERS)}, got {self.name!r}")
         power_floor(self.resource, self.eta)
+
+    @classmethod
+    def of(cls, study: StudyFields) -> Pruner | None:
+        """That of a study whose goal is known; None where it has none."""
+        if study.pruner == "none":
+            return None
+        assert study.goal is not None, "a complete study has a goal"
+        return cls(
+            study.pruner,
+            study.pruner_resource,
+            study.pruner_eta,
+            study.goal.direction == "min",
+            "paper" if study.pruner_rounding == "paper" else "floor_first",
+        )
 
     @property
     def at_once(self) -> bool:
@@ -112,6 +127,13 @@ class Pruner:
             Rung(max(1, trials // eta**i), max(1, self.resource * eta**i // eta**halvings))
             for i in range(halvings + 1)
         )
+
+    def cost(self, number: int, trials: int) -> int:
+        """Resources that population ``number`` trains at most, over all its trials."""
+        made, before = 0, 0
+        for rung in self.rungs(number, trials):
+            made, before = made + rung.trials * (rung.resource - before), rung.resource
+        return made
 
     def population(self, number: int, trials: int) -> Population:
         """Population ``number``, of so many trials."""

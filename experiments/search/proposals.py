@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from experiments.search import rounds
+from experiments.search.fidelity import Pruner
 from experiments.search.record import Points, Round
 from experiments.search.samplers.base import Ask, Box, Outcome, Point, Proposal, Seen
 from experiments.search.samplers.halton import point as halton_point
@@ -32,7 +33,8 @@ class Proposals:
         self._study, self._seed, self._sizes = study, seed, sizes
         self._names = sorted(study.space)
         self._adaptive = SAMPLERS[study.sampler].adaptive
-        self._in_rounds = self._adaptive or study.stop == "race"
+        self._pruner = Pruner.of(study)
+        self._in_rounds = self._adaptive or study.stop == "race" or self._pruner is not None
         # Point i of a free Halton sequence is a formula of i; all others are recorded.
         self._listed = self._in_rounds or study.sampler != "halton"
         self.rounds: list[Round] = []
@@ -68,6 +70,8 @@ class Proposals:
         """Count the trials that are proposed later, if nothing more is replaced."""
         if batch_size in self._exhausted:
             return 0
+        if self._pruner is not None:
+            return max(0, sum(self._pruner.sizes(self._study.trials)) - self.known(batch_size))
         counted = self.known(batch_size) - self._sizes[batch_size].replaced()
         return max(0, self._study.trials - counted)
 
@@ -122,11 +126,16 @@ class Proposals:
 
     def _waits(self, batch_size: int) -> bool:
         """Tell whether trials of earlier rounds have not all ended."""
-        own = self._sizes[batch_size]
-        return own.running or own.next(self.known(batch_size)) is not None
+        own, known = self._sizes[batch_size], self.known(batch_size)
+        # With a pruner a trial may wait for others, put aside and neither running nor to start.
+        aside = self._pruner is not None and any(i not in own.ended for i in range(known))
+        return aside or own.running or own.next(known) is not None
 
     def _counts(self, batch_sizes: Iterable[int]) -> dict[int, int]:
         """Batch size -> trials of the next round."""
+        if self._pruner is not None:
+            found = {b: self._population(b) for b in batch_sizes if b not in self._exhausted}
+            return {batch_size: size for batch_size, size in found.items() if size}
         progress = {}
         for batch_size in batch_sizes:
             started, own = self.known(batch_size), self._sizes[batch_size]
@@ -135,6 +144,12 @@ class Proposals:
         return rounds.counts(
             self._study.trials, progress, adaptive=self._adaptive, exhausted=self._exhausted
         )
+
+    def _population(self, batch_size: int) -> int:
+        """Count the trials of the pruner's next population."""
+        assert self._pruner is not None, "only pruners decide for populations"
+        number, started = len(self._sizes[batch_size].rounds), self.known(batch_size)
+        return self._pruner.following(number, started, self._study.trials)
 
     def _quasi_random(self, counts: Mapping[int, int]) -> Proposal:
         """The next points of the sequence, those that it has without rounds."""

@@ -77,15 +77,19 @@ class Ended:
       steps: updates made; of an INFEASIBLE trial the step that diverged.
       passed: the first evaluation past the goal (of an INFEASIBLE trial: before it diverged).
       last: its last evaluation; 0 where it has none.
+      reason: why it is STOPPED.
+      measured: (step, value) of the goal's metric, where a pruner asks for it.
     """
 
     status: Status
     steps: int = 0
     passed: int | None = None
     last: int = 0
+    reason: str = ""
+    measured: tuple[tuple[int, float], ...] = ()
 
     @classmethod
-    def of(cls, result: TrialResult, goal: Goal) -> Ended:
+    def of(cls, result: TrialResult, goal: Goal, curve: bool = False) -> Ended:
         """The end of a trial that has just returned."""
         steps = np.asarray(result.evaluations.get("step", ()), np.int64)
         values = np.asarray(result.evaluations.get(goal.column, np.full(len(steps), np.nan)))
@@ -95,6 +99,8 @@ class Ended:
             result.steps,
             int(passed[0]) if len(passed) else None,
             int(steps[-1]) if len(steps) else 0,
+            result.reason,
+            tuple(zip(steps.tolist(), values.tolist(), strict=True)) if curve else (),
         )
 
 

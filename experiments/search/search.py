@@ -19,8 +19,10 @@ what it has shown, `proposals` asks the sampler for points.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
+from experiments.search.fidelity import Pruner
 from experiments.search.proposals import Proposals
 from experiments.search.record import Ended, Round
 from experiments.search.samplers.base import Outcome
@@ -110,12 +112,18 @@ class Search:
         length = self.study.length(batch_size)
         if not self._full and own.rounds:
             length = own.race_bound(own.rounds[-1]) or length
+        if (pruner := Pruner.of(self.study)) is not None:
+            sizes = pruner.sizes(self.study.trials)
+            cost = sum(pruner.cost(number, size) for number, size in enumerate(sizes))
+            length = math.ceil(length * cost / (pruner.resource * max(1, sum(sizes))))
         return (waiting + self._proposals.to_come(batch_size)) * length
 
     def trial(self, batch_size: int, index: int) -> Trial:
         """Trial ``index``, at its point."""
         position = self._proposals.position(batch_size, index)
         trial = self.study.trial(batch_size, self.seed, index, position, self._checksum)
+        if self.study.pruner != "none":
+            return self._pausing(trial)
         if self.study.stop == "never":
             return trial
         own = self._sizes[batch_size]
@@ -123,6 +131,14 @@ class Search:
         return dataclasses.replace(
             trial, stops=not self._full, race_bound=bound, pause=own.pause(index)
         )
+
+    def _pausing(self, trial: Trial) -> Trial:
+        """The trial as far as the pruner lets it train by now."""
+        pause, study = self._sizes[trial.batch_size].pause(trial.index), self.study
+        patience = study.patience
+        if patience is not None:
+            patience = max(1, trial.train_steps * patience // study.pruner_resource)
+        return dataclasses.replace(trial, pause=pause, patience=patience)
 
     def start(self, batch_size: int) -> Trial | None:
         """The next trial, or None where none may start now."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import bisect
 import heapq
 
+from experiments.search.fidelity import Pruner
 from experiments.search.pacing import Pace
+from experiments.search.pruned import PrunedTrials
 from experiments.search.record import Ended
 from experiments.search.samplers.base import Outcome
 from experiments.search.stopping import bound_after, bound_within, shown
@@ -38,12 +40,16 @@ class SizeTrials:
         self._replaced: set[int] = set()
         self._bounds: dict[int, int | None] = {}  # first index of a round -> its trials' bound
         self._pace: Pace | None = None  # of the newest round, until its bound is known
+        pruner = Pruner.of(study)
+        self._pruned = PrunedTrials(pruner, study, batch_size) if pruner else None
 
     def begin_round(self, first: int, points: int) -> None:
         """Take note of a round of ``points`` trials from index ``first`` on."""
         self.rounds.append(first)
         self.last = points
         self._pace = self._new_pace()
+        if self._pruned is not None:
+            self._pruned.begin(points)
 
     # Started and ended.
 
@@ -54,6 +60,10 @@ class SizeTrials:
 
     def next(self, proposed: int) -> int | None:
         """Return the lowest index below ``proposed`` that may start, if any."""
+        if self._pruned is not None:
+            jobs = self._pruned.jobs()
+            able = (i for i in jobs if i not in self._running and i not in self.ended)
+            return min(able, default=None)
         waiting = self._pace.waiting if self._pace else {}
         while any(self._following in known for known in (self.ended, self._running, waiting)):
             self._following += 1
@@ -65,7 +75,7 @@ class SizeTrials:
         """Start the `next` trial, if any."""
         index = self.next(proposed)
         if index is not None:
-            if self._again:
+            if self._again and self._pruned is None:
                 heapq.heappop(self._again)
             self._running.add(index)
         return index
@@ -74,12 +84,18 @@ class SizeTrials:
         """Put back an unfinished trial, so that it can start again."""
         if index in self._running:
             self._running.remove(index)
-            heapq.heappush(self._again, index)
+            if self._pruned is None:
+                heapq.heappush(self._again, index)
 
     def end(self, result: TrialResult) -> list[TrialResult]:
         """Take a result; returns those that are final now, for the record."""
         index = result.trial.index
         self._running.discard(index)
+        if self._pruned is not None:
+            found = self._pruned.end(result)
+            for final in found:
+                self._settle(final.trial.index, Ended.of(final, self._study.goal))
+            return found
         pace = self._pace
         if pace is not None and pace.waits(result):
             pace.waiting[index] = result
@@ -112,6 +128,8 @@ class SizeTrials:
     def recall(self, ended: dict[int, Ended]) -> None:
         """Take up trials that ended in earlier processes; all rounds are known by now."""
         self.ended |= ended
+        if self._pruned is not None:
+            self._pruned.recall(ended)
         self._bounds.clear()
         self._pace = self._new_pace()
         self._replaced = {index for index in self.ended if not self._counts(index)}
@@ -134,7 +152,10 @@ class SizeTrials:
         return self._pace is not None and index in self._pace.trials
 
     def pause(self, index: int) -> int | None:
-        """Return the steps after which a trial pauses, its bound unknown; None: it does not."""
+        """Return the steps after which a trial pauses, until it is known whether it goes on; None:
+        it does not."""
+        if self._pruned is not None:
+            return self._pruned.pause(index)
         if self._pace is None or self._full or not self.paced(index):
             return None
         lap = self._pace.lap
@@ -173,6 +194,8 @@ class SizeTrials:
 
     def _counts(self, index: int) -> bool:
         """Tell whether an ended trial counts among the N, or will once it is tried again."""
+        if self._pruned is not None:  # N counts trials started
+            return True
         if self.ended[index].status == Status.INCOMPLETE:
             return True
         return self.outcome(index)[0] != "infeasible"

@@ -21,6 +21,7 @@ from workloads.registry import Hyperparameter, unknown_name
 def check(study: ResolvedStudy) -> None:
     """ValueError, in one line, where the study cannot be run."""
     _check_choices(study)
+    _check_pruning(study)
     _check_batch_sizes(study)
     _check_growth(study)
     _check_hyperparameters(study)
@@ -55,6 +56,24 @@ def _check_choices(study: ResolvedStudy) -> None:
         raise ValueError(
             f"goal direction of {study.goal.metric} must be "
             f"{study.workload.goal.direction!r}, got {study.goal.direction!r}"
+        )
+
+
+def _check_pruning(study: ResolvedStudy) -> None:
+    """Refuse what does not go together with a pruner."""
+    if study.pruner == "patience" and study.patience is None:
+        raise ValueError("patience must be given with the pruner patience, got None")
+    if study.pruner == "none" and study.patience is not None:
+        raise ValueError(f"patience needs a pruner, got {study.patience} without one")
+    if study.pruner != "none" and study.stop != "never":
+        raise ValueError(
+            f"stop must be never with the pruner {study.pruner}, which compares trials by their "
+            f"values, got {study.stop!r}"
+        )
+    if study.pruner != "none" and study.batch_size_schedule != "constant":
+        raise ValueError(
+            f"batch_size_schedule must be constant with the pruner {study.pruner}: trials whose "
+            f"batch grows train together, got {study.batch_size_schedule!r}"
         )
 
 
@@ -172,6 +191,11 @@ def _check_lengths(study: ResolvedStudy) -> None:
             )
     for batch_size in study.batch_sizes:
         _check_durations(study, batch_size)
+        if study.pruner != "none" and study.pruner_resource > study.length(batch_size):
+            raise ValueError(
+                f"pruner_resource must lie in 1..{study.length(batch_size)} (the steps of a trial "
+                f"at batch size {batch_size}), got {study.pruner_resource}"
+            )
         if study.length(batch_size) > MOST_STEPS:
             raise ValueError(
                 f"example_budget must be at most {MOST_STEPS} steps, got {study.example_budget} "

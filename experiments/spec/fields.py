@@ -218,7 +218,12 @@ class TuningFields:
         default=20,
         role="grows",
         compared=True,
-        option=Option("trials", "N", "COMPLETE trials per batch size"),
+        option=Option(
+            "trials",
+            "N",
+            "COMPLETE trials per batch size; below 10, from 10, 25 and 50 on more hyperparameters "
+            "are searched by default",
+        ),
         shown="Trials",
     )
     seeds: tuple[int, ...] = row(
@@ -387,6 +392,56 @@ class SearchFields:
 
 
 @dataclasses.dataclass(frozen=True)
+class PruningFields:
+    """The trials of a search that train to full length, where not all do."""
+
+    pruner: str = row(
+        kinds.OneOf(PRUNERS),
+        "who of a search's trials trains to full length, decided for a whole population at once: "
+        + ", ".join(PRUNERS)
+        + ". N then counts trials started; a pruned one is STOPPED and answers nothing",
+        default="none",
+        neutral="none",
+        unrecorded=True,
+        option=Option("pruner", "NAME", "who is stopped early: " + ", ".join(PRUNERS)),
+        shown="Pruner",
+    )
+    pruner_resource: int = row(
+        kinds.Whole(1, 100_000),
+        "R, parts of a trial's length that a pruner counts in: a rung at r trains to r / R of it",
+        default=27,
+        neutral=27,
+        unrecorded=True,
+        option=Option("resource", "R", "parts of a trial's length that a pruner counts in (27)"),
+    )
+    pruner_eta: int = row(
+        kinds.Whole(2, 100_000),
+        "of halving, one trial in so many goes on",
+        default=3,
+        neutral=3,
+        unrecorded=True,
+        option=Option("eta", "E", "of halving, one trial in E goes on (3)"),
+    )
+    pruner_rounding: str = row(
+        kinds.OneOf(("paper", "floor_first")),
+        "of Hyperband's brackets: that of Li et al. (2018), or the widely copied other one",
+        default="paper",
+        neutral="paper",
+        unrecorded=True,
+        option=Option("rounding", "NAME", "of Hyperband's brackets: paper, floor_first"),
+    )
+    patience: int | None = row(
+        kinds.Optional(kinds.Whole(1, 100_000)),
+        "R-ths of a trial's length without an improvement that end it; None: they do not",
+        default=None,
+        neutral=None,
+        unrecorded=True,
+        option=Option("patience", "P", "R-ths of a trial's length without an improvement"),
+        shown="Patience",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class NoteFields:
     """The words and the code that a study came with."""
 
@@ -422,7 +477,13 @@ class NoteFields:
 # A dataclass takes the fields of its last base first.
 @dataclasses.dataclass(frozen=True)
 class StudyFields(
-    NoteFields, SearchFields, MeasurementFields, TuningFields, PartFields, TaskFields
+    NoteFields,
+    PruningFields,
+    SearchFields,
+    MeasurementFields,
+    TuningFields,
+    PartFields,
+    TaskFields,
 ):
     """The fields that `Study`, as typed, and `ResolvedStudy`, complete, have in common."""
 

@@ -73,7 +73,9 @@ def _resolved(study: StudyFields) -> ResolvedStudy:
     if values["space"] is None:
         values["space"] = _default_space(values)
     values["sampler"] = values["sampler"] or (
-        DEFAULT_SAMPLER if values["space"] else WITHOUT_A_SPACE
+        DEFAULT_SAMPLER
+        if values["space"] and values["pruner"] == "none"
+        else WITHOUT_A_SPACE  # nothing to learn, or pruners that compare all trials at once
     )
     values["code"] = values["code"] or loading.code_of(workload, values["source"])
     complete = ResolvedStudy(**values)

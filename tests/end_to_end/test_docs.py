@@ -14,6 +14,7 @@ import pytest
 from experiments.cli import build_parser
 from experiments.records.store import read
 from experiments.studies import STUDIES
+from optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -212,6 +213,20 @@ def check_finished(folder: Path) -> None:
     # It learns: the best trial ends well below chance.
     chance = 1 - 1 / record.study["dataset"]["classes"]
     assert record.evaluations["validation/classification_error"].min() < chance / 2
+
+
+def test_the_default_search_spaces_of_the_page_on_running_are_those_of_the_rules():
+    """Fewer hyperparameters first, more with the budget of trials."""
+    rows = [line.split("|")[1:-1] for line in RUNNING.read_text().splitlines()]
+    head = next(i for i, cells in enumerate(rows) if cells and cells[0].strip() == "trials")
+    names = [re.findall(r"\w+", cell) for cell in rows[head][1:]]
+    shown: list[set[str]] = [set() for _ in names]
+    for cells in rows[head + 2 : head + 6]:
+        trials = int(re.findall(r"\d+", cells[0])[0]) - ("below" in cells[0])
+        for place, cell in enumerate(cells[1:]):
+            shown[place] |= set(re.findall(r"`(\w+)`", cell))
+            for name in names[place]:
+                assert OPTIMIZERS[name].spaces(trials).keys() == shown[place], (name, trials)
 
 
 @pytest.mark.slow

@@ -91,7 +91,8 @@ OTHER = {
     "record_curvature": 3,
     "expected": "More.", "source": "", "code": {"mine.py": "0"}, "command": ("quickstart",),
     "sampler": "gp", "expand": False, "stop": "race", "race_factor": 2.0, "full_searches": 2,
-    "rule": Transfer("linear", 8),
+    "rule": Transfer("linear", 8), "pruner": "asha", "pruner_resource": 9, "pruner_eta": 2,
+    "pruner_rounding": "floor_first", "patience": 4,
 }  # fmt: skip
 """A value of every field that is not what `tiny_study` has."""
 GROWN = {"batch_size_schedule": "smith", "batch_size_cuts": (256,)}
@@ -101,6 +102,7 @@ GROWN = {"batch_size_schedule": "smith", "batch_size_cuts": (256,)}
 @pytest.mark.parametrize("name", ROWS)
 def test_what_may_change_in_a_folder_is_what_the_identity_does_not_cover(name):
     base = GROWN if name.startswith(("batch_size_", "max_")) else {}
+    base = {"pruner": "median"} if name == "patience" else base
     if name == "batch_size_schedule":
         base = {"batch_size_cuts": (256,)}
         plain, other = tiny_study(), tiny_study(**base, **{name: OTHER[name]})
@@ -129,7 +131,8 @@ def test_every_field_is_in_the_facts_or_said_elsewhere():
     elsewhere = {
         "name", "question", "expected", "batch_sizes", "train_steps", "evaluation_spacing",
         "train_evaluation_examples", "divergence_factor", "record_norms", "sampler", "source",
-        "command", "expand", "race_factor", "full_searches",
+        "command", "expand", "race_factor", "full_searches", "pruner_resource", "pruner_eta",
+        "pruner_rounding",
     }  # fmt: skip
     assert {name for name, row in ROWS.items() if not row.shown} == elsewhere
     record = make_record(tiny_study(clipping="agc", seeds=(0, 3), code={"mine.py": "f" * 64}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from experiments.training.checkpoint import Saved
 from experiments.training.layout import Execution
 from experiments.training.population import Population
 from experiments.training.program import Program
+from experiments.training.resume import Checkpoints
 from experiments.training.saving import HeldStates
 from experiments.training.slots import End, Slot
 from workloads import Goal
@@ -71,6 +73,24 @@ def test_a_paused_trial_goes_on_to_the_bit_and_costs_only_the_further_steps(prog
         assert third[index].status == Status.COMPLETE
         assert same_bits(whole[index].evaluations, third[index].evaluations)
     assert first <= 4 * 20 and more == 21 and last == 19 + 2 * 40
+
+
+@pytest.mark.parametrize("at", [20, 31])
+def test_what_was_saved_at_or_past_a_pause_is_not_taken_up_there(program, tmp_path, at):
+    """After a kill a pruner asks for a rung again that a saved trial had left behind."""
+    checkpoints = Checkpoints(tmp_path, GOAL, math.inf, print)
+    trial = trials()[0]
+    population = Population(program, 8, checkpoints=checkpoints)
+    population.train_to(trial, at)
+    population.save()
+    assert [path.name for path in (tmp_path / "checkpoints" / "8" / "0-0").iterdir()] == [str(at)]
+    found = train(
+        [dataclasses.replace(trial, pause=20)], program=program, checkpoints=checkpoints, held={}
+    )
+    whole = train([trial], program=program)[0].evaluations
+    kept = {name: values[whole["step"] <= 20] for name, values in whole.items()}
+    assert (found[0].steps, found[0].reason) == (20, "pruned")
+    assert same_bits(kept, found[0].evaluations)
 
 
 def test_a_pause_at_the_end_is_none():

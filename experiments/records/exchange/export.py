@@ -41,6 +41,10 @@ _RACED = (
     "them. Do not ask for the best value under a budget of steps or epochs: a stopped trial might "
     "have been the best later."
 )
+_PRUNED = (
+    "The search pruned trials that were behind: they are INCOMPLETE here, and only those that it "
+    "let train to their end are COMPLETE. N counted the trials that were started."
+)
 _NEEDED = ("workload", "optimizer", "space", "train_steps")
 
 
@@ -107,7 +111,8 @@ class _Own:
                 f"the batch of {folder} grows within a trial, which the layout cannot say"
             )
         self.fields = study
-        self.raced = STOPPED in record.trials["status"].to_list()
+        self.pruned = study.get("pruner", "none") != "none"
+        self.raced = STOPPED in record.trials["status"].to_list() and not self.pruned
         unknown = sorted({*record.trials["status"]} - {*STATUSES, STOPPED})
         if unknown:
             raise RecordError(f"the layout has no status {unknown[0]} (trials of {folder})")
@@ -147,8 +152,11 @@ class _Own:
         return self.kept
 
     def status(self, recorded: str) -> str:
-        """STOPPED is COMPLETE: with train_steps 0 every trial that did not diverge is."""
-        return "COMPLETE" if recorded == STOPPED else recorded
+        """STOPPED is COMPLETE: with train_steps 0 every trial that did not diverge is; a pruned one
+        is INCOMPLETE."""
+        if recorded != STOPPED:
+            return recorded
+        return "INCOMPLETE" if self.pruned else "COMPLETE"
 
     def readme(self) -> str:
         """List what the layout does not hold of this record."""
@@ -168,6 +176,8 @@ class _Own:
             lines.append("- that a range without a scale is zero, or a log range above it.")
         if self.raced:
             lines += ["", "## No budget questions", "", _RACED]
+        if self.pruned:
+            lines += ["", "## Pruned trials", "", _PRUNED]
         return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,45 @@
+"""A study with a pruner, in a process of its own that kills itself when so many jobs have ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from experiments.runner import coordinator
+from experiments.runner.searches import Searches
+from experiments.runner.study import run_study
+from support.engine_factory import tiny_study
+
+
+def pruned_study(pruner="hyperband", **changes):
+    """Two searches of nine trials at two batch sizes, some of which diverge."""
+    settings = {
+        "batch_sizes": (8, 64),
+        "step_budget": 54,
+        "example_budget": 512,
+        "trials": 9,
+        "seeds": (0, 1),
+        "pruner": pruner,
+        "pruner_resource": 9,
+        "space": {
+            "learning_rate": {"low": 1e-3, "high": 300.0, "scale": "log"},
+            "momentum": {"low": 0.5, "high": 0.99, "scale": "reverse_log"},
+        },
+        **changes,
+    }
+    return tiny_study(**settings)
+
+
+if __name__ == "__main__":
+    coordinator.COMMIT_SECONDS = 0.0
+    left, end = [int(sys.argv[2])], Searches.end
+
+    def dying(self, result):
+        end(self, result)
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Searches.end = dying
+    run_study(pruned_study(), sys.argv[1], execution="scan")
