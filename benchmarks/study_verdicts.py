@@ -163,14 +163,19 @@ def _ranges(member: Found) -> dict[int, tuple[float, float]]:
     }
 
 
+ALIKE = 0.25
+"""Errors that differ by this share count as the same; stated before the study was run."""
+
+
 def growth(found: Found) -> Verdict:
-    """Growing the batch ends at the error of decaying the rate: their ranges overlap."""
+    """Growing the batch ends within a quarter of the error of decaying the rate."""
     members = found["members"]
     errors = {label: _best(member) for label, member in members.items()}
     sizes = sorted(errors["decaying_rate"])
     one, other = _ranges(members["growing_batch"]), _ranges(members["decaying_rate"])
-    same = [one[b][0] <= other[b][1] and other[b][0] <= one[b][1] for b in sizes]
-    apart = [f"{b:,}" for b, overlap in zip(sizes, same, strict=True) if not overlap]
+    ratio = {b: errors["growing_batch"][b] / errors["decaying_rate"][b] for b in sizes}
+    same = [1 / (1 + ALIKE) <= ratio[b] <= 1 + ALIKE for b in sizes]
+    apart = [f"{b:,}" for b in sizes if one[b][0] > other[b][1] or other[b][0] > one[b][1]]
     told = "; ".join(
         f"at {b:,} "
         + ", ".join(f"{label.replace('_', ' ')} {errors[label][b]:.3g}" for label in members)
@@ -184,6 +189,9 @@ def growth(found: Found) -> Verdict:
     return Verdict.of(
         same,
         f"Best {found['metric']} after the same examples: {told}.",
+        "The error of a growing batch over that of a decaying rate: "
+        + ", ".join(f"{ratio[b]:.2f} at {b:,}" for b in sizes)
+        + f" (alike: within {ALIKE:.0%}).",
         f"Batch sizes at which the two ranges lie apart: {', '.join(apart) or 'none'}.",
         f"Updates of a whole trial that grows: {made}.",
     )
