@@ -143,10 +143,11 @@ def _judged(base: Base, asked: Asked, best: Run, grid: Sequence[float]) -> list[
 def _file(found: Started) -> str:
     """A study that searches the rate a decade around the best one."""
     rate = found.best.rate
-    around = {RATE: Real(rate / 10**0.5, rate * 10**0.5, "log")}
+    low, high = (float(f"{rate * factor:.3g}") for factor in (10**-0.5, 10**0.5))
+    around = {RATE: Real(low, high, "log")}
     name = f"{found.base.study.workload.name}-start"[:100]
     says = f"An initial configuration: a constant rate near {rate:.3g}, to be beaten."
-    fields: dict[str, Any] = {"name": name, "space": around, "trials": TRIALS}
+    fields: dict[str, Any] = {"name": name, "space": around, "trials": TRIALS, "sampler": "halton"}
     return study_file(found.base.study, says, **fields)
 
 

@@ -46,6 +46,6 @@ def test_the_command_finds_a_configuration_and_writes_a_study_of_it(tmp_path, ca
     study = load_file(folder / "start.py").STUDY
     low, high = (getattr(study.space["learning_rate"], end) for end in ("low", "high"))
     assert low < verdict["learning_rate"] < high and study.schedule == "constant"
-    assert study.resolved.batch_sizes == (64,)
+    assert (study.resolved.batch_sizes, study.sampler) == ((64,), "halton")
     assert main(["start", "digits_fc", "--rates", "1", "0.1", "--out", str(tmp_path / "n")]) == 2
     assert not (tmp_path / "n").exists()
