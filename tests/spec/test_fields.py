@@ -130,7 +130,7 @@ def test_every_field_is_recorded_read_back_compiled_and_documented():
 def test_every_field_is_in_the_facts_or_said_elsewhere():
     elsewhere = {
         "name", "question", "expected", "batch_sizes", "train_steps", "evaluation_spacing",
-        "train_evaluation_examples", "divergence_factor", "record_norms", "sampler", "source",
+        "train_evaluation_examples", "divergence_factor", "record_norms", "source",
         "command", "expand", "race_factor", "full_searches", "pruner_resource", "pruner_eta",
         "pruner_rounding",
     }  # fmt: skip
