@@ -189,6 +189,17 @@ class Summary:
         trained = self.view.trained.select(TRIAL)
         return self.values.join(trained, on=TRIAL, how="semi", maintain_order="left")
 
+    @functools.cached_property
+    def ends(self) -> pl.DataFrame:
+        """One row a trial with measurements, counted or not, from one pass over them.
+
+        Columns: ``steps_to_goal`` (its first evaluation past the goal, null if never),
+        ``best_value, best_step, best_examples``.
+        """
+        first = pl.col("step").filter(self.view.goal.better(pl.col("value"))).min()
+        columns = [first.alias("steps_to_goal"), *self.view.best_of(None, "")]
+        return self.view.measurements().group_by(TRIAL).agg(columns).collect()
+
     def of_seed(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of the study's own seed."""
         return table.filter(pl.col("seed") == self.seed)

@@ -37,21 +37,10 @@ def trials_table(summary: Summary) -> pl.DataFrame:
     table = with_key(trials).select(
         KEY, *TRIAL, status.alias("status"), "steps", *names, "message"
     )  # fmt: skip
-    for part in (_passed(summary), _best(summary)):
-        table = table.join(part, on=TRIAL, how="left")
+    ends = summary.ends.select(*TRIAL, "steps_to_goal", "best_value", "best_step")
+    table = table.join(ends, on=TRIAL, how="left")
     first = (KEY, *TRIAL, "status", "steps", "steps_to_goal", "best_value", "best_step")
     return table.select(*first, *names, "message").sort(TRIAL)
-
-
-def _passed(summary: Summary) -> pl.DataFrame:
-    rows = summary.view.measurements()
-    passed = rows.filter(summary.question.goal.better(pl.col("value")))
-    return passed.group_by(TRIAL).agg(pl.col("step").min().alias("steps_to_goal")).collect()
-
-
-def _best(summary: Summary) -> pl.DataFrame:
-    found = summary.view.measurements().group_by(TRIAL).agg(summary.view.best_of(None, ""))
-    return found.select(*TRIAL, "best_value", "best_step").collect()
 
 
 def page_data(summary: Summary, table: pl.DataFrame, folder: str) -> dict[str, Any]:

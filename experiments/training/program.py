@@ -265,5 +265,9 @@ class Program:
         shapes = self.pack_shapes(slots, hyperparameters)
         # NumPy's: jax would compile a program for every shape.
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-        # A copy, because the programs take over the memory of the pack that they are given.
-        return jax.device_put(self._sharding.put(zeros, PACK_SPECS), may_alias=False)
+        return jax.tree.map(_own, self._sharding.put(zeros, PACK_SPECS))
+
+
+def _own(x: np.ndarray | jax.Array) -> jax.Array:
+    """A copy on the same devices: programs take over the memory of the pack they are given."""
+    return jax.device_put(x, getattr(x, "sharding", None), may_alias=False)

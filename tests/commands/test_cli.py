@@ -174,6 +174,8 @@ def test_list(kind, capfd):
         "averagings": "window_mean",
         "rescalings": "half_life",
         "studies": "quickstart",
+        "samplers": "rounds",
+        "pruners": "hyperband",
     }
     assert expected[kind] in out
     assert out.startswith(f"{kind}:")

@@ -115,7 +115,8 @@ def test_a_pruned_trial_answers_nothing_and_all_that_were_started_count(halved):
 def test_killed_in_a_rung_the_same_command_makes_the_same_record(tmp_path, halved):
     """After 30 of the 52 times that a trial is put aside or ends."""
     child = [sys.executable, pruned_child.__file__, str(tmp_path / "study"), "30"]
-    ended = subprocess.run(child, env=os.environ, capture_output=True, check=False)
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ended = subprocess.run(child, env=found, capture_output=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     run_study(pruned_study(), tmp_path / "study", execution="scan")
     assert_same_record(tmp_path / "study", halved[0])
