@@ -14,7 +14,7 @@ PYTEST_OPTIONS ?= -n 2 --dist worksteal
 .PHONY: help install quickstart test soak data bench clean
 
 help:
-	@echo "make quickstart  run the first study (a minute or two) and write its report"
+	@echo "make quickstart  run the first study (two to three minutes) and write its report"
 	@echo "make install     build .venv with the pinned versions, nothing else"
 	@echo "make test        lint, import contracts, types, all tests"
 	@echo "make soak        the long checks: kill storms, a permutation of 30 million"

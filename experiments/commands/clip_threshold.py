@@ -12,11 +12,9 @@ from typing import Any
 from experiments.commands.subject import (
     add_subject_options,
     add_sweep,
-    chosen_subject,
-    folder_of,
+    asked,
     running_of,
     told,
-    words_of,
 )
 
 
@@ -48,22 +46,10 @@ def clip_command(options: argparse.Namespace) -> int:
 
 
 def _of_subject(options: argparse.Namespace) -> int:
-    study = chosen_subject(options)
     from experiments.procedures.clip_threshold import clip_threshold
 
-    return told(
-        clip_threshold(
-            study,
-            folder_of(options, "clip-threshold", study),
-            batch_size=options.batch_size,
-            steps=options.steps,
-            rates=None if options.rates is None else tuple(options.rates),
-            factor=options.factor,
-            percentile=options.percentile,
-            subject=words_of(options),
-            running=running_of(options),
-        )
-    )
+    study, folder, given = asked(options, "clip-threshold")
+    return told(clip_threshold(study, folder, percentile=options.percentile, **given))
 
 
 def _of_record(options: argparse.Namespace) -> int:

@@ -5,15 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from experiments.commands.subject import (
-    add_subject,
-    add_sweep,
-    chosen_subject,
-    folder_of,
-    running_of,
-    told,
-    words_of,
-)
+from experiments.commands.subject import add_subject, add_sweep, asked, told
 
 
 def add(commands: Any) -> None:
@@ -31,19 +23,7 @@ def add(commands: Any) -> None:
 
 def diagnose_command(options: argparse.Namespace) -> int:
     """Run the procedure and print its verdict."""
-    study = chosen_subject(options)
     from experiments.procedures.diagnose import diagnose
 
-    return told(
-        diagnose(
-            study,
-            folder_of(options, "diagnose", study),
-            batch_size=options.batch_size,
-            steps=options.steps,
-            rates=None if options.rates is None else tuple(options.rates),
-            factor=options.factor,
-            fix=options.fix,
-            subject=words_of(options),
-            running=running_of(options),
-        )
-    )
+    study, folder, given = asked(options, "diagnose")
+    return told(diagnose(study, folder, fix=options.fix, **given))

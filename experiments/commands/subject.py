@@ -196,6 +196,20 @@ def words_of(options: argparse.Namespace, without: Sequence[str] = ()) -> str:
     return shlex.join(found)
 
 
+def asked(options: argparse.Namespace, kind: str) -> tuple[StudyFields, Path, dict[str, Any]]:
+    """(study, folder, keywords) of a procedure that sweeps the rate."""
+    study = chosen_subject(options)
+    given = {
+        "batch_size": options.batch_size,
+        "steps": options.steps,
+        "rates": None if options.rates is None else tuple(options.rates),
+        "factor": options.factor,
+        "subject": words_of(options),
+        "running": running_of(options),
+    }
+    return study, folder_of(options, kind, study), given
+
+
 def folder_of(options: argparse.Namespace, kind: str, study: StudyFields) -> Path:
     """--out, else runs/KIND-STUDY."""
     return options.out or Path("runs") / f"{kind}-{study.name}"

@@ -6,15 +6,7 @@ import argparse
 from typing import Any
 
 from experiments.commands.arguments import positive, whole_number
-from experiments.commands.subject import (
-    add_subject,
-    add_sweep,
-    chosen_subject,
-    folder_of,
-    running_of,
-    told,
-    words_of,
-)
+from experiments.commands.subject import add_subject, add_sweep, asked, told
 
 
 def add(commands: Any) -> None:
@@ -37,20 +29,11 @@ def add(commands: Any) -> None:
 
 def warmup_command(options: argparse.Namespace) -> int:
     """Run the procedure and print its verdict."""
-    study = chosen_subject(options)
     from experiments.procedures.warmup_search import warmup_search
 
+    study, folder, given = asked(options, "warmup-search")
     return told(
         warmup_search(
-            study,
-            folder_of(options, "warmup-search", study),
-            batch_size=options.batch_size,
-            steps=options.steps,
-            rates=None if options.rates is None else tuple(options.rates),
-            factor=options.factor,
-            unstable_rate=options.unstable_rate,
-            seeds=options.seeds,
-            subject=words_of(options),
-            running=running_of(options),
+            study, folder, unstable_rate=options.unstable_rate, seeds=options.seeds, **given
         )
     )

@@ -1,8 +1,8 @@
 """Which batch size is best for a fixed number of steps, and which for a fixed number of epochs?
 
 Command:   batchscale run budgets_digits
-           batchscale run budgets_digits --smoke    (under a minute)
-Time:      about three minutes on two CPU cores.
+           batchscale run budgets_digits --smoke    (the same in miniature)
+Time:      minutes on two CPU cores; not timed on idle ones.
 Expected:  given steps the larger batch ends lower, given epochs the smaller one does, and the best
            batch size moves up with the step budget but not with the epoch budget (Shallue et al.
            2019, figure 11; the Tuning Playbook).

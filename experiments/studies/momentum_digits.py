@@ -1,8 +1,8 @@
 """Does momentum extend perfect scaling on handwritten digits?
 
 Command:   batchscale run momentum_digits
-           batchscale run momentum_digits --smoke    (under a minute)
-Time:      about three minutes on two CPU cores.
+           batchscale run momentum_digits --smoke    (the same in miniature)
+Time:      minutes on two CPU cores; not timed on idle ones.
 Expected:  the three rules alike at small batch sizes; at large ones momentum and Nesterov need
            fewer steps than plain SGD, and their perfect scaling ends later (Shallue et al. 2019;
            Zhang et al. 2019).

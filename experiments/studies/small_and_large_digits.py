@@ -1,8 +1,8 @@
 """Do small batches find flatter and better minima than large ones on handwritten digits?
 
 Command:   batchscale run small_and_large_digits
-           batchscale run small_and_large_digits --smoke    (under a minute)
-Time:      about two minutes on two CPU cores.
+           batchscale run small_and_large_digits --smoke    (the same in miniature)
+Time:      minutes on two CPU cores; not timed on idle ones.
 Expected:  Keskar et al. (2017): large batches generalise worse and end in sharper minima. Hoffer et
            al. (2017): not at equal steps. Shallue et al. (2019): not at all where each batch size
            is tuned for its budget. So a gap at equal epochs, above all without retuning, and none

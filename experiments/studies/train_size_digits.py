@@ -1,8 +1,8 @@
 """Does the useful batch size depend on the size of the training set?
 
 Command:   batchscale run train_size_digits
-           batchscale run train_size_digits --smoke    (under a minute)
-Time:      about two minutes on two CPU cores.
+           batchscale run train_size_digits --smoke    (the same in miniature)
+Time:      minutes on two CPU cores; not timed on idle ones.
 Expected:  hardly: on subsets of MNIST the largest useful batch size did not move with the size of
            the training set, as long as the batch is smaller than it (Shallue et al. 2019).
 
