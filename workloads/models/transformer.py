@@ -41,16 +41,18 @@ def sinusoids(length: int, width: int) -> jax.Array:
 
 
 class Attention(nn.Module):
-    """Causal multi-head self-attention, [B, T, D] -> [B, T, D]; no biases.
+    """Multi-head self-attention, [B, T, D] -> [B, T, D]; no biases.
 
     Attributes:
       heads: D must be a multiple of it.
       dtype, param_dtype: number formats; the softmax is computed in at least float32.
+      causal: whether a token sees none after it.
     """
 
     heads: int
     dtype: str
     param_dtype: str
+    causal: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -60,8 +62,10 @@ class Attention(nn.Module):
         query, key, value = parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * head**-0.5
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-        causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
-        shares = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1)
+        if self.causal:
+            seen = jnp.tril(jnp.ones((length, length), bool))[None, None]
+            scores = jnp.where(seen, scores, -jnp.inf)
+        shares = jax.nn.softmax(scores, axis=-1)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", shares.astype(x.dtype), value)
         return self._dense(width)(mixed.reshape(batch, length, width))
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from experiments.search.architecture.graph import Graph, Node
-from experiments.search.architecture.operations import OPERATIONS
+from experiments.search.architecture.operations import OPERATIONS, Shape
 from experiments.search.architecture.space import Architecture, Option, Space
 from workloads.registry import unknown_name
 
@@ -20,7 +20,7 @@ NONE = "none"
 """An edge that is not there."""
 NAS_BENCH_201 = (NONE, "skip", "bn_conv1x1", "bn_conv3x3", "avg_pool3x3")
 TRIAL_SHAPE = (8, 8, 8)
-"""Cells keep the shape of their input; operations are asked with this one."""
+"""Cells keep the shape of their input; operations are asked with this one unless told another."""
 
 
 def every_edge(
@@ -28,11 +28,14 @@ def every_edge(
     operations: tuple[str, ...] = NAS_BENCH_201,
     cells: tuple[str, ...] = ("normal",),
     same: Literal["architecture", "code"] = "architecture",
+    *,
+    shape: Shape = TRIAL_SHAPE,
 ) -> Space:
     """A choice of operation an edge i -> j, i < j < ``nodes``; node 0 is the cell's input.
 
     A node is the sum of its edges and the last node the output. Edges are ordered by j, then i.
-    ``cells`` names the kinds of cell, each with choices of its own.
+    ``cells`` names the kinds of cell, each with choices of its own; ``shape`` is of what they take,
+    (features,), (tokens, features) or an image's.
 
     >>> every_edge().codes
     15625
@@ -42,7 +45,7 @@ def every_edge(
     """
     if nodes < 2:
         raise ValueError(f"a cell needs at least 2 nodes (input and output), got {nodes}")
-    _check(operations)
+    _check(operations, shape)
     choices = tuple(
         (_name(cells, cell, f"{i}->{j}"), operations)
         for cell in cells
@@ -57,6 +60,8 @@ def chosen_edges(
     operations: tuple[str, ...] = NAS_BENCH_201[1:],
     inputs: int = 2,
     cells: tuple[str, ...] = ("normal", "reduction"),
+    *,
+    shape: Shape = TRIAL_SHAPE,
 ) -> Space:
     """Every intermediate node sums ``inputs`` operations, each of an earlier node of its choice.
 
@@ -65,7 +70,7 @@ def chosen_edges(
     Raises:
       ValueError: as `every_edge`.
     """
-    _check(operations)
+    _check(operations, shape)
     if nodes < 1 or inputs < 1:
         raise ValueError(
             f"a cell needs at least 1 intermediate node of 1 input, got {nodes} of {inputs}"
@@ -84,17 +89,16 @@ def _name(cells: tuple[str, ...], cell: str, choice: str) -> str:
     return choice if len(cells) == 1 else f"{cell} {choice}"
 
 
-def _check(operations: tuple[str, ...]) -> None:
+def _check(operations: tuple[str, ...], trial: Shape) -> None:
     for name in operations:
         if name == NONE:
             continue
         if name not in OPERATIONS:
             raise unknown_name("operation", name, (NONE, *OPERATIONS))
-        shape = OPERATIONS[name].cost(TRIAL_SHAPE, None).shape
-        if shape != TRIAL_SHAPE:
+        shape = OPERATIONS[name].cost(trial, None).shape
+        if shape != trial:
             raise ValueError(
-                f"operation {name!r} changes shape {TRIAL_SHAPE} to {shape}; "
-                "operations of a cell keep it"
+                f"operation {name!r} changes shape {trial} to {shape}; operations of a cell keep it"
             )
 
 

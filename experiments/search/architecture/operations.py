@@ -4,11 +4,12 @@ An operation is one function
 
     cost(shape, width) -> Cost(shape, parameters, flops)
 
-of its input's shape without the batch, (features,) or (height, width, channels), and of the width
-asked for, None where the operation keeps the width. It raises ValueError where it cannot be
-applied. FLOPs are those of one example's forward pass, two a multiply-add; element-wise functions
-and additions of branches are not counted. The table `OPERATIONS` is a plain dict, and a user's
-file may add to it.
+of its input's shape without the batch, (features,), (tokens, features) or (height, width,
+channels), and of the width asked for, None where the operation keeps the width. It raises
+ValueError where it cannot be applied. FLOPs are those of one example's forward pass, two a
+multiply-add; element-wise functions and additions of branches are not counted. The table
+`OPERATIONS` is a plain dict, and a user's file may add to it; the module of an operation is a row
+of `workloads.models.operations.MODULES`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ def _kept(shape: Shape, width: int | None) -> Cost:
     return Cost(shape, 0, 0)
 
 
+def _weighted(shape: Shape, width: int | None) -> Cost:
+    del width
+    return Cost(shape, 1, 0)
+
+
 def _dense(shape: Shape, width: int | None) -> Cost:
     inputs = math.prod(shape)  # an image is flattened
     outputs = inputs if width is None else width
@@ -104,8 +110,52 @@ def _halved(shape: Shape, width: int | None) -> Cost:
     return Cost((height // 2, across // 2, channels), 0, 0)
 
 
+EXPANSION = 4
+"""Hidden features of a Transformer's feed-forward block over those of its input."""
+
+
+def tokens(shape: Shape, name: str) -> Shape:
+    """The shape, if it is one of tokens.
+
+    Raises:
+      ValueError: it is not (tokens, features).
+    """
+    if len(shape) != 2:
+        raise ValueError(f"{name} needs (tokens, features), got {shape}")
+    return shape
+
+
+def _rows(shape: Shape, width: int | None) -> Cost:
+    height, across, channels = image(shape, "rows")
+    inputs = across * channels
+    outputs = inputs if width is None else width
+    return Cost((height, outputs), (inputs + 1) * outputs, 2 * height * inputs * outputs)
+
+
+def attention(heads: int) -> Callable[[Shape, int | None], Cost]:
+    """Cost of x + attention(layer norm(x)): matrices of 3 D x D and D x D, and two of T x T."""
+
+    def cost(shape: Shape, width: int | None) -> Cost:
+        del width
+        length, features = tokens(shape, "attention")
+        if features % heads:
+            raise ValueError(f"attention of {heads} heads needs a multiple of them, got {features}")
+        flops = 2 * length * 4 * features**2 + 4 * length**2 * features
+        return Cost(shape, 4 * features**2 + 2 * features, flops)
+
+    return cost
+
+
+def _feed_forward(shape: Shape, width: int | None) -> Cost:
+    del width
+    length, features = tokens(shape, "feed_forward")
+    weights = 2 * EXPANSION * features**2
+    return Cost(shape, weights + (EXPANSION + 3) * features, 2 * length * weights)
+
+
 OPERATIONS: dict[str, Operation] = {
     "skip": Operation("identity", _kept),
+    "weighted_skip": Operation("the input times a trained number", _weighted),
     "relu": Operation("max(x, 0)", _kept),
     "flatten": Operation("all values as features", _flat),
     "dense": Operation("affine, then relu; an image is flattened", _dense, wide=True),
@@ -120,4 +170,11 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "avg_pool3x3": Operation("mean over 3x3 points, stride 1", _average),
     "max_pool2x2": Operation("maximum over 2x2 points, stride 2", _halved),
+    "rows": Operation("an image's rows as tokens: affine, plus places", _rows, wide=True),
+    "attention1": Operation("x + attention of 1 head, layer norm before it", attention(1)),
+    "attention2": Operation("x + attention of 2 heads, layer norm before it", attention(2)),
+    "attention4": Operation("x + attention of 4 heads, layer norm before it", attention(4)),
+    "feed_forward": Operation(
+        "x + two affine maps, relu between, layer norm before", _feed_forward
+    ),
 }

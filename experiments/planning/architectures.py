@@ -1,0 +1,102 @@
+"""The cost of an architecture before it is trained. Imports no jax.
+
+Parameters and FLOPs are counted from the table of `experiments.search.architecture.operations`; a
+test holds the parameters equal to the built module's, and the FLOPs to its multiplications.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection
+
+from experiments.search.architecture.frames import Frames
+from experiments.search.architecture.graph import Graph
+from experiments.search.architecture.operations import OPERATIONS, Cost, Shape
+from experiments.search.architecture.space import Architecture
+from workloads.architectures import Skeleton
+
+
+def network_cost(architecture: Architecture, skeleton: Skeleton | Shape) -> Cost:
+    """Output shape, parameters and FLOPs an example of a whole network.
+
+    Args:
+      architecture: cells for a skeleton, or a stack for the shape of its input.
+
+    Raises:
+      IllegalArchitectureError: shapes do not fit; names the node.
+    """
+    if not isinstance(skeleton, Skeleton):
+        return architecture.cost(skeleton)
+    graphs = dict(architecture.graphs)
+    return _total(skeleton, graphs, lambda cell, shape: _graph_cost(graphs[cell], shape))
+
+
+def framed_cost(frames: Frames, skeleton: Skeleton) -> Cost:
+    """The same of the one program that holds a space.
+
+    Every operation is computed at every node, and every weight is a multiply-add a value.
+    """
+
+    def cell_cost(cell: str, shape: Shape) -> Cost:
+        frame, size = frames[cell], math.prod(shape)
+        each = [OPERATIONS[name].cost(shape, None) for name in frame.operations]
+        reads = (frame.nodes + 1) * (frame.nodes + 2) // 2
+        weighted = 2 * size * (reads + frame.nodes * len(each))
+        parameters = frame.nodes * sum(cost.parameters for cost in each)
+        flops = frame.nodes * sum(cost.flops for cost in each) + weighted
+        return Cost(shape, parameters, flops)
+
+    return _total(skeleton, frames, cell_cost)
+
+
+def _graph_cost(graph: Graph, shape: Shape) -> Cost:
+    if not graph.nodes[-1].inputs:  # cut from its input: zero, of the same shape
+        return Cost(shape, 0, 0)
+    return graph.cost(shape)
+
+
+def _total(
+    skeleton: Skeleton, cells: Collection[str], cell_cost: Callable[[str, Shape], Cost]
+) -> Cost:
+    bill = _Bill(skeleton.shape)
+    bill.apply(skeleton.stem, skeleton.width)
+    for stage in range(skeleton.stages):
+        if stage:
+            height, across, channels = bill.shape
+            bill.shape = (height // 2, across // 2, channels)
+            bill.apply("bn_conv1x1", skeleton.width_at(stage))
+            if "reduction" in cells:
+                bill.cell("reduction", cell_cost)
+        for _ in range(skeleton.cells):
+            bill.cell("normal", cell_cost)
+    bill.shape = bill.shape[-1:]
+    bill.apply("dense", skeleton.classes)
+    return Cost(bill.shape, bill.parameters, bill.flops)
+
+
+@dataclasses.dataclass
+class _Bill:
+    shape: Shape
+    parameters: int = 0
+    flops: int = 0
+
+    def add(self, cost: Cost) -> None:
+        self.shape = cost.shape
+        self.parameters += cost.parameters
+        self.flops += cost.flops
+
+    def apply(self, operation: str, width: int | None) -> None:
+        self.add(OPERATIONS[operation].cost(self.shape, width))
+
+    def cell(self, name: str, cell_cost: Callable[[str, Shape], Cost]) -> None:
+        """A cell, and the map back to its width where it joined nodes."""
+        before = self.shape
+        self.add(cell_cost(name, before))
+        if self.shape[-1] == before[-1]:
+            return
+        if len(before) == 3:
+            self.apply("bn_conv1x1", before[-1])
+            return
+        affine = OPERATIONS["dense"].cost(self.shape[-1:], before[-1])
+        self.add(Cost(before, affine.parameters, math.prod(before[:-1]) * affine.flops))
