@@ -32,7 +32,7 @@ class NodeLike(Protocol):
 
     @property
     def merge(self) -> Merge:
-        """How several inputs become one."""
+        """The rule by which several inputs become one."""
 
 
 class GraphLike(Protocol):

@@ -191,7 +191,7 @@ def skip(graph: GraphLike, variables: Mapping[str, Any], source: int, target: in
     def also(place: int, index: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
         return (*inputs, place) if index == target else inputs
 
-    made = {"weight": jnp.zeros(())}, {}
+    made: tuple[PyTree, PyTree] = ({"weight": jnp.zeros(())}, {})
     return _inserted(graph, variables, target, new, made=made, rewire=also)
 
 
