@@ -138,6 +138,25 @@ def engine_as_compiled_by_default() -> str:
     return last
 
 
+def tfds_round_trip() -> str:
+    """Fashion-MNIST written as TFDS's own and read again: every array is that of the files."""
+    from workloads.datasets import tfds_images
+    from workloads.datasets.fashion_mnist import FASHION_MNIST
+    from workloads.datasets.idx_images import read_files
+
+    _with_tests()
+    from support.machine import fashion_mnist_files
+
+    files = fashion_mnist_files()
+    assert files is not None, "Fashion-MNIST is not on this machine: make data"
+    with tempfile.TemporaryDirectory() as name:
+        tfds_images.prepare(FASHION_MNIST, files, Path(name))
+        prepared = tfds_images.read(FASHION_MNIST, Path(name))
+    for role, array in read_files(FASHION_MNIST, files).items():
+        assert np.array_equal(prepared[role], array), role
+    return f"{sum(map(len, prepared.values())) // 2:,} images"
+
+
 CHECKS: dict[str, Callable[[int], str]] = {
     "engine_as_compiled_by_default": lambda kills: engine_as_compiled_by_default(),
     "example_order": lambda kills: example_order(),
@@ -145,6 +164,7 @@ CHECKS: dict[str, Callable[[int], str]] = {
     "kills_while_writing": kills_while_writing,
     "kills_while_recording": kills_while_recording,
     "kills_while_training": kills_while_training,
+    "tfds_round_trip": lambda kills: tfds_round_trip(),
 }
 
 

@@ -74,8 +74,11 @@ def executed_how(execution: Execution, program: Program) -> str:
     processes = f"{hosts.count()} processes" if hosts.several() else ""
     norms = f"norms {program.config.record_norms}"
     mode = f"{execution.mode} x {execution.slots}"
+    batch = execution.evaluation_batch  # planned once for a study; halved where memory was full
+    evaluated = "" if batch is None else f"evaluation batch {batch}"
     device = jax.local_devices()[0].device_kind
-    return ", ".join(filter(None, (mode, str(execution.layout), processes, norms, device)))
+    parts = (mode, str(execution.layout), processes, norms, evaluated, device)
+    return ", ".join(filter(None, parts))
 
 
 class Saving:

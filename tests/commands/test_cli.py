@@ -249,12 +249,12 @@ def test_interrupt_and_second_coordinator(tmp_path, study_file):
 
 def test_a_full_disk_ends_in_one_line_and_resumes(tmp_path, study_file):
     """A file-size limit stands for a full disk: the next write of a part fails."""
-    folder, path = tmp_path / "full", study_file("record_norms='every', step_budget=20_000")
+    folder, path = tmp_path / "full", study_file("record_norms='every', step_budget=2_000")
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "from experiments.cli import main; import experiments.runner.study, jax; "
         "jax.config.update('jax_enable_compilation_cache', False); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY)); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.RLIM_INFINITY)); "
         f"sys.exit(main(['run', {str(path)!r}, '--out', {str(folder)!r}]))"
     )
     done = subprocess.run(

@@ -231,13 +231,15 @@ def test_searches_that_go_in_rounds_and_race_are_the_same_in_two_processes_as_in
     assert rounds[0] == rounds[1]
 
 
-@pytest.mark.parametrize("index", [0, 1])
-def test_processes_that_do_not_come_are_reported_in_one_line(study, tmp_path, index):
-    lonely = start(study, tmp_path / "none", index, free_port(), "--join-seconds", "2")
-    _, errors = lonely.communicate(timeout=END_SECONDS)
-    assert lonely.returncode == 1
-    assert errors.count("\n") == 1
-    assert f"process {index} of 2 did not meet the others at 127.0.0.1:" in errors
+def test_processes_that_do_not_come_are_reported_in_one_line(study, tmp_path):
+    """The first of two and the second, each alone at its own port; they wait at the same time."""
+    options = ("--join-seconds", "2")
+    lonely = [start(study, tmp_path / "none", i, free_port(), *options) for i in (0, 1)]
+    for index, process in enumerate(lonely):
+        _, errors = process.communicate(timeout=END_SECONDS)
+        assert process.returncode == 1
+        assert errors.count("\n") == 1
+        assert f"process {index} of 2 did not meet the others at 127.0.0.1:" in errors
     assert not (tmp_path / "none").exists()
 
 

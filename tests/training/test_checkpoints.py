@@ -27,7 +27,7 @@ from experiments.training.checkpoint import CheckpointError, named
 from experiments.training.layout import SCAN, Execution, Layout
 from experiments.training.population import Population
 from experiments.training.resume import CHECKPOINTS_FOLDER, Checkpoints
-from experiments.training.saving import Saving
+from experiments.training.saving import Saving, executed_how
 from workloads.digits_fc import WORKLOAD
 
 ARRAYS = {
@@ -230,6 +230,10 @@ def test_another_configuration_another_plan_and_a_full_disk(tmp_path):
     assert checkpoints_in(tmp_path, warn=said.append).newest(trial, "packed x 8") is None
     assert "0-0 was saved under another plan (scan x 1, " in said[0]
     assert "now packed x 8): the trial starts again" in said[0]
+    # Another evaluation batch (halved where memory was full) changes last bits of the evaluations.
+    executions = [Execution("scan", evaluation_batch=size) for size in (1024, 512, None)]
+    hows = [executed_how(execution, program) for execution in executions]
+    assert len(set(hows)) == 3 and "evaluation batch 512" in hows[1]
     there = steps_in(kept.of(trial))[-1]  # where nothing is left to train, how does not matter
     assert kept.newest(trial, "packed x 8", there).step == there
     # A state of another structure: the trial starts again, from its first step.

@@ -30,7 +30,7 @@ ROUNDING = 2e-6
 """Of float32 sums in another order, over six to eleven steps."""
 HERE = Path(__file__).parents[1]
 NAMES = [
-    *(f"pmap {count}" for count in (2, 3, 4, 8)),
+    *(f"pmap {count}" for count in (2, 3, 8)),
     *("shard_map 8", "micro-batches", "trials 4, data 2", "trials 2"),
 ]
 
