@@ -35,7 +35,7 @@ class PlateauState(NamedTuple):
 
 
 def shape(step: Scalar, train_steps: Scalar, **settings: Scalar) -> jax.Array:
-    """1: what falls is the state's multiplier."""
+    """Return 1 at every step: only the multiplier of the state falls."""
     del train_steps, settings
     return jnp.ones(jnp.shape(step), jnp.float32)
 

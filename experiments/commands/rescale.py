@@ -53,8 +53,8 @@ def rescale_command(options: argparse.Namespace) -> int:
 
 
 def _check(name: str, value: float) -> None:
-    """ValueError for a name that no hyperparameter has (a rule would leave it alone in silence),
-    or a value that none of that name may take."""
+    """Refuse a name that no hyperparameter has, which a rule would not change, and a value that no
+    hyperparameter of that name may take, with a ValueError."""
     from experiments.spec.parts import PARTS
     from workloads.registry import unknown_name
 

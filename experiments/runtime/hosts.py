@@ -110,7 +110,7 @@ def all_true(value: bool) -> bool:
 
 
 def agreed(data: bytes) -> bytes:
-    """Process 0's bytes; what the others give does not matter."""
+    """Process 0's bytes, in every process."""
     if not several():
         return data
     pieces, size = [], agreed_number(len(data))
