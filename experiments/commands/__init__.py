@@ -5,6 +5,7 @@ once.
 """
 
 from experiments.commands import (
+    automl,
     branch,
     check,
     clip_threshold,
@@ -35,5 +36,5 @@ from experiments.commands import (
 COMMANDS = (
     listing, plan, run, status, report, repeat, compare, evaluate, curvature, branch, ensemble,
     export, import_batch_science, plot_schedule, check, start, diagnose, warmup_search,
-    clip_threshold, steps_search, verdict, rescale, data, nqm, growth,
+    clip_threshold, steps_search, verdict, rescale, data, nqm, growth, automl,
 )  # fmt: skip

@@ -53,14 +53,17 @@ class Overlap:
     places: list[tuple[int, int]]
 
 
-def overlaps(dataset: Dataset) -> list[Overlap]:
-    """Every pair of splits, and every split with itself (without near copies)."""
+def overlaps(dataset: Dataset, *, near: bool = True) -> list[Overlap]:
+    """Every pair of splits, and every split with itself (without near copies).
+
+    ``near`` False looks for exact copies alone, which takes a moment for any data.
+    """
     held = {name: _first(split) for name, split in dataset.splits.items()}
     digests = {name: _digests(examples["inputs"]) for name, examples in held.items()}
     targets = {name: _digests(examples["targets"]) for name, examples in held.items()}
     found = []
     for other, split in itertools.combinations(held, 2):
-        found.append(_between(split, other, held, digests, targets))
+        found.append(_between(split, other, held, digests, targets, near=near))
     for name in held:
         copies = len(digests[name]) - len(set(digests[name]))
         count = len(digests[name])
@@ -74,6 +77,8 @@ def _between(
     held: Mapping[str, Mapping[str, np.ndarray]],
     digests: Mapping[str, list[bytes]],
     targets: Mapping[str, list[bytes]],
+    *,
+    near: bool,
 ) -> Overlap:
     places: dict[bytes, list[int]] = {}
     for place, digest in enumerate(digests[other]):
@@ -83,7 +88,7 @@ def _between(
         all(targets[split][i] != targets[other][j] for j in there) for i, there in copies
     )
     one, two = held[split]["inputs"], held[other]["inputs"]
-    compared = min(len(one), 2048)
+    compared = min(len(one), 2048) if near else 0
     with_ = min(len(two), MOST_PAIRS // max(compared, 1))
     close = near_copies(one[:compared], two[:with_])
     exact = [d in set(digests[other][:with_]) for d in digests[split][:compared]]

@@ -172,8 +172,7 @@ class Procedure:
           BudgetEnds: the budget does not hold what this stage may still cost; nothing is begun.
           As `run_study`.
         """
-        folder = self.folder / f"{len(self._stages) + 1:02d}-{stage}"
-        self._stages.append(stage)
+        folder = self.stage(stage)
         before = cost_of(read(folder)) if (folder / STUDY_FILE).exists() else Cost()
         whole = planned(study)
         if before.trials < whole.trials:
@@ -184,6 +183,11 @@ class Procedure:
         record = read(folder)
         self.made = self.made + cost_of(record)
         return record
+
+    def stage(self, name: str) -> Path:
+        """The folder of the next stage, whose record another than `train` makes."""
+        self._stages.append(name)
+        return self.folder / self.stages[-1]
 
     @property
     def stages(self) -> Sequence[str]:

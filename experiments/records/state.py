@@ -37,10 +37,15 @@ class RecordState:
             self._study = grown
         return int(self._study["plans"].index(plain))
 
-    def add_round(self, found: Mapping[str, Any]) -> None:
-        """Append a round of a search (JSON values) to the recorded ones."""
+    def add_round(self, found: Mapping[str, Any], trials: int = 0) -> None:
+        """Append a round of a search (JSON values) to the recorded ones.
+
+        ``trials``: wanted by then, of a search that does not know its rounds beforehand.
+        """
         plain = json.loads(json.dumps(dict(found)))
         grown = {**self._study, "rounds": [*self._study.get("rounds", []), plain]}
+        if trials > self._study["study"].get("trials", 0):
+            grown["study"] = {**self._study["study"], "trials": trials}
         self._keep(grown)
         self._study = grown
 

@@ -30,16 +30,17 @@ from experiments.records.files import check_writable
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import Writer, read, read_study
 from experiments.runner.search_asked import described_of, header_of, pruner_of, task_of
-from experiments.runner.search_driver import Driver
+from experiments.runner.search_driver import Driver, Limit
 from experiments.runner.search_known import Question
 from experiments.runner.search_models import ModelTrainer, Task
 from experiments.runner.search_objectives import TRIALS_FOLDER, ObjectiveTrainer, Trainer
 from experiments.runner.search_shown import Shown
 from experiments.runtime.compilation import switched
 from experiments.runtime.platform import cores
-from experiments.runtime.stopping import Stop, deferred
+from experiments.runtime.stopping import Limited, OutOfTime, Stop, deferred
 from experiments.search.fidelity import Pruner
 from experiments.spec.errors import StudyError
+from experiments.spec.fields import MOST_TRIALS
 from experiments.spec.space import Value
 from experiments.spec.trial import TrialResult
 from experiments.spec.user_search import Ranges, UserSearch
@@ -65,7 +66,7 @@ class Found:
     best: Mapping[str, Value]
     value: float
     trial: int
-    _state: Callable[[], Any] = dataclasses.field(repr=False, compare=False)
+    _state: Callable[[int], Any] = dataclasses.field(repr=False, compare=False)
 
     @property
     def table(self) -> pl.DataFrame:
@@ -84,7 +85,15 @@ class Found:
         Raises:
           ValueError: the search was over an objective, whose models are its own.
         """
-        module, state = self._state()
+        return self.model(self.trial)
+
+    def model(self, trial: int) -> tuple[Any, Any, Any]:
+        """As `best_model`, of another trial that has a value.
+
+        Raises:
+          ValueError: as `best_model`; ``trial`` has no value.
+        """
+        module, state = self._state(trial)
         return module, state.params, state.model_state
 
 
@@ -137,6 +146,7 @@ def run_search(
     checkpoint_minutes: float = 5.0,
     show: bool = True,
     warn: Callable[[str], None] = warnings.warn,
+    limit: Limit | None = None,
 ) -> Found:
     """Start every trial of a search that ``folder`` does not hold yet.
 
@@ -151,6 +161,8 @@ def run_search(
       checkpoint_minutes: a built trial that has run so long is saved, then every so many minutes.
       show: print the plan, and every trial beside the best so far.
       warn: takes one line where a checkpoint cannot be used.
+      limit: ends the search, which then begins one round after the other whatever ``asked.trials``
+        says beyond its first.
 
     Raises:
       ValueError: bad input, in one line; nothing is written.
@@ -163,7 +175,8 @@ def run_search(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers!r}")
     folder = Path("runs") / asked.name if folder is None else Path(folder)
-    with switched(), deferred() as stop:
+    with switched(), deferred() as signals:
+        stop = signals if limit is None else Limited(signals, limit.over)
         task, dataset = task_of(asked, data_dir) if asked.build else (None, None)
         pruner = pruner_of(asked, task)
         described = described_of(asked, pruner, task)
@@ -178,6 +191,8 @@ def run_search(
         shown = Shown(asked, described) if show else None
         with Writer.open(folder, header, resume=resume) as writer:
             question = _question(asked, pruner, task, described, header["identity"])
+            if limit is not None:
+                question = dataclasses.replace(question, trials=MOST_TRIALS)
             driver = Driver(
                 question,
                 writer,
@@ -186,10 +201,12 @@ def run_search(
                 ended=_forgetting(trainer, folder),
                 shown=(lambda result: None) if shown is None else shown.ended,
                 stop=stop,
+                limit=limit,
             )
             before = read(folder)
             driver.take_up(before)
-            with shown.live(Searched.of(before)) if shown else contextlib.nullcontext():
+            live = shown.live(Searched.of(before)) if shown else contextlib.nullcontext()
+            with live, contextlib.suppress(OutOfTime):
                 driver.run(workers or (cores() if task else 1))
         shutil.rmtree(folder / TRIALS_FOLDER, ignore_errors=True)
         found = _found(folder, trainer, question)
@@ -258,18 +275,20 @@ def _found(folder: Path, trainer: Trainer, question: Question) -> Found:
         raise StudyError(f"no trial of the search in {folder} has a finite value")
     values = searched.hyperparameters(row)
 
-    def state() -> Any:
+    def state(index: int) -> Any:
         if not isinstance(trainer, ModelTrainer):
             raise ValueError(  # noqa: TRY004 (the search is not one of build)
                 "best_model needs a search of build: an objective keeps its own models"
             )
-        trial = question.trial(row["trial"], values)
+        (mine,) = searched.trials.filter(trial=index).rows(named=True)
+        if mine["value"] is None:
+            raise ValueError(f"trial {index} has no value, and so no best epoch")
+        own = searched.hyperparameters(mine)
         steps = searched.record.scan("evaluations")
         assert steps is not None, "a record always has the table"
-        mine = steps.filter(trial=row["trial"]).collect().sort("step")
-        column = mine[question.column].to_list()
-        at = mine["step"][column.index(row["value"])]
+        measured = steps.filter(trial=index).collect().sort("step")
+        at = measured["step"][measured[question.column].to_list().index(mine["value"])]
         with switched():
-            return trainer.best_state(trial, values, at)
+            return trainer.best_state(question.trial(index, own), own, at)
 
     return Found(searched, folder, values, row["value"], row["trial"], state)

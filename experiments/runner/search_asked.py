@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -39,6 +40,9 @@ def task_of(asked: UserSearch, data_dir: str | None) -> tuple[Task, Dataset]:
         assert given is not None, "it was checked"
         workload = get(given) if isinstance(given, str) else given
         dataset = datasets.load(workload.dataset, data_dir, **workload.dataset_options)
+    if asked.traced:
+        known = {**workload.hyperparameters, **dict.fromkeys(asked.traced, 0.0)}
+        workload = dataclasses.replace(workload, hyperparameters=known)
     goal = goal_of(asked, workload)
     examples = dataset.size("train")
     sizes = asked.checked.ranges.get("batch_size")

@@ -11,6 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol
 
 import numpy as np
 
@@ -30,6 +31,18 @@ from experiments.spec.trial import Status, TrialResult
 COMMIT_SECONDS = 1.0
 
 
+class Limit(Protocol):
+    """The end of a search that goes on round after round until something else is over."""
+
+    def begins(self, number: int, trials: int, resources: int) -> bool:
+        """Tell whether round ``number`` begins, of so many trials and at most so many resources."""
+        ...
+
+    def over(self) -> bool:
+        """Tell whether all ends now: trials under way are left where they are."""
+        ...
+
+
 class Driver:
     """One search under way; the thread that made it asks and records, others train.
 
@@ -39,6 +52,7 @@ class Driver:
       trainer: of its trials.
       keep_going: whether a trial that raises is left out and the search goes on.
       shown: called with the index of every trial that has ended.
+      limit: asked before every round; None: all trials of the question are started.
     """
 
     def __init__(
@@ -51,10 +65,12 @@ class Driver:
         ended: Callable[[TrialResult], None],
         shown: Callable[[TrialResult], None],
         stop: Stop,
+        limit: Limit | None = None,
     ):
         self._question, self._writer, self._trainer = question, writer, trainer
         self._keep_going = keep_going
         self._forget, self._shown, self._stop = ended, shown, stop
+        self._limit, self._closed = limit, False
         self._populations = Populations(question.pruner)
         self._known = Known(question)
         self._rounds = 0
@@ -80,7 +96,7 @@ class Driver:
         """Points of the next round; 0 where none is due now."""
         question, started = self._question, len(self._known.points)
         size = question.pruner.following(self._rounds, started, question.trials)
-        if self._exhausted or not size:
+        if self._exhausted or self._closed or not size:
             return 0
         if SAMPLERS[question.sampler].adaptive:
             if len(self._known.final) < started:
@@ -88,6 +104,12 @@ class Driver:
             if question.pruner.name in ("none", "patience"):
                 done = {ONE: Progress(started, started)}
                 size = counts(question.trials, done, adaptive=True).get(ONE, 0)
+        if size and self._limit is not None:
+            if len(self._known.final) < started:
+                return 0  # a round is asked for once the one before has ended
+            cost = question.pruner.cost(self._rounds, size)
+            self._closed = not self._limit.begins(self._rounds, size, cost)
+            return 0 if self._closed else size
         return size
 
     def _propose(self) -> None:
@@ -100,7 +122,8 @@ class Driver:
                 self._known.seen(), log_values=False, conditions=space.conditions,
             )  # fmt: skip
             found = Round(question.seed, self._rounds, sampler(question.sampler)(ask))
-            self._writer.add_round(found.to_json())
+            points = len(found.proposal.points.get(ONE, ()))
+            self._writer.add_round(found.to_json(), len(self._known.points) + points)
             self._add(found)
 
     # Training.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runner.search_objectives import Job
-from experiments.runtime.stopping import Stop
+from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.spec.errors import in_one_line
 from experiments.spec.space import Value
 from experiments.spec.trial import Precision, Status, Trial, TrialConfig, TrialResult
@@ -73,6 +73,18 @@ class Task:
         examples = self.data.examples
         return [steps_of_epochs(e, examples, batch_size) for e in range(1, self.epochs + 1)]
 
+    def program(self, module: Any) -> Program:
+        """The programs of a linen module, compiled on first use."""
+        workload = dataclasses.replace(
+            self.workload,
+            model="workloads.models.users:numbered",
+            model_options={"number": number_of(module)},
+        )
+        config = TrialConfig(
+            workload, self.optimizer, self.schedule, Precision(), "off", goal=self.goal
+        )
+        return Program(config, self.data, DIVERGENCE_FACTOR)
+
     def numbers(self, values: Mapping[str, Value]) -> dict[str, float]:
         """The hyperparameters of a trial that the engine reads."""
         defaults = {name: row.default for name, row in rows(self.optimizer, self.schedule).items()}
@@ -120,7 +132,7 @@ class ModelTrainer:
         try:
             population = self._population(trial, job.values)
             population.run(lambda: pending.pop() if pending else None, found.append, self._goes_on)
-            if not found:
+            if not found and self._stop.asked is not OutOfTime:  # after which nothing goes on
                 population.save()
         except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
             return TrialResult(trial, Status.INCOMPLETE, 0, {}, message=in_one_line(error))
@@ -158,15 +170,7 @@ class ModelTrainer:
         with self._lock:
             number = number_of(module)
             if number not in self._programs:
-                workload = dataclasses.replace(
-                    task.workload,
-                    model="workloads.models.users:numbered",
-                    model_options={"number": number},
-                )
-                config = TrialConfig(
-                    workload, task.optimizer, task.schedule, Precision(), "off", goal=task.goal
-                )
-                self._programs[number] = Program(config, task.data, DIVERGENCE_FACTOR)
+                self._programs[number] = task.program(module)
         return Population(
             self._programs[number],
             trial.batch_size,

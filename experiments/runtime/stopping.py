@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -44,6 +44,33 @@ class Stop:
         """Raise what was asked for, if anything was."""
         if self._asked is not None:
             raise self._asked
+
+
+class OutOfTime(KeyboardInterrupt):
+    """The time that a piece of work was given is over; nothing asked the process to end."""
+
+
+class Limited(Stop):
+    """A `Stop` that asks for `OutOfTime` too, once ``over`` returns True.
+
+    What ends one piece of work so asks nothing of the next.
+    """
+
+    def __init__(self, outer: Stop, over: Callable[[], bool]) -> None:
+        super().__init__()
+        self._outer, self._over = outer, over
+
+    @property
+    def asked(self) -> type[KeyboardInterrupt] | None:
+        """As of the signals; else `OutOfTime` from when the time was over."""
+        if self._asked is None and self._over():
+            self._asked = OutOfTime
+        return self._outer.asked or self._asked
+
+    def check(self) -> None:
+        """Raise what was asked for, if anything was."""
+        if (asked := self.asked) is not None:
+            raise asked
 
 
 class _Listener:

@@ -52,6 +52,8 @@ class UserSearch:
         an objective's value is minimised unless told otherwise.
       optimizer, schedule, fixed, batch_size: of built modules; hyperparameters in ``fixed`` are
         held, others take their defaults.
+      traced: searched hyperparameters that built modules read from ``context.hyperparameters``
+        (`workloads.models.linen.Context`): a new value compiles nothing.
       seed: of points, initialisation and the order of examples.
       unit: what the budget counts, in the plural; default: epochs, of an objective units.
       name: of the record; ``question``: one sentence for its page; ``expected``: what is known of
@@ -81,6 +83,7 @@ class UserSearch:
     schedule: str = "constant"
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batch_size: int = 32
+    traced: tuple[str, ...] = ()
     seed: int = 0
     unit: str = ""
     name: str = "search"
@@ -118,7 +121,7 @@ class UserSearch:
         if not callable(self.build or self.objective):
             raise values.refuse("build or objective", "a function", self.build or self.objective)
         if self.objective is not None:
-            for field in ("workload", "data", "fixed"):
+            for field in ("workload", "data", "fixed", "traced"):
                 if getattr(self, field):
                     raise ValueError(f"{field} belongs to build: an objective has its own")
             return
@@ -138,6 +141,9 @@ class UserSearch:
             if name == "batch_size":
                 for value in ends(distribution):
                     values.whole("hyperparameter batch_size", value, 1, values.MOST_EXAMPLES)
+        for name in self.traced:
+            if name not in found.ranges or name in found.conditions:
+                raise ValueError(f"traced hyperparameter {name} must be in space, in every trial")
         for name in self.fixed:
             if name in found.ranges:
                 raise ValueError(f"hyperparameter {name} is both searched and fixed")

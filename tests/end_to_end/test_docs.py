@@ -238,6 +238,17 @@ def test_the_searches_of_the_page_run(tmp_path):
         assert len(read(tmp_path / "runs" / name).trials) == 17
 
 
+@pytest.mark.slow
+def test_the_automl_of_the_page_runs(tmp_path):
+    """As it is written, but with a budget of five trials."""
+    (code,) = blocks(ROOT / "docs" / "automl.md", "python")
+    assert code.count("\n") <= 20 + 2  # lines, and the blank ones that group imports
+    printed = python("-c", code.replace("1min", "5trials"), cwd=tmp_path)
+    assert "Test error" in printed and "scikit-learn's defaults: LogisticRegression" in printed
+    assert "class_0" in printed
+    assert (tmp_path / "runs" / "automl-wine" / "report" / "index.html").exists()
+
+
 def test_a_study_that_changes_another_file_is_read(tmp_path):
     """The second block of add_a_study.md, beside the first."""
     file = saved("add_a_study.md", tmp_path)

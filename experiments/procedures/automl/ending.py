@@ -1,0 +1,122 @@
+"""The end of an automl: the best trials trained again, chosen among, saved and tested once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from experiments.analysis.intervals import Interval
+from experiments.analysis.shares import exact_share
+from experiments.diagnostics.ensemble_selection import cross_entropy, selected
+from experiments.procedures.automl.data import Examples
+from experiments.procedures.automl.plan import Plan
+from experiments.runner.predict import Net, Predictor, initial, probabilities
+from experiments.runner.search import Found
+from experiments.spec.families import largest_values
+
+ADDITIONS = 3
+"""Additions of ensemble selection, for each member to choose from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A prediction of a split.
+
+    Attributes:
+      errors, examples: counted.
+      cross_entropy: in nats.
+    """
+
+    errors: int
+    examples: int
+    cross_entropy: float
+
+    @property
+    def error(self) -> float:
+        """Share of wrong examples."""
+        return self.errors / self.examples
+
+    @property
+    def interval(self) -> Interval:
+        """Exact, of the error on new examples of the same kind."""
+        return exact_share(self.errors, self.examples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The predictor and its worth.
+
+    Attributes:
+      predictor: of the nets that were chosen.
+      candidates: that were trained again.
+      best: on validation, of the best trial alone.
+      validation: of the predictor.
+    """
+
+    predictor: Predictor
+    candidates: int
+    best: Score
+    validation: Score
+
+
+def score(shares: np.ndarray, labels: np.ndarray) -> Score:
+    """Of probabilities [examples, classes]."""
+    errors = int((shares.argmax(axis=1) != labels).sum())
+    return Score(errors, len(labels), cross_entropy(shares, labels))
+
+
+def chosen(
+    found: Found,
+    examples: Examples,
+    members: int,
+    more: Callable[[], bool],
+    say: Callable[[str], None],
+) -> Chosen:
+    """Choose among the best trials, at their best epochs, by ensemble selection on validation.
+
+    Args:
+      found: the search.
+      examples: its data.
+      members: to choose from, at most.
+      more: whether there is time for another one; asked after the first.
+      say: takes a line.
+    """
+    sign = found.searched.sign
+    known = [r for r in found.table.iter_rows(named=True) if r["value"] is not None]
+    ranked = sorted(known, key=lambda row: (sign * row["value"], row["trial"]))
+    inputs, labels = examples.splits["validation"]
+    nets: list[Net] = []
+    shares: list[np.ndarray] = []
+    for row in ranked[:members]:
+        if nets and not more():
+            break
+        params, state = jax.device_get(found.model(row["trial"])[1:])
+        values = found.searched.hyperparameters(row)
+        nets.append(Net(values, params, state, 0.0, f"trial {row['trial']}"))
+        shares.append(probabilities(nets[-1], inputs, len(examples.classes)))
+    say(f"ensemble: selection among the best {len(nets)} of {len(known)} trials")
+    stacked = np.stack(shares)
+    weights = selected(stacked, labels, ADDITIONS * len(nets))
+    kept = [dataclasses.replace(net, weight=float(w)) for net, w in zip(nets, weights, strict=True)
+            if w > 0]  # fmt: skip
+    kept.sort(key=lambda net: -net.weight)
+    averaged = np.tensordot(weights, stacked, axes=1)
+    return Chosen(_predictor(kept, examples), len(nets), score(stacked[0], labels),
+                  score(averaged, labels))  # fmt: skip
+
+
+def untrained(examples: Examples, plan: Plan) -> Predictor:
+    """A predictor with the largest net, to rehearse with."""
+    values = largest_values(plan.preset, examples.shape)
+    tree = jax.device_get(initial(values, len(examples.classes), examples.shape))
+    net = Net(values, tree["params"], tree["state"], 1.0, "untrained")
+    return _predictor([net], examples)
+
+
+def _predictor(nets: Sequence[Net], examples: Examples) -> Predictor:
+    source = examples.source
+    about = {"source": source.name, "about": source.about, "example": list(examples.shape)}
+    return Predictor(examples.classes, examples.preparation, tuple(nets), about)

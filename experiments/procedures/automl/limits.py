@@ -1,0 +1,66 @@
+"""Ends of the search of an automl: its time, or its trials."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from experiments.procedures.automl.plan import pruner
+
+
+@dataclasses.dataclass
+class TimeLimit:
+    """Rounds begin as long as half of one is expected to fit; at the end all stops.
+
+    Attributes:
+      spent: seconds by now.
+      until: seconds at which the search is over.
+      epoch_seconds: expected of an epoch; of later rounds the mean of those that were trained.
+    """
+
+    spent: Callable[[], float]
+    until: float
+    epoch_seconds: float
+    _began: float | None = None
+    _epochs: int = 0
+
+    def begins(self, number: int, trials: int, resources: int) -> bool:
+        """As of `experiments.runner.search_driver.Limit`."""
+        del number, trials
+        now = self.spent()
+        if self._began is None:
+            self._began = now
+        elif self._epochs:
+            self.epoch_seconds = (now - self._began) / self._epochs
+        if now + 0.5 * resources * self.epoch_seconds > self.until:
+            return False
+        self._epochs += resources
+        return True
+
+    def over(self) -> bool:
+        """True from ``until`` on."""
+        return self.spent() >= self.until
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialLimit:
+    """Whole rounds, as long as their trials fit.
+
+    Attributes:
+      trials: at most.
+      epochs: R, of a full trial.
+    """
+
+    trials: int
+    epochs: int
+
+    def begins(self, number: int, trials: int, resources: int) -> bool:
+        """As of `experiments.runner.search_driver.Limit`."""
+        del resources
+        brackets = pruner(self.epochs)
+        before = sum(brackets.following(k, 0, 1 << 30) for k in range(number))
+        return before + trials <= self.trials
+
+    def over(self) -> bool:
+        """Never: a round that has begun ends."""
+        return False

@@ -1,0 +1,281 @@
+"""automl: from a table to a predictor that a fresh process loads, within a budget, after kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support import automl_child
+from support.automl_child import run, write_table
+
+from experiments.cli import main
+from experiments.procedures.automl.clock import Spent
+from experiments.procedures.automl.data import split_source
+from experiments.procedures.automl.limits import TimeLimit, TrialLimit
+from experiments.procedures.automl.plan import bounded, first_bracket, round_epochs
+from experiments.records.store import RecordError, read
+from experiments.runner.predict import load
+from experiments.runner.search_models import ModelTrainer
+from experiments.search.pruning import hyperband
+from experiments.spec.families import FAMILIES, PRESETS, largest_values, preset_of, space_of
+from experiments.training.checkpoint import CheckpointError
+from workloads.datasets.sources import Source, read_source
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Folder of a finished automl, and what the command printed."""
+    folder = tmp_path_factory.mktemp("automl")
+    write_table(folder / "trees.csv")
+    command = ["automl", "--data", str(folder / "trees.csv"), "--target", "tree", "--workers", "1",
+               "--budget", "5trials", "--baselines", "--out", str(folder / "automl")]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def values(folder):
+    return json.loads((folder / "automl" / "verdict.json").read_text())["values"]
+
+
+def test_the_command_says_what_it_does_and_what_came_of_it(finished):
+    folder, said = finished
+    assert (
+        "57 train, 15 validation, 18 test; 2 columns of numbers standardised; bark one-hot" in said
+    )
+    assert "Leakage: no example of one split is an exact copy" in said
+    assert "Balance: 3 classes, from 19 training examples" in said
+    assert "best so far" in said and "  0:    3 trials: 3 @ 1, 1 @ 3" in said
+    verdict = values(folder)
+    assert verdict["test_examples"] == 18 and verdict["test_error"] < 0.3  # chance is 0.67
+    low, high = verdict["test_error_interval"]
+    assert low <= verdict["test_error"] <= high
+    assert sum(net["weight"] for net in verdict["nets"]) == pytest.approx(1)
+    assert {one["name"] for one in verdict["baselines"]} == {"LogisticRegression", "MLPClassifier"}
+    assert len(read(folder / "automl" / "01-search").trials) == 5
+    page = (folder / "automl" / "report" / "index.html").read_text()
+    for words in ("What predicts", "Layers of trial", "Why this batch size", "Rounds", "Leakage"):
+        assert words in page
+    figures = {path.stem for path in (folder / "automl" / "report" / "figures").glob("*.png")}
+    assert figures == {"progress", "curves", "hyperparameters", "confusions"}
+
+
+def test_the_ensemble_is_no_worse_on_validation_than_the_best_trial_alone(finished):
+    verdict = values(finished[0])
+    best = verdict["best_trial_validation_cross_entropy"]
+    assert verdict["validation_cross_entropy"] <= best
+
+
+FRESH = """
+import sys, json, csv
+import numpy as np
+from experiments.runner.predict import load
+predictor = load(sys.argv[1])
+rows = list(csv.DictReader(open(sys.argv[2])))
+table = {name: np.array([row[name] for row in rows]) for name in ("height", "width", "bark")}
+table = {name: c if name == "bark" else c.astype(float) for name, c in table.items()}
+shares = predictor.predict_proba(table)
+assert np.array_equal(shares, predictor.predict_proba(sys.argv[2]))
+print(json.dumps([shares.tolist(), predictor.predict(table).tolist(), predictor.classes.tolist()]))
+"""
+
+
+def test_a_fresh_process_loads_the_predictor_and_it_predicts_what_was_tested(finished):
+    folder, _ = finished
+    command = [sys.executable, "-c", FRESH, str(folder / "automl"), str(folder / "trees.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shares, predicted, classes = json.loads(done.stdout)
+    assert classes == list(automl_child.CLASSES)
+    examples = split_source(read_source(str(folder / "trees.csv"), "tree"), 0)
+    here = load(folder / "automl")
+    tested = here.predict_proba(examples.raw_test)
+    labels = examples.splits["test"][1]
+    assert (tested.argmax(axis=1) != labels).mean() == values(folder)["test_error"]
+    assert np.allclose(np.array(shares).sum(axis=1), 1)
+    rows = {tuple(np.round(row, 6)) for row in shares}
+    assert {tuple(np.round(row, 6)) for row in tested} <= rows
+    assert predicted == [classes[i] for i in np.argmax(shares, axis=1)]
+
+
+def test_over_it_is_not_done_again_and_another_question_is_refused(finished, capsys):
+    folder, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in (folder / "automl").rglob("*") if p.is_file()}
+    command = ["automl", "--data", str(folder / "trees.csv"), "--target", "tree", "--out",
+               str(folder / "automl"), "--budget", "5trials"]  # fmt: skip
+    assert main(command) == 0
+    assert "this automl is over, and its test split was evaluated" in capsys.readouterr().out
+    for changes, field in ((["--seed", "1"], "seed"), (["--budget", "6trials"], "budget")):
+        assert main([*command, *changes]) == 2
+        assert f"holds a automl that differs in {field}" in capsys.readouterr().err
+    other = write_table(folder / "other.csv", 93)
+    shutil.copy(folder / "trees.csv", folder / "kept.csv")
+    shutil.copy(other, folder / "trees.csv")
+    try:
+        assert main(command) == 2
+        assert "differs in data: choose another folder with --out" in capsys.readouterr().err
+    finally:
+        shutil.copy(folder / "kept.csv", folder / "trees.csv")
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_killed_in_a_round_the_same_command_goes_on_to_the_same_predictor(finished, tmp_path):
+    whole, _ = finished
+    write_table(tmp_path / "trees.csv")
+    child = [sys.executable, automl_child.__file__, str(tmp_path)]
+    ended = subprocess.run(child, env={**os.environ, "KILL": "5"}, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    known = read(tmp_path / "automl" / "01-search").trials
+    assert 0 < len(known) < 5 and not (tmp_path / "automl" / "verdict.json").exists()
+    spent = json.loads((tmp_path / "automl" / "spent.json").read_text())["seconds"]
+    run(tmp_path)
+    one, other = (read(f / "automl" / "01-search") for f in (whole, tmp_path))
+    assert one.trials.drop("seconds").equals(other.trials.drop("seconds"), null_equal=True)
+    assert one.evaluations.equals(other.evaluations, null_equal=True)
+    assert values(tmp_path)["seconds"] > spent
+    changing = {"seconds", "baselines"}
+    for name, value in values(whole).items():
+        assert name in changing or values(tmp_path)[name] == value, name
+
+
+class Clock:
+    """Seconds that pass only where a test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_budget_in_time_ends_the_search_in_the_middle_of_a_round(tmp_path, monkeypatch):
+    clock, train, begun = Clock(), ModelTrainer.train, []
+
+    def slowly(self, job):
+        clock.now += 10.0
+        begun.append(job)
+        return train(self, job)
+
+    monkeypatch.setattr(ModelTrainer, "train", slowly)
+    write_table(tmp_path / "trees.csv")
+    outcome = run(tmp_path, "100s", clock=clock)
+    assert len(begun) == 10
+    assert outcome.values["seconds"] == 100.0 and outcome.complete
+    assert (
+        "smallest with half of the best throughput"
+        in outcome.said.facts["Why this batch size and length"]
+    )
+    assert load(tmp_path / "automl").predict(str(tmp_path / "trees.csv")).shape == (90,)
+
+
+def test_a_budget_too_short_for_one_trial_is_refused_and_nothing_is_written(tmp_path):
+    clock = Clock()
+
+    def ticking() -> float:
+        clock.now += 1.0
+        return clock.now
+
+    write_table(tmp_path / "trees.csv")
+    with pytest.raises(ValueError, match=r"--budget 3s is too short for one trial: about \d+ s"):
+        run(tmp_path, "3s", clock=ticking)
+    assert not (tmp_path / "automl").exists()
+
+
+BAD = [
+    (["--target", "leaf"], "--target must be a column of"),
+    (["--target", "height"], "the target is continuous: 9. different numbers"),
+    (["--target", "tree", "--budget", "1000steps"], "--budget must be a time or trials"),
+    (["--target", "tree", "--budget", "soon"], "budget must be a number above 0"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[message for _, message in BAD])
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, capsys, words, message):
+    table = write_table(tmp_path / "trees.csv")
+    assert main(["automl", "--data", str(table), "--out", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(message, error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_command_is_refused(tmp_path, capsys):
+    write_table(tmp_path / "trees.csv")
+    (tmp_path / "automl").mkdir()
+    (tmp_path / "automl" / "comparison.json").write_text("{}")
+    with pytest.raises(RecordError, match="holds the record of a comparison"):
+        run(tmp_path)
+    with pytest.raises(CheckpointError, match="there is no predictor in"):
+        load(tmp_path / "automl")
+
+
+def test_copies_between_splits_and_a_large_class_are_said():
+    inputs = np.arange(200.0).reshape(100, 2)
+    inputs[50:] = inputs[:50]  # every example twice
+    targets = np.repeat([0, 1, 0, 1], [40, 10, 40, 10])
+    found = split_source(Source("twice", "", inputs, targets), 0)
+    assert found.copies > 0 and found.noted[0].startswith("Leakage: exact copies, ")
+    assert "The largest class alone is 79.7%" in found.noted[1]
+    alone = split_source(Source("once", "", inputs[:50], targets[:50]), 0)
+    assert alone.copies == 0
+
+
+def test_what_a_source_keeps_for_testing_stays_its_test_split():
+    inputs, targets = np.arange(40.0).reshape(20, 2), np.tile([0, 1], 10)
+    source = Source("own", "", inputs, targets, (inputs[:4] + 0.5, targets[:4]))
+    found = split_source(source, 3)
+    assert found.raw_test is source.test[0] and found.size("test") == 4
+    assert found.size("train") + found.size("validation") == 20
+
+
+def test_a_round_begins_where_half_of_it_fits_and_all_stops_at_the_end():
+    now = [0.0]
+    limit = TimeLimit(lambda: now[0], 100.0, 1.0)
+    assert limit.begins(0, 9, 60) and not limit.over()
+    now[0] = 60.0  # a second an epoch, as expected
+    assert not limit.begins(1, 9, 90)
+    assert limit.begins(1, 9, 80)
+    now[0] = 99.0
+    assert not limit.over()
+    now[0] = 100.0
+    assert limit.over()
+
+
+def test_a_budget_in_trials_holds_whole_rounds():
+    limit = TrialLimit(5, 3)
+    first, second = (bracket[0].trials for bracket in hyperband(3, 3))
+    assert (first, second) == (3, 2) and first_bracket(3) == 3
+    assert limit.begins(0, 3, 5) and limit.begins(1, 2, 6) and not limit.begins(2, 3, 5)
+    assert round_epochs(3) == (3 + 2) + 2 * 3
+    assert not limit.over()
+
+
+def test_time_spent_before_counts(tmp_path):
+    clock = Clock()
+    first = Spent(tmp_path, clock)
+    clock.now = 7.0
+    first.keep()
+    again = Spent(tmp_path, clock, began=6.0)
+    assert again() == 8.0
+    (tmp_path / "spent.json").write_text("{")
+    assert Spent(tmp_path, clock)() == 0.0
+
+
+def test_the_larger_the_budget_the_more_is_asked():
+    assert [preset_of(s).level for s in (1, 180, 3600)] == ["quick", "usual", "long"]
+    assert [bounded(n, 1000) for n in (1, 100, 512)] == [1, 32, 32]
+    sizes = []
+    for preset in PRESETS:
+        vector, image = space_of(preset, (12,)), space_of(preset, (8, 8, 1))
+        assert vector["family"].values == ("dense",)
+        assert image["family"].values == tuple(FAMILIES)
+        sizes.append(largest_values(preset, (12,))["dense_width"])
+    assert sizes == sorted(sizes)
+    assert space_of(PRESETS[0], (2, 2, 1))["family"].values == ("dense",)  # too small to pool
