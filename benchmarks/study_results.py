@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.machine import RESULTS
 from benchmarks.study_verdicts import VERDICTS
+from experiments.analysis.rates_compared import medians, swept_members
+from experiments.analysis.training_stability import UNSTABLE
 
 if TYPE_CHECKING:
     from experiments.analysis.summary import Summary
@@ -83,8 +85,15 @@ def _member(summary: Summary) -> dict[str, Any]:
         "limit": _estimate(summary.critical.limit),
         "noise": _estimate(summary.critical.noise),
         "noise_scale": _noise(summary),
+        "rates": _rates(summary),
     }
     return _plain(found)
+
+
+def _rates(summary: Summary) -> list[dict[str, Any]]:
+    """A row a rate, where the study is a sweep of the rate at one batch size; else none."""
+    found = swept_members({"": summary.record})
+    return medians(found[""].table).to_dicts() if found else []
 
 
 def _greatest(column: str) -> Any:
@@ -128,23 +137,27 @@ search's answer with 1 - 2^(1-R). They hold for this split of the data.
 """
 
 
+SMOKE = "-smoke"
+"""Ends the name of a study's smaller variant."""
+
+
 def page(held: Mapping[str, Mapping[str, Any]]) -> str:
     """docs/results.md of these studies."""
-    parts = [PREFACE]
     rows = ["| study | came out as expected | trials |", "|---|---|---|"]
     sections = []
     for name, found in held.items():
-        verdict = VERDICTS[name](found)
+        verdict = VERDICTS[name.removesuffix(SMOKE)](found)
         rows.append(f"| [`{name}`](#{name}) | {verdict.outcome} | {found['trials']:,} |")
         sections.append(_section(found, verdict.outcome, verdict.sentences))
-    return "\n".join([*parts, *rows, "", *sections])
+    return "\n".join([PREFACE, *rows, "", *sections])
 
 
 def _section(found: Mapping[str, Any], outcome: str, sentences: Sequence[str]) -> str:
-    run = f"batchscale run {found['name']}"
+    name = found["name"]
+    run = f"batchscale run {name.removesuffix(SMOKE)}{' --smoke' * name.endswith(SMOKE)}"
     minutes = found["trial_seconds"] / 60
     lines = [
-        f"## {found['name']}", "", found["question"], "",
+        f"## {name}", "", found["question"], "",
         f"- Expected: {found['expected']}",
         f"- Came out as expected: {outcome}.",
         *(f"- {sentence}" for sentence in sentences),
@@ -153,6 +166,8 @@ def _section(found: Mapping[str, Any], outcome: str, sentences: Sequence[str]) -
         "",
     ]  # fmt: skip
     labels = list(found["members"])
+    if all(found["members"][label].get("rates") for label in labels):
+        return "\n".join([*lines, *_rate_rows(found, labels), ""])
     heads = ["batch size", *(label or "steps" for label in labels)]
     lines += [_row(heads), _row(["---"] * len(heads))]
     sizes = [row["batch_size"] for row in found["members"][labels[0]]["curve"]]
@@ -160,6 +175,27 @@ def _section(found: Mapping[str, Any], outcome: str, sentences: Sequence[str]) -
         cells = [_steps(found["members"][label], size) for label in labels]
         lines.append(_row([f"{size:,}", *cells]))
     return "\n".join([*lines, ""])
+
+
+def _rate_rows(found: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
+    """The final value at every rate, a column a member; '*' where a seed was unstable."""
+    lines = [_row(["learning rate", *(label.replace("_", " ") for label in labels)])]
+    lines.append(_row(["---"] * (len(labels) + 1)))
+    tables = [{row["rate"]: row for row in found["members"][label]["rates"]} for label in labels]
+    for rate in sorted(set().union(*tables)):
+        lines.append(_row([f"{rate:.4g}", *(_final(table.get(rate)) for table in tables)]))
+    told = (
+        f"Final {found['metric']}, median of the seeds; \\*: unstable in a seed, by the rule of "
+        "[the playbook's page](playbook.md#stable-or-not); -: diverged in most."
+    )
+    return [*lines, "", told]
+
+
+def _final(row: Mapping[str, Any] | None) -> str:
+    """'0.021*'."""
+    if row is None or row["final"] is None:
+        return "-"
+    return f"{row['final']:.3g}" + r"\*" * any(kind in UNSTABLE for kind in row["kinds"])
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-Found = Mapping[str, Any]
-"""The entry of a study in results/studies.json."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """An outcome, "yes", "in part", "no" or "not known", and sentences with the numbers of it."""
-
-    outcome: str
-    sentences: tuple[str, ...]
-
-    @classmethod
-    def of(cls, held: list[bool], *sentences: str) -> Verdict:
-        """From the claims that held; none: nothing was known to judge by."""
-        if not held:
-            return cls("not known", sentences)
-        outcome = "yes" if all(held) else "in part" if any(held) else "no"
-        return cls(outcome, sentences)
+from benchmarks import stability_verdicts as stability
+from benchmarks.verdict import Found, Verdict
 
 
 def _steps(member: Found) -> dict[int, float]:
@@ -251,7 +234,13 @@ VERDICTS: dict[str, Callable[[Found], Verdict]] = {
     "budgets_digits": budgets,
     "growth_digits": growth,
     "momentum_digits": momentum,
+    "autoclip": stability.autoclip,
     "noise_scale_digits": noise_scale,
+    "norm_placement_text": stability.norm_placement,
+    "residual_norm_text": stability.residual_norm,
+    "rezero_depth": stability.rezero,
+    "training_spike": stability.spike,
+    "wide_resnet_stride": stability.stride,
     "train_size_digits": train_size,
     "width_digits": width,
 }

@@ -14,6 +14,8 @@ WORKLOADS: dict[str, str] = {
     "cifar10_wide_resnet": "workloads.cifar10_wide_resnet:WORKLOAD",
     "cifar10_wide_resnet_unit_stride": "workloads.cifar10_wide_resnet:UNIT_STRIDE",
     "digits_fc": "workloads.digits_fc:WORKLOAD",
+    "digits_wide_resnet": "workloads.digits_wide_resnet:WORKLOAD",
+    "digits_wide_resnet_unit_stride": "workloads.digits_wide_resnet:UNIT_STRIDE",
     "fashion_mnist_cnn": "workloads.fashion_mnist_cnn:WORKLOAD",
     "fashion_mnist_fc": "workloads.fashion_mnist_fc:WORKLOAD",
     "imagenet_resnet50": "workloads.imagenet_resnet50:WORKLOAD",

@@ -39,6 +39,16 @@ def scale_bytes(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, A
     return {**batch, "inputs": batch["inputs"].astype(jnp.float32) / 255}
 
 
+def digit_images(batch: Batch, key: jax.Array | None, train: bool) -> dict[str, Any]:
+    """inputs [B, 64] -> [B, 8, 8, 1]: the digits as images, for nets that convolve.
+
+    >>> digit_images({"inputs": np.zeros((3, 64))}, None, False)["inputs"].shape
+    (3, 8, 8, 1)
+    """
+    del key, train
+    return {**batch, "inputs": batch["inputs"].reshape(-1, 8, 8, 1)}
+
+
 def _standardised(
     images: jax.Array, mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> jax.Array:

@@ -49,7 +49,7 @@ def _of_subject(options: argparse.Namespace) -> int:
     from experiments.procedures.clip_threshold import clip_threshold
 
     study, folder, given = asked(options, "clip-threshold")
-    return told(clip_threshold(study, folder, percentile=options.percentile, **given))
+    return told(clip_threshold(study, folder, given, percentile=options.percentile))
 
 
 def _of_record(options: argparse.Namespace) -> int:

@@ -26,4 +26,4 @@ def diagnose_command(options: argparse.Namespace) -> int:
     from experiments.procedures.diagnose import diagnose
 
     study, folder, given = asked(options, "diagnose")
-    return told(diagnose(study, folder, fix=options.fix, **given))
+    return told(diagnose(study, folder, given, fix=options.fix))

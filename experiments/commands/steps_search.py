@@ -25,4 +25,4 @@ def steps_command(options: argparse.Namespace) -> int:
     from experiments.procedures.steps_search import steps_search
 
     study, folder, given = asked(options, "steps-search")
-    return told(steps_search(study, folder, **given))
+    return told(steps_search(study, folder, given))

@@ -19,6 +19,7 @@ from experiments.spec.values import LONGEST_NAME
 
 if TYPE_CHECKING:
     from experiments.procedures.procedure import Running
+    from experiments.procedures.sweep_options import SweepOptions
     from experiments.spec.fields import StudyFields
     from workloads.base import Workload
 
@@ -196,17 +197,19 @@ def words_of(options: argparse.Namespace, without: Sequence[str] = ()) -> str:
     return shlex.join(found)
 
 
-def asked(options: argparse.Namespace, kind: str) -> tuple[StudyFields, Path, dict[str, Any]]:
-    """(study, folder, keywords) of a procedure that sweeps the rate."""
+def asked(options: argparse.Namespace, kind: str) -> tuple[StudyFields, Path, SweepOptions]:
+    """(study, folder, options) of a procedure that sweeps the rate."""
+    from experiments.procedures.sweep_options import SweepOptions
+
     study = chosen_subject(options)
-    given = {
-        "batch_size": options.batch_size,
-        "steps": options.steps,
-        "rates": None if options.rates is None else tuple(options.rates),
-        "factor": options.factor,
-        "subject": words_of(options),
-        "running": running_of(options),
-    }
+    given = SweepOptions(
+        batch_size=options.batch_size,
+        steps=options.steps,
+        rates=None if options.rates is None else tuple(options.rates),
+        factor=options.factor,
+        subject=words_of(options),
+        running=running_of(options),
+    )
     return study, folder_of(options, kind, study), given
 
 

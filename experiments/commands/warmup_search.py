@@ -34,6 +34,6 @@ def warmup_command(options: argparse.Namespace) -> int:
     study, folder, given = asked(options, "warmup-search")
     return told(
         warmup_search(
-            study, folder, unstable_rate=options.unstable_rate, seeds=options.seeds, **given
+            study, folder, given, unstable_rate=options.unstable_rate, seeds=options.seeds
         )
     )

@@ -1,7 +1,8 @@
 """Is this workload sound: CS231n's sanity list and the Tuning Playbook's of the pipeline.
 
 A few hundred steps at one batch size of 20 examples, some evaluations, a gradient check in a
-process of its own. Each check is asked for by its name.
+process of its own. Each check is asked for by its name and kept as soon as it is made, so that an
+interrupted list goes on where it was.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from experiments.diagnostics import sanity as measure
 from experiments.diagnostics.overlap import overlaps
 from experiments.procedures.bench import Asked, Bench, step_time, study_around
 from experiments.procedures.budget import Cost
+from experiments.procedures.made_checks import MadeChecks, question_of
 from experiments.procedures.outcome import Outcome, conclude
 from experiments.procedures.procedure import PLAIN, Procedure, Running
 from experiments.report.figure import Figure
@@ -37,6 +39,7 @@ from workloads.base import Workload
 from workloads.datasets.base import bytes_of
 from workloads.registry import unknown_name
 
+_NOT_MADE = "could not be made"
 _RELOADED_BYTES = 256 << 20
 """A larger training split is not loaded twice."""
 
@@ -182,16 +185,22 @@ def check(
     began = time.perf_counter()
     with Procedure("check", folder, {"workload": workload.name}, running) as procedure:
         bench, found = Bench(workload, asked), []
+        kept = MadeChecks(procedure.folder, question_of(workload, asked))
         with switched():
             bench.pipeline  # noqa: B018 (a model that cannot be built is one line)
             for name in asked.only or CHECKS:
-                found.append(_made(name, bench))
-                running.say(f"{found[-1].result:>14}  {name}")
-            figures = _figures(bench, [one.name for one in found])
+                if (one := kept.get(name)) is None:
+                    one = _made(name, bench)
+                    kept.keep(name, plain(dataclasses.asdict(one)))
+                found.append(one)
+                running.say(f"{one.result:>14}  {name}")
+            figures = _figures(bench, found)
         procedure.made = Cost(seconds=time.perf_counter() - began)
         said = _said(bench, found, figures, subject or workload.name)
         values = {"checks": [plain(dataclasses.asdict(one)) for one in found]}
-        return conclude(procedure, said, values), found
+        outcome = conclude(procedure, said, values)
+        kept.drop()
+        return outcome, found
 
 
 def _made(name: str, bench: Bench) -> Check:
@@ -199,7 +208,7 @@ def _made(name: str, bench: Bench) -> Check:
     try:
         return CHECKS[name](bench)
     except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
-        return Check(name, "fail", f"could not be made: {in_one_line(error)}",
+        return Check(name, "fail", f"{_NOT_MADE}: {in_one_line(error)}",
                      "see where with batchscale --traceback run")  # fmt: skip
 
 
@@ -207,18 +216,19 @@ def _plain_layers(layers: Sequence[activations.Layer]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(layer) for layer in layers]
 
 
-def _figures(bench: Bench, names: Sequence[str]) -> list[Figure]:
-    """Of what the checks made have measured anyway."""
+def _figures(bench: Bench, checks: Sequence[Check]) -> list[Figure]:
+    """Of what the checks measured; of one kept from before an interrupt it is measured again."""
+    made = [one.name for one in checks if not one.evidence.startswith(_NOT_MADE)]
     steps, found = bench.asked.steps, []
-    if "update to weight ratio" in names and "ratios" in vars(bench):
+    if "update to weight ratio" in made:
         ratios = {name: row["ratio"] for name, row in bench.ratios.items()}
         band = (sanity.RATIO / sanity.RATIO_BAND, sanity.RATIO * sanity.RATIO_BAND)
         found.append(update_ratios(ratios, band))
-    if "gradients" in vars(bench):
+    if "activations and gradients" in made:
         for name, layers in (("activations", bench.layers[1]), ("gradients", bench.gradients)):
             found.append(layer_histograms(name, _plain_layers(layers), steps))
-    if vars(bench).get("filters") is not None:
-        found.append(filter_pictures(vars(bench)["filters"], steps))
+    if "first-layer filters" in made and bench.filters is not None:
+        found.append(filter_pictures(bench.filters, steps))
     return found
 
 

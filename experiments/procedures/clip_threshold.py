@@ -1,7 +1,7 @@
 """A clipping threshold, and whether clipping is the remedy at all (Tuning Playbook).
 
 from experiments.procedures.clip_threshold import clip_threshold
-outcome = clip_threshold(study, "runs/clip", batch_size=64)
+outcome = clip_threshold(study, "runs/clip", SweepOptions(batch_size=64))
 
 1. A sweep of the rate, every step's unclipped gradient norm recorded: the norms of the best rate's
    trial give the threshold, their 90th percentile.
@@ -26,11 +26,11 @@ from experiments.analysis.next_step import NextStep
 from experiments.analysis.question import TRIAL
 from experiments.analysis.rate_sweep import Run
 from experiments.procedures.budget import BudgetEnds, Cost
-from experiments.procedures.diagnose import curve_table, ends_of
 from experiments.procedures.outcome import Outcome, conclude
-from experiments.procedures.procedure import PLAIN, Procedure, Running
-from experiments.procedures.rates import Sweep, metric_of, most, pilot, sweep
-from experiments.procedures.variants import RATE, Base, base_of, held_study_file, title_of
+from experiments.procedures.procedure import Procedure
+from experiments.procedures.rates import Sweep, curve_table, metric_of, most, pilot, sweep
+from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
+from experiments.procedures.variants import RATE, Base, held_study_file, title_of
 from experiments.records.reader import Record
 from experiments.report import procedure_figures as figures
 from experiments.report.figure import Figure
@@ -112,28 +112,22 @@ class Found:
 def clip_threshold(
     study: StudyFields,
     folder: Path | str,
+    options: SweepOptions = SWEEP,
     *,
-    batch_size: int | None = None,
-    steps: int | None = None,
-    rates: tuple[float, float] | None = None,
-    factor: float = 2.0,
     percentile: float = PERCENTILE,
-    subject: str = "STUDY",
-    running: Running = PLAIN,
 ) -> Outcome:
-    """Train what it takes, and find the threshold; arguments and errors as of `diagnose`.
+    """Train what it takes, and find the threshold; other arguments and errors as of `diagnose`.
 
     Args:
       percentile: of the unclipped norms of the best rate's trial.
     """
     if not 0 <= percentile <= 100:
         raise ValueError(f"percentile must lie in [0, 100], got {percentile!r}")
-    base, ends = base_of(study, batch_size, steps), ends_of(study, rates, factor)
+    base, ends = options.base_of(study), options.ends_of(study)
     base = dataclasses.replace(base, study=dataclasses.replace(
         base.study, clipping="none", fixed=_unclipped(base)))  # fmt: skip
-    asked = {"study": base.describe(), "steps": base.steps, "rates": list(ends.grid),
-             "percentile": percentile}  # fmt: skip
-    with Procedure("clip-threshold", folder, asked, running) as procedure:
+    asked = question(base, ends, percentile=percentile)
+    with Procedure("clip-threshold", folder, asked, options.running) as procedure:
         trials = 1 + len(LOWER_PERCENTILES) + len(OTHERS)
         cost = most(base, ends) + Cost(trials, trials * base.steps)
         procedure.state_cost(cost)
@@ -147,7 +141,7 @@ def clip_threshold(
         except BudgetEnds as end:
             ended = str(end)
         found = dataclasses.replace(found, settings=settings)
-        said = _said(found, subject, ended, procedure.folder)
+        said = _said(found, options.subject, ended, procedure.folder)
         return conclude(procedure, said, _values(found), not ended, _files(found))
 
 

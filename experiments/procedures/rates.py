@@ -6,6 +6,8 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
+import polars as pl
+
 from experiments.analysis import rate_sweep
 from experiments.analysis.rate_sweep import Bracket, Run
 from experiments.analysis.training_stability import NOISE_BATCHES, settles_lower
@@ -167,6 +169,18 @@ def _noise(
     larger = {run.rate: run.curve for run in rate_sweep.runs_of(record, best.curve.first_loss)}
     own = {run.rate: run.curve for run in runs}
     return {rate: settles_lower(own[rate], larger[rate]) for rate in rates}
+
+
+def curve_table(named: Sequence[tuple[str, Run]]) -> pl.DataFrame:
+    """Rows of a figure of curves: ``series, order, step, loss, kind``."""
+    rows = [
+        (name, order, step, loss, run.judged.kind)
+        for order, (name, run) in enumerate(named)
+        for step, loss in zip(run.curve.steps, run.curve.losses, strict=True)
+    ]
+    schema = {"series": pl.String, "order": pl.Int64, "step": pl.Int64, "loss": pl.Float64,
+              "kind": pl.String}  # fmt: skip
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def metric_of(base: Base) -> str:

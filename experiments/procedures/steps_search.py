@@ -1,7 +1,7 @@
 """The number of steps to train for (Tuning Playbook).
 
 from experiments.procedures.steps_search import steps_search
-outcome = steps_search(study, "runs/steps", batch_size=64, steps=2000)
+outcome = steps_search(study, "runs/steps", SweepOptions(batch_size=64, steps=2000))
 
 1. A sweep of constant rates, N steps each, without augmentation or regularization: the fastest
    trial to fit the training set perfectly gives max_train_steps. The best rate must not lie at an
@@ -27,11 +27,11 @@ from experiments.analysis.next_step import NextStep
 from experiments.analysis.question import TRIAL
 from experiments.analysis.rate_sweep import Run
 from experiments.procedures.budget import BudgetEnds, Cost
-from experiments.procedures.diagnose import curve_table, ends_of
 from experiments.procedures.outcome import Outcome, conclude
-from experiments.procedures.procedure import PLAIN, Procedure, Running
-from experiments.procedures.rates import Ends, metric_of, pilot
-from experiments.procedures.variants import RATE, Base, base_of, held_study_file, plain, title_of
+from experiments.procedures.procedure import Procedure
+from experiments.procedures.rates import Ends, curve_table, metric_of, pilot
+from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
+from experiments.procedures.variants import RATE, Base, held_study_file, plain, title_of
 from experiments.records.reader import Record
 from experiments.report import procedure_figures as figures
 from experiments.report.figure import Figure
@@ -104,28 +104,15 @@ class Found:
         return "late" if min(shares) >= LATE_SHARE else ""
 
 
-def steps_search(
-    study: StudyFields,
-    folder: Path | str,
-    *,
-    batch_size: int | None = None,
-    steps: int | None = None,
-    rates: tuple[float, float] | None = None,
-    factor: float = 2.0,
-    subject: str = "STUDY",
-    running: Running = PLAIN,
-) -> Outcome:
+def steps_search(study: StudyFields, folder: Path | str, options: SweepOptions = SWEEP) -> Outcome:
     """max_train_steps from a constant-rate sweep; arguments and errors as of `diagnose`.
 
-    Args:
-      steps: N; default: the study's step budget.
+    ``options.steps`` is N; default: the study's step budget.
     """
-    given = base_of(study, batch_size, steps)
-    ends = ends_of(study, rates, factor)
+    given, ends = options.base_of(study), options.ends_of(study)
     base = plain(given)
-    asked = {"study": base.describe(), "steps": base.steps, "rates": list(ends.grid),
-             "schedule": given.study.schedule}  # fmt: skip
-    with Procedure("steps-search", folder, asked, running) as procedure:
+    asked = question(base, ends, schedule=given.study.schedule)
+    with Procedure("steps-search", folder, asked, options.running) as procedure:
         cost = _most(base, ends)
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
@@ -150,7 +137,7 @@ def steps_search(
                 f"{ends.high:.4g}] lowers the training loss by a tenth in {found.steps:,} steps; "
                 "another range (--rates), or look for a bug (batchscale check)"
             )
-        said = _said(found, given, subject, ended, procedure.folder)
+        said = _said(found, given, options.subject, ended, procedure.folder)
         return conclude(procedure, said, _values(found), not ended, _files(found, given))
 
 

@@ -28,6 +28,7 @@ from experiments.report.comparing import (
 from experiments.report.comparison_figures import comparison_figures
 from experiments.report.figure import Figure
 from experiments.report.page import document, figure_section, table_html
+from experiments.report.rates_compared import rate_figures, rate_table
 from experiments.report.tables import Table
 from experiments.report.words import budget_words, goal_words, label, metric_title
 from experiments.report.write import replace_report, write_figure
@@ -49,7 +50,8 @@ def write_comparison_report(folder: Path | str, compared: Compared | None = None
     ``compared``: what `read_compared` found in ``folder``, where it is at hand.
     """
     compared = compared or read_compared(folder)
-    figures = [*comparison_figures(compared), *comparing_figures(compared)]
+    figures = [*comparison_figures(compared), *rate_figures(compared)]
+    figures += comparing_figures(compared)
 
     def build(target: Path) -> None:
         for figure in figures:
@@ -136,8 +138,9 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
 
 def _after(compared: Compared, figure: Figure) -> list[str]:
     """The tables that follow a figure."""
-    tables = {"ratios": ratio_table, "profiles": score_cells}
-    return [table_html(tables[figure.name](compared))] if figure.name in tables else []
+    tables = {"ratios": ratio_table, "profiles": score_cells, "value_against_rate": rate_table}
+    table = tables[figure.name](compared) if figure.name in tables else None
+    return [] if table is None else [table_html(table)]
 
 
 def joint_table(compared: Compared) -> Table:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
+from experiments.analysis.checks import checks_of
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.summary import Summary
 from experiments.report import style
@@ -214,7 +215,11 @@ all trials.</p><div id="trials"></div></section>"""
 
 def _verdict(summary: Summary) -> str:
     verdict = summary.verdict
-    items = "".join(f"<li>{html.escape(found.sentence)}</li>" for found in verdict.findings)
+    items = "".join(
+        f'<li><span class="severity {check.severity}">{check.severity}</span> '
+        f"{html.escape(check.sentence)}</li>"
+        for check in checks_of(summary.question, verdict)
+    )
     parts = ["<h2>What to make of it</h2>"]
     parts.append(
         f'<ul class="findings">{items}</ul>' if items else "<p>No check speaks against it.</p>"

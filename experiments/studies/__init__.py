@@ -26,6 +26,7 @@ Defined = StudyFields | Comparison | Paths | UserSearch
 
 STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
+    "autoclip": "experiments.studies.autoclip",
     "beta2_digits": "experiments.studies.beta2_digits",
     "budgets_digits": "experiments.studies.budgets_digits",
     "fashion_mnist_cnn": "experiments.studies.fashion_mnist_cnn",
@@ -34,13 +35,18 @@ STUDIES: dict[str, str] = {
     "growth_digits": "experiments.studies.growth_digits",
     "momentum_digits": "experiments.studies.momentum_digits",
     "noise_scale_digits": "experiments.studies.noise_scale_digits",
+    "norm_placement_text": "experiments.studies.norm_placement_text",
     "noisy_quadratic": "experiments.studies.noisy_quadratic",
     "optimizers_digits": "experiments.studies.optimizers_digits",
     "optimizer_paths": "experiments.studies.optimizer_paths",
+    "residual_norm_text": "experiments.studies.residual_norm_text",
+    "rezero_depth": "experiments.studies.rezero_depth",
     "second_order_digits": "experiments.studies.second_order_digits",
     "small_and_large_digits": "experiments.studies.small_and_large_digits",
+    "training_spike": "experiments.studies.training_spike",
     "text_transformer": "experiments.studies.text_transformer",
     "train_size_digits": "experiments.studies.train_size_digits",
+    "wide_resnet_stride": "experiments.studies.wide_resnet_stride",
     "width_digits": "experiments.studies.width_digits",
 }
 

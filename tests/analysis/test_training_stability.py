@@ -8,7 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from experiments.analysis.rate_sweep import Run, best_run, bracket, undecided
 from experiments.analysis.training_stability import (
+    NOISE_BATCHES,
     UNSTABLE,
     Curve,
     classify,
@@ -16,6 +18,7 @@ from experiments.analysis.training_stability import (
     smoothed,
 )
 from experiments.spec.trial import evaluation_steps
+from workloads.base import Goal
 
 H = 1 / np.arange(1, 101)
 MU = 0.9
@@ -59,6 +62,31 @@ def test_the_largest_stable_rate_of_a_quadratic_is_bracketed_at_every_batch_size
     below = [classify(c).kind for c in quadratic(rule, 0.95 * EDGES[rule], batch_size)]
     assert set(above) == {"divergence"}
     assert "divergence" not in below
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 1024])
+@pytest.mark.parametrize("rule", EDGES)
+def test_a_sweep_brackets_the_largest_stable_rate_within_one_step_of_its_grid(rule, batch_size):
+    """Forty sweeps by a factor of 1.2 across the edge, the noise told apart as a procedure does."""
+    factor, goal = 1.2, Goal("loss", 0.01, split="train")
+    rates = [EDGES[rule] * factor ** (k + 0.5) for k in range(-9, 3)]
+    courses = {rate: quadratic(rule, rate, batch_size) for rate in rates}
+    larger = {rate: quadratic(rule, rate, NOISE_BATCHES * batch_size) for rate in rates}
+    found = []
+    for one in range(RUNS):
+        runs = [
+            Run((batch_size, 0, at), rate, curve, classify(curve), min(curve.losses), 1)
+            for at, (rate, curves) in enumerate(courses.items())
+            for curve in curves[one : one + 1]
+        ]
+        best = best_run(runs, goal)
+        noisy = {
+            rate: settles_lower(courses[rate][one], larger[rate][one])
+            for rate in undecided(runs, best)
+        }
+        edge = bracket(runs, best, noisy)
+        found.append((edge.stable, edge.unstable))
+    assert set(found) == {(rates[8], rates[9])}
 
 
 def test_a_noise_floor_above_the_first_loss_is_no_growth():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,8 @@ from experiments.diagnostics import sanity as measure
 from experiments.diagnostics.gradient_check import check_gradient
 from experiments.diagnostics.overlap import near_copies, overlaps
 from experiments.procedures.bench import Asked, Bench
-from experiments.procedures.check import CHECKS
+from experiments.procedures.check import CHECKS, check, plain
+from experiments.procedures.procedure import Running
 from workloads.base import Losses
 from workloads.datasets.base import Dataset
 from workloads.losses import CLASSIFICATION
@@ -287,6 +290,46 @@ def test_the_command_writes_what_it_prints_and_a_page_of_figures(tmp_path, capsy
     slow = ["--only", "better than chance", "--learning-rate", "1e-9"]
     assert main([*words[:-1], *slow]) == 0
     assert "warn  better than chance" in capsys.readouterr().out
+
+
+def test_an_interrupted_check_goes_on_after_the_last_that_was_made(tmp_path, monkeypatch):
+    """Each is kept as it is made; the end is that of an undisturbed check, figures included."""
+    workload = bench().workload
+    names = ("initial loss", "update to weight ratio", "first-layer filters", "better than chance")
+    asked = dataclasses.replace(QUICK, only=names)
+    whole, expected = check(workload, tmp_path / "whole", asked)
+    counts = Counter()
+
+    def counted(name, made):
+        return lambda bench: (counts.update([name]), made(bench))[1]
+
+    for name in names:
+        monkeypatch.setitem(CHECKS, name, counted(name, CHECKS[name]))
+    folder = tmp_path / "c"
+
+    def interrupt(line):
+        if line.split(maxsplit=1)[1] == names[1]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check(workload, folder, asked, running=Running(say=interrupt))
+    assert (folder / "made.json").exists() and not (folder / "verdict.json").exists()
+    shutil.copytree(folder, tmp_path / "other")  # asked something else, it begins anew
+    check(workload, tmp_path / "other", dataclasses.replace(asked, seed=1))
+    assert counts == {**dict.fromkeys(names[:2], 2), **dict.fromkeys(names[2:], 1)}
+    outcome, found = check(workload, folder, asked)
+    assert counts == dict.fromkeys(names, 2)
+    assert [plain(dataclasses.asdict(one)) for one in found] == [
+        plain(dataclasses.asdict(one)) for one in expected
+    ]
+    pictures = [
+        {path.name: path.read_bytes() for path in (end.folder / "report").rglob("*.csv")}
+        for end in (whole, outcome)
+    ]
+    assert pictures[0] == pictures[1] and len(pictures[0]) == 2
+    assert not (folder / "made.json").exists()
+    check(workload, folder, asked)  # after its end the same command makes every one anew
+    assert counts[names[0]] == 3
 
 
 def test_a_failing_check_is_exit_code_1_and_bad_input_2(tmp_path, capsys):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import signal
 
 import numpy as np
 import polars as pl
 import pytest
 from support.engine_factory import TINY
+from support.kill_storms import server
+from support.procedure_child import FACTOR, RATES, TRAIN, killed_diagnosis, quadratic
 
 from experiments import studies
 from experiments.analysis.rate_sweep import Bracket, Run
@@ -22,27 +25,17 @@ from experiments.procedures.diagnose import diagnose
 from experiments.procedures.fixes import other_optimizer, warmups
 from experiments.procedures.procedure import Procedure, Running, is_procedure
 from experiments.procedures.rates import Sweep
+from experiments.procedures.sweep_options import SweepOptions
 from experiments.procedures.variants import base_of, held_study_file, rate_grid
 from experiments.records.files import RecordError
 from experiments.records.store import read
 from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
-from experiments.spec.study import Study
-from workloads.noisy_quadratic import WORKLOAD
 
 LOUD: list[str] = []
-QUICK = Running(train={"execution": "scan", "workers": 1}, say=LOUD.append)
-
-
-def quadratic(optimizer="sgd", batch_size=1, **fields):
-    return Study(
-        name="quadratic", question="Is it stable?", workload=WORKLOAD, optimizer=optimizer,
-        batch_sizes=(batch_size,), step_budget=100, example_budget=1,
-        train_evaluation_examples=1, **fields,
-    )  # fmt: skip
-
-
+QUICK = Running(train=TRAIN, say=LOUD.append)
 QUESTION = quadratic(record_curvature=25)
+SWEPT = SweepOptions(rates=RATES, factor=FACTOR, running=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +43,7 @@ def sgd(tmp_path_factory):
     """SGD at batch size 1, whose noise floor exceeds the first loss below the edge at 2."""
     folder = tmp_path_factory.mktemp("diagnose") / "sgd"
     LOUD.clear()
-    outcome = diagnose(QUESTION, folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
+    outcome = diagnose(QUESTION, folder, SWEPT)
     return outcome, list(LOUD)
 
 
@@ -92,11 +85,11 @@ def test_the_probe_has_500_steps_at_twice_the_best_rate_and_every_one_evaluated(
 def test_the_same_call_trains_nothing_again_and_another_question_is_refused(sgd):
     outcome, _ = sgd
     before = {p: p.stat().st_mtime_ns for p in outcome.folder.glob("*/records/*.parquet")}
-    again = diagnose(QUESTION, outcome.folder, rates=(0.1, 3.5), factor=1.5, running=QUICK)
+    again = diagnose(QUESTION, outcome.folder, SWEPT)
     assert again.values == outcome.values
     assert before == {p: p.stat().st_mtime_ns for p in outcome.folder.glob("*/records/*.parquet")}
     with pytest.raises(RecordError, match="differs in rates: choose another folder with --out"):
-        diagnose(QUESTION, outcome.folder, rates=(0.1, 7.0), factor=1.5, running=QUICK)
+        diagnose(QUESTION, outcome.folder, dataclasses.replace(SWEPT, rates=(0.1, 7.0)))
     with pytest.raises(RecordError, match="holds the procedure 'diagnose', not 'warmup-search'"):
         Procedure("warmup-search", outcome.folder, {})
     assert is_procedure(outcome.folder) and not is_procedure(outcome.folder / "01-pilot")
@@ -134,7 +127,8 @@ def test_the_recorded_sharpness_stands_beside_the_rules_own_threshold(sgd):
 )
 def test_a_sweep_that_shows_no_edge_says_what_to_do(tmp_path, rates, message):
     with pytest.raises(StudyError, match=message):
-        diagnose(quadratic(batch_size=1024), tmp_path / "d", rates=rates, steps=40, running=QUICK)
+        options = SweepOptions(rates=rates, steps=40, running=QUICK)
+        diagnose(quadratic(batch_size=1024), tmp_path / "d", options)
 
 
 @pytest.mark.parametrize(
@@ -217,27 +211,45 @@ def test_interrupted_and_out_of_budget_the_same_call_goes_on_and_ends_alike(tmp_
 
         yield observe
 
-    question = {"study": QUESTION, "folder": tmp_path / "d", "rates": (0.1, 3.5), "factor": 1.5}
+    def run(running):
+        return diagnose(QUESTION, tmp_path / "d", dataclasses.replace(SWEPT, running=running))
+
     with pytest.raises(KeyboardInterrupt):
-        diagnose(**question, running=Running(train=QUICK.train, shown=shown))
+        run(Running(train=QUICK.train, shown=shown))
     assert not (tmp_path / "d" / "verdict.json").exists()
     assert main(["verdict", str(tmp_path / "d")]) == 2
     kept = (tmp_path / "d" / "01-pilot" / "records" / "trials-000001.parquet").read_bytes()
-    short = diagnose(**question, running=Running(Budget.parse("1300steps"), QUICK.train))
+    short = run(Running(Budget.parse("1300steps"), QUICK.train))
     assert not short.complete and short.values["probe"] is None
     assert "the budget of 1300steps ends before probe" in short.said.noted[0].text
     assert "larger --budget" in short.said.next.reason
-    whole = diagnose(**question, running=QUICK)
+    whole = run(QUICK)
     assert whole.complete and whole.values == sgd[0].values
     assert kept == (tmp_path / "d" / "01-pilot/records/trials-000001.parquet").read_bytes()
 
 
+def test_killed_with_kill_9_in_its_sweep_the_same_command_ends_as_one_that_was_not(tmp_path, sgd):
+    folder = tmp_path / "d"
+    child = server().Process(target=killed_diagnosis, args=(folder,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    sweep = read(folder / "02-sweep").trials
+    assert 0 < len(sweep) and not (folder / "verdict.json").exists()
+    kept = {path: path.read_bytes() for path in (folder / "01-pilot").rglob("*.parquet")}
+    whole = diagnose(QUESTION, folder, SWEPT)
+    assert whole.complete and whole.values == sgd[0].values
+    assert kept and kept == {path: path.read_bytes() for path in kept}
+    again = read(folder / "02-sweep").trials
+    assert again.join(sweep, on=sweep.columns, how="semi", nulls_equal=True).height == len(sweep)
+
+
 def test_a_record_of_another_study_where_a_stage_belongs_is_refused(tmp_path):
-    study, rates = quadratic(batch_size=1024), {"rates": (1.0, 3.5), "factor": 2.0}
+    study, options = quadratic(batch_size=1024), SweepOptions(rates=(1.0, 3.5), running=QUICK)
     other = base_of(quadratic("momentum", batch_size=1024)).variant("pilot", (1e-9, 2e-9), steps=20)
     run_study(other, tmp_path / "d" / "01-pilot", **QUICK.train)
     with pytest.raises(RecordError, match="differs from study .* in optimizer"):
-        diagnose(study, tmp_path / "d", running=QUICK, **rates)
+        diagnose(study, tmp_path / "d", options)
 
 
 def test_remedies_come_in_the_playbooks_order_and_each_makes_a_study(sgd, tmp_path):

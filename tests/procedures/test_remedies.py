@@ -19,8 +19,10 @@ from experiments.procedures.clip_threshold import clip_threshold
 from experiments.procedures.procedure import Running
 from experiments.procedures.steps_search import Found as Fitted
 from experiments.procedures.steps_search import _extended, steps_search
+from experiments.procedures.sweep_options import SweepOptions
 from experiments.procedures.variants import base_of, plain
-from experiments.procedures.warmup_search import Compared, Found, Length, warmup_search
+from experiments.procedures.warmup_found import Compared, Found, Length
+from experiments.procedures.warmup_search import warmup_search
 from experiments.records.store import read
 from experiments.spec.study import Study
 from workloads.cifar10_resnet8 import WORKLOAD as RESNET
@@ -39,7 +41,7 @@ def digits(**fields):
 @pytest.fixture(scope="module")
 def warmed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("warmup") / "w"
-    return warmup_search(digits(), folder, unstable_rate=0.2, seeds=2, running=QUICK)
+    return warmup_search(digits(), folder, SweepOptions(running=QUICK), unstable_rate=0.2, seeds=2)
 
 
 def test_a_warmup_starts_at_ten_times_the_unstable_rate_and_stays_twice_as_long(warmed):
@@ -107,7 +109,9 @@ def test_the_shortest_stable_warmup_is_chosen_by_the_best_checkpoint():
 @pytest.fixture(scope="module")
 def clipped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip") / "c"
-    return clip_threshold(digits(), folder, rates=(0.5, 16.0), factor=4.0, running=QUICK)
+    return clip_threshold(
+        digits(), folder, SweepOptions(rates=(0.5, 16.0), factor=4.0, running=QUICK)
+    )
 
 
 def test_the_threshold_is_the_90th_percentile_of_the_best_rates_norms(clipped):
@@ -160,7 +164,7 @@ def test_a_record_without_norms_has_its_best_trial_trained_again(tmp_path, capsy
 def stepped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps") / "s"
     study = digits(optimizer="adam", step_budget=200)
-    return steps_search(study, folder, rates=(0.003, 0.3), factor=3.0, running=QUICK)
+    return steps_search(study, folder, SweepOptions(rates=(0.003, 0.3), factor=3.0, running=QUICK))
 
 
 def test_max_train_steps_is_the_fastest_perfect_fit(stepped):

@@ -14,6 +14,7 @@ from experiments.report.figures import FIGURES
 from experiments.report.methods import METHODS
 from experiments.report.page import page
 from experiments.report.write import NOTE, keep_note, write_csv, write_report_of
+from experiments.spec.space import Real
 
 SMALL_PAGE = 6_000_000
 LARGE_PAGE = 10_000_000
@@ -77,6 +78,21 @@ def test_it_opens_offline_with_every_chart_drawn_and_asks_for_nothing_else(opene
     assert tab.locator(".chart svg").count() == len(FIGURES)
     drawn = tab.locator(".chart svg .mark-symbol.role-mark path").count()
     assert drawn > 6 * 8  # at least one point a trial
+
+
+def test_findings_show_how_grave_they_are_the_gravest_first():
+    space = {"learning_rate": Real(0.3, 1.0, "log"), "momentum": Real(0.0, 0.9)}
+    record = make_record(make_study((1, 4, 16, 64), trials=8, space=space))
+    summary = summarise(record)
+    shown = re.findall(
+        r'<li><span class="severity (\w+)">(\w+)</span> (.*?)</li>', page(summary, [])
+    )
+    assert {kind for kind, _, _ in shown} >= {"high", "low"}
+    assert [kind for kind, _, _ in shown] == [word for _, word, _ in shown]
+    order = [("high", "medium", "low").index(kind) for kind, _, _ in shown]
+    assert order == sorted(order)
+    sentences = {html.unescape(text) for _, _, text in shown}
+    assert sentences == {found.sentence for found in summary.verdict.findings}
 
 
 def test_a_point_selects_its_trial_in_the_charts_the_table_and_the_address(opened, report):
