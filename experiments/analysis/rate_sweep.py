@@ -110,8 +110,8 @@ def learned(run: Run) -> bool:
 
 
 def undecided(runs: Sequence[Run], best: Run) -> list[float]:
-    """Rates above the best that make no progress: noise of the gradient, or broken."""
-    return [r.rate for r in runs if r.rate > best.rate and r.judged.kind == "no progress"]
+    """Rates above the best that end without progress: noise of the gradient, or broken."""
+    return [r.rate for r in runs if r.rate > best.rate and _left_behind(r)]
 
 
 def blows_up(run: Run, best: Run, noisy: Mapping[float, bool]) -> bool:
@@ -124,11 +124,13 @@ def blows_up(run: Run, best: Run, noisy: Mapping[float, bool]) -> bool:
     """
     if run.judged.kind == "divergence":
         return True
-    lost = run.judged.kind == "no progress" or _unrecovered(run)
-    return lost and run.rate > best.rate and not noisy.get(run.rate, False)
+    return run.rate > best.rate and _left_behind(run) and not noisy.get(run.rate, False)
 
 
-def _unrecovered(run: Run) -> bool:
+def _left_behind(run: Run) -> bool:
+    """True where training ends without progress and does not diverge."""
+    if run.judged.kind in ("divergence", "no progress"):
+        return run.judged.kind == "no progress"
     heights, length = run.curve.heights, run.curve.length
     late = [h for s, h in zip(run.curve.steps, heights, strict=True) if s >= 0.75 * length]
     middle = float(sorted(late)[len(late) // 2]) if late else -math.inf

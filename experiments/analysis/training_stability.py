@@ -120,9 +120,10 @@ def classify(curve: Curve) -> Judged:
 def settles_lower(curve: Curve, larger: Curve) -> bool:
     """True where a level is gradient noise: it falls below a quarter at 16 times the batch.
 
-    A floor of gradient noise falls as one over the batch size; a broken net does not.
+    A floor of gradient noise falls as one over the batch size; a broken net does not. With the
+    larger batch the loss may have overshot before it settled there.
     """
-    if not classify(larger).stable:
+    if classify(larger).kind == "divergence":
         return False
     levels = [
         np.median(np.asarray(c.losses, float)[np.asarray(c.steps) >= 0.75 * c.length])

@@ -97,7 +97,7 @@ def most(base: Base, ends: Ends) -> Cost:
     """The most that `sweep` costs: the grid, its extensions, the check of what is noise."""
     pilots = planned(base.variant("pilot", (1e-9, 2e-9), steps=min(PILOT_STEPS, base.steps)))
     rates = len(ends.grid) + (0 if ends.stated else EXTENSIONS * EXTENSION_RATES)
-    noise = len(ends.grid) // 2
+    noise = rates - 1  # those above the best, with a larger batch
     return pilots + Cost(rates + noise, (rates + noise) * base.steps)
 
 

@@ -82,7 +82,7 @@ def _chart(table: pl.DataFrame, order: list[str], title: str) -> alt.TopLevelMix
     hover = [alt.Tooltip("label:N", title="study"), alt.Tooltip("state:N", title="training"),
              *tooltips(("rate", "final", "low", "high", "best"))]  # fmt: skip
     base = alt.Chart(values(drawn)).encode(x=x, y=y, color=colour)
-    low = alt.Y("low:Q", scale=y["scale"], title=None)
+    low = alt.Y("low:Q", scale=y["scale"], title=title)
     bars = alt.Chart(values(drawn.drop_nulls(["low", "high"]))).mark_rule(
         strokeWidth=3, opacity=0.25
     ).encode(x=x, color=colour, y=low, y2="high:Q")  # fmt: skip

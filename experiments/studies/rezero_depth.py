@@ -7,7 +7,7 @@ Expected:  with ReZero, x + alpha f(x) and alpha = 0 at first, it trains at rate
            sum does not, and ends lower (Bachlechner et al. 2020; Tuning Playbook).
 
 WideResNets without any normalization, momentum 0.9 at constant rates: 64 layers on CIFAR-10, in the
-smoke variant 40 narrow ones on 8 x 8 digits. Without normalization the plain sum about doubles the
+smoke variant 28 narrow ones on 8 x 8 digits. Without normalization the plain sum about doubles the
 variance with every block.
 """
 
@@ -56,10 +56,10 @@ SMOKE = swept(
     "rezero_depth-smoke",
     QUESTION,
     EXPECTED,
-    _members(SMALL, depth=40, width=4),
-    rates=(1e-4, 1e-3, 1e-2, 4e-2, 0.16),
+    _members(SMALL, depth=28, width=4),
+    rates=(1e-3, 1e-2, 2e-2, 4e-2, 8e-2, 0.16),
     batch_size=32,
-    steps=120,
+    steps=250,
     seeds=(0, 1),
     optimizer="momentum",
     fixed={"momentum": 0.9},

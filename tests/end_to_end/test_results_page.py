@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 
 import pytest
 from support.records_factory import make_record, make_study, store
@@ -10,7 +11,9 @@ from support.records_factory import make_record, make_study, store
 from benchmarks.study_results import FILE, PAGE, of_folder, page
 from benchmarks.study_verdicts import VERDICTS
 from experiments import studies
+from experiments.analysis.question import read_question
 from experiments.analysis.summary import summarise
+from experiments.spec.space import Choice
 
 
 def held():
@@ -23,10 +26,11 @@ def test_the_page_is_that_of_the_recorded_numbers():
 
 @pytest.mark.parametrize("name", sorted(VERDICTS))
 def test_every_study_of_the_page_asks_and_expects_what_its_file_says(name):
-    study = studies.get(name)
-    if name in held():
-        assert held()[name]["question"] == study.question
-        assert held()[name]["expected"] == study.expected
+    for smoke in (False, True):
+        study = studies.get(name, smoke=smoke)
+        if study.name in held():
+            assert held()[study.name]["question"] == study.question
+            assert held()[study.name]["expected"] == study.expected
 
 
 def test_the_numbers_are_those_of_the_analysis(tmp_path):
@@ -49,6 +53,77 @@ def member(steps, limit=None, relation="=", best=None):
         for b, v in (best or {}).items()
     ]
     return {"curve": rows, "limit": ends, "budgets": values}
+
+
+def rates(**finals):
+    """Members of sweeps over the rates 1, 2, 4, ...; None where training diverged."""
+    return {
+        "metric": "validation error",
+        "members": {
+            label: {
+                "rates": [
+                    {"rate": 2.0**k, "final": value, "clipped": 0.5, "kinds": [kind]}
+                    for k, (value, kind) in enumerate(rows)
+                ]
+            }
+            for label, rows in finals.items()
+        },
+    }
+
+
+def stable(*values):
+    return [(value, "divergence" if value is None else "stable") for value in values]
+
+
+def test_the_largest_usable_rate_decides_a_study_of_stability():
+    verdict = VERDICTS["norm_placement_text"]
+    found = verdict(rates(pre=stable(2.5, 2.4, 2.6), post=stable(2.6, 3.1, None)))
+    assert found.outcome == "yes"
+    assert "Largest usable rate: pre 4, post 1." in found.sentences
+    assert verdict(rates(pre=stable(2.5, 2.4), post=stable(2.5, 2.4))).outcome == "in part"
+    assert verdict(rates(pre=stable(2.5, 3.1), post=stable(2.4, 2.4))).outcome == "no"
+
+
+def test_a_stride_must_be_harmless_then_harmful_and_warmup_must_cure_it():
+    verdict, bad = VERDICTS["wide_resnet_stride"], stable(0.02, 0.02, 0.5)
+    good = stable(0.02, 0.02, 0.03)
+    assert verdict(rates(stride_2=good, stride_1=bad, stride_1_warmup=good)).outcome == "yes"
+    assert verdict(rates(stride_2=good, stride_1=good, stride_1_warmup=good)).outcome == "in part"
+    assert verdict(rates(stride_2=good, stride_1=bad, stride_1_warmup=bad)).outcome == "in part"
+
+
+def test_a_spike_must_be_there_before_clipping_can_cure_it():
+    verdict = VERDICTS["training_spike"]
+    spiked = [(0.1, "stable"), (0.6, "mid-training instability")]
+    calm = stable(0.1, 0.2)
+    members = {"clipped_1": spiked, "clipped_0.25": calm}
+    assert verdict(rates(none=spiked, **members)).outcome == "yes"
+    assert verdict(rates(none=spiked, clipped_1=spiked)).outcome == "in part"
+    assert verdict(rates(none=calm, **members)).outcome == "no"
+
+
+def test_a_sweep_of_rates_is_read_from_its_record(tmp_path):
+    space = {"learning_rate": Choice((0.01, 0.1, 1.0))}
+    study = make_study((64,), trials=3, seeds=(0, 1), space=space, sampler="grid")
+    record = make_record(study)
+    store(tmp_path / "study", record)
+    (member,) = of_folder(tmp_path / "study")["members"].values()
+    rates = record.trials["learning_rate"].unique().sort().to_list()
+    assert [row["rate"] for row in member["rates"]] == rates and len(rates) > 1
+    goal = read_question(record).goal
+    for row in member["rates"]:
+        trials = record.trials.filter(learning_rate=row["rate"])
+        last = [
+            record.evaluations.filter(batch_size=b, seed=s, trial=t).sort("step")[goal.column][-1]
+            for b, s, t, status in trials.select("batch_size", "seed", "trial", "status").rows()
+            if status == "COMPLETE"
+        ]
+        if 2 * len(last) > len(trials):
+            assert row["final"] == pytest.approx(statistics.median(last), rel=1e-5)
+            assert row["low"] == pytest.approx(min(last), rel=1e-5)
+        else:
+            assert row["final"] is None
+        assert len(row["kinds"]) == len(trials)
 
 
 def test_a_verdict_is_yes_in_part_no_or_not_known():
