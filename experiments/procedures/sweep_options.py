@@ -13,7 +13,7 @@ from experiments.spec.fields import StudyFields
 
 @dataclasses.dataclass(frozen=True)
 class SweepOptions:
-    """Where a procedure sweeps the rate, how long, and how it trains.
+    """The range of a sweep, its batch size and length, and how it trains.
 
     Attributes:
       batch_size: default: the study's middle one.
