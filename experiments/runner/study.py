@@ -24,7 +24,8 @@ from experiments.records.store import Writer
 from experiments.runner.checks import check_checkpoints, check_study
 from experiments.runner.coordinator import Coordinator
 from experiments.runner.executors import Executor
-from experiments.runner.executors.ray import Cluster, RayTasks, Setting, connected
+from experiments.runner.executors.ray import Cluster, RayTasks, connected
+from experiments.runner.executors.task import Setting
 from experiments.runner.executors.threads import Threads
 from experiments.runner.jobs import StudyJobs
 from experiments.runner.opening import begun, header, opened
@@ -89,8 +90,8 @@ def run_study(
         at its best evaluations (training/resume.py); infinite for never.
       layout: devices and micro-batches (`chosen_layout`); None: the plan chooses among the
         devices there are.
-      cluster: train in Ray tasks there, each a pack that starts again where it is lost and is not
-        saved meanwhile; None: in threads of this process.
+      cluster: train in Ray tasks there, each a pack that goes on from the checkpoints it can see
+        where it was lost; None: in threads of this process.
       allow_changed_code: go on with a record that was begun with another text of the user's
         files, and record their present one.
       observe: called often with the `Progress`.
@@ -188,6 +189,14 @@ def train_unfinished(
     if cluster is None:
         executor = Threads(study, programs(norms), checkpoints)
     else:
-        how = {"record_norms": norms, "data_dir": data_dir, "stream": stream}
-        executor = RayTasks(Setting.of(study, dataset.checksum, **how), cluster)
+        setting = Setting.of(
+            study,
+            dataset.checksum,
+            record_norms=norms,
+            data_dir=data_dir,
+            stream=stream,
+            record=(str(checkpoints.folder.resolve()), writer.study["identity"]),
+            checkpoint_seconds=checkpoints.seconds,
+        )
+        executor = RayTasks(setting, cluster, checkpoints.warn)
     Coordinator(jobs, executor, recorder, observe, stop).run()

@@ -1,4 +1,7 @@
-"""A study with a pruner, in a process of its own that kills itself when so many jobs have ended."""
+"""A study with a pruner, in a process of its own that kills itself when so many jobs have ended.
+
+python pruned_child.py FOLDER ENDED [ray]
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import signal
 import sys
 
 from experiments.runner import coordinator
+from experiments.runner.executors.ray import Cluster
 from experiments.runner.searches import Searches
 from experiments.runner.study import run_study
 from support.engine_factory import tiny_study
@@ -31,6 +35,11 @@ def pruned_study(pruner="hyperband", **changes):
     return tiny_study(**settings)
 
 
+def one_bracket():
+    """One search at one batch size: trials end or are put aside 13 times."""
+    return pruned_study(batch_sizes=(64,), seeds=(0,))
+
+
 if __name__ == "__main__":
     coordinator.COMMIT_SECONDS = 0.0
     left, end = [int(sys.argv[2])], Searches.end
@@ -42,4 +51,7 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
 
     Searches.end = dying
-    run_study(pruned_study(), sys.argv[1], execution="scan")
+    if sys.argv[3:] == ["ray"]:
+        run_study(one_bracket(), sys.argv[1], execution="scan", cluster=Cluster(None, {"cpus": 2}))
+    else:
+        run_study(pruned_study(), sys.argv[1], execution="scan")

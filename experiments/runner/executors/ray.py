@@ -1,43 +1,36 @@
 """Ray Core tasks, one pack of trials a task: many workers on many machines, one coordinator.
 
-A task carries all it needs: the study, the text of a user's files, how to train, the trials. It
-keeps nothing, so that Ray may run it again wherever a worker or a machine was lost; it ends with
-the same bits. The data are loaded where the task runs, and must be those of the study.
+A task (task.py) keeps nothing, so Ray may run it again wherever a worker or a machine was lost.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import os
-import pickle
 import secrets
 import signal
 import socket
-import tempfile
+import sys
 import threading
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.runner.executors import Job, Jobs, Unfinished
+from experiments.runner.executors.task import Outcome, Setting, train_pack
 from experiments.runtime import platform
-from experiments.runtime.compilation import switched
-from experiments.runtime.memory import out_of_memory
-from experiments.runtime.stopping import Stop
-from experiments.spec.errors import StudyError, first_line, in_one_line
-from experiments.spec.loading import load_text, texts_of_files
-from experiments.spec.resolved import ResolvedStudy
-from experiments.spec.trial import RecordNorms, Trial, TrialResult
-from experiments.training.feed import ResidentData
-from experiments.training.population import Population
-from experiments.training.program import Program
+from experiments.spec.errors import StudyError, first_line
+from experiments.spec.trial import Trial
+from experiments.training.checkpoint import Saved
+from experiments.training.saving import HeldStates, Key
 
 RESOURCES = ("cpus", "gpus", "tpus")
 _POLL_SECONDS = 0.2
 _CONNECT_SECONDS = 10.0
+TASK_SECONDS = 0.5
+"""A task of many short trials takes about so long: Ray needs milliseconds to hand one out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,23 +81,21 @@ def connected(cluster: Cluster) -> Iterator[None]:
     Raises:
       ValueError: Ray is not installed, or there is no cluster at the address.
     """
+    if cluster.address is None:
+        _ask_for_a_token()
     try:
         import ray
     except ImportError as error:
         raise ValueError("--executor ray needs Ray: pip install 'batchscale[cluster]'") from error
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    with (
-        tempfile.TemporaryDirectory(prefix="batchscale-ray-") as private,
-        warnings.catch_warnings(),
-    ):
+    with warnings.catch_warnings():
         handler = signal.getsignal(signal.SIGTERM)
         try:
             if cluster.address is not None:
                 _check_listening(cluster.address)
                 ray.init(address=cluster.address, **quiet)
             else:
-                _ask_for_a_token(Path(private))
                 # Ray's processes begin by a fork that executes another program at once.
                 warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
                 ray.init(
@@ -137,112 +128,23 @@ def _check_listening(address: str) -> None:
         pass
 
 
-def _ask_for_a_token(folder: Path) -> None:
-    """Let nobody else on this machine run code in the cluster, unless the user said how it is."""
-    if "RAY_AUTH_MODE" not in os.environ:
-        path = folder / "token"
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+def _ask_for_a_token() -> None:
+    """Let nobody else on this machine run code in the cluster, unless the user said how it is.
 
+    Ray reads the variables once, when it is first imported; its processes inherit them.
 
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """The part of a study that every task is given.
-
-    Attributes:
-      study: `ResolvedStudy`, pickled: what it names in a user's files is found once they are
-        loaded.
-      files: name and text of the user's files.
-      checksum: of the dataset.
-      record_norms: as the plan says.
-      data_dir: where a worker finds the dataset's files, if not in the usual places.
-      stream: as `run_study` has it.
+    Raises:
+      ValueError: Ray was imported before this, without a token.
     """
-
-    study: bytes
-    files: tuple[tuple[str, bytes], ...]
-    checksum: str
-    record_norms: RecordNorms
-    data_dir: str | None
-    stream: bool | None
-
-    @classmethod
-    def of(cls, study: ResolvedStudy, checksum: str, **how: Any) -> Setting:
-        """Of a study in this process."""
-        return cls(pickle.dumps(study), texts_of_files(study.code), checksum, **how)
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """The end of a pack: results; where it failed, the trials under way and the error."""
-
-    results: Sequence[TrialResult]
-    unfinished: Unfinished = dataclasses.field(default_factory=Unfinished)
-    error: BaseException | None = None
-
-
-def train_pack(setting: Setting, job: Job, trials: Sequence[Trial]) -> Outcome:
-    """Train trials of one batch size to their ends, in this process."""
-    study = _study(setting)
-    with switched(study.precision.float64):
-        results: list[TrialResult] = []
-        waiting = iter(trials)
-        population: Population | None = None
-        try:
-            population = Population(
-                _program(setting),
-                job.batch_size,
-                job.execution,
-                grid=study.grid,
-                plan=job.plan,
-                phases=study.phases(job.batch_size),
-            )
-            population.run(lambda: next(waiting, None), results.append)
-        except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
-            begun = Unfinished(population.trials) if population else Unfinished()
-            return Outcome(results, begun, _portable(error))
-        return Outcome(results)
-
-
-def _portable(error: Exception) -> BaseException:
-    """An exception that another process can read."""
-    if out_of_memory(error):
-        return MemoryError(in_one_line(error))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 (a user's class may refuse in any way)
-        return StudyError(in_one_line(error))
-    return error
-
-
-@functools.lru_cache(maxsize=4)
-def _study(setting: Setting) -> ResolvedStudy:
-    for name, text in setting.files:
-        load_text(name, text)
-    found = pickle.loads(setting.study)
-    assert isinstance(found, ResolvedStudy)
-    return found
-
-
-@functools.lru_cache(maxsize=1)
-def _program(setting: Setting) -> Program:
-    """The study's programs, compiled once a worker; its data are checked and put once."""
-    from experiments.runner.planning import programs_of
-    from workloads import datasets
-
-    study = _study(setting)
-    dataset = datasets.load(
-        study.workload.dataset, setting.data_dir, **study.workload.dataset_options
-    )
-    if dataset.checksum != setting.checksum:
-        raise StudyError(
-            f"the dataset {dataset.name} of {socket.gethostname()} is another than the study's: "
-            f"checksum {dataset.checksum[:12]}, not {setting.checksum[:12]}"
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if "ray" in sys.modules:
+        raise ValueError(
+            "--executor ray starts a cluster with a token, and Ray was imported without one: set "
+            "RAY_AUTH_MODE in the environment, or give --ray-address"
         )
-    data = ResidentData.put(dataset.splits, study.train_evaluation_examples, setting.stream)
-    return programs_of(study, data, Stop())(setting.record_norms)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 class RayTasks:
@@ -251,11 +153,13 @@ class RayTasks:
     Args:
       setting: what every task is given.
       cluster: `connected`.
+      warn: takes one line where a worker could not use or write a checkpoint.
     """
 
-    def __init__(self, setting: Setting, cluster: Cluster):
-        self._setting, self._cluster = setting, cluster
+    def __init__(self, setting: Setting, cluster: Cluster, warn: Callable[[str], None]):
+        self._setting, self._cluster, self._warn = setting, cluster, warn
         self._threads: list[threading.Thread] = []
+        self._aside = HeldStates()  # of trials between two tasks
 
     def start(self, jobs: Jobs, workers: int) -> None:
         """Put the setting where every task finds it, and start the threads."""
@@ -263,10 +167,13 @@ class RayTasks:
 
         setting = ray.put(self._setting)
         task = ray.remote(train_pack).options(**self._cluster.options)
+
+        def train(job: Job, trials: Sequence[Trial], aside: Aside) -> Any:
+            return task.remote(setting, job, trials, aside)
+
         for i in range(workers):
             name = f"task-{i}"
-            given = (jobs, task, setting)
-            thread = threading.Thread(target=self._work, args=given, name=name, daemon=True)
+            thread = threading.Thread(target=self._work, args=(jobs, train), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -280,26 +187,36 @@ class RayTasks:
         for thread in self._threads:
             thread.join()
 
-    def _work(self, jobs: Jobs, task: Any, setting: Any) -> None:
+    def _work(self, jobs: Jobs, train: Train) -> None:
+        most_steps: dict[int, float] = {}  # batch size -> steps that a task may make
         try:
             while (job := jobs.claim()) is not None:
-                while trials := _pack(job, jobs):
-                    if not self._train(task, setting, job, trials, jobs):
+                while trials := _pack(job, jobs, most_steps.get(job.batch_size, 0)):
+                    began = time.perf_counter()
+                    steps = self._train(train, job, trials, jobs)
+                    if steps is None:
                         break
+                    seconds = time.perf_counter() - began
+                    most_steps[job.batch_size] = TASK_SECONDS * max(1, steps) / seconds
                 else:
                     jobs.left(job, Unfinished())
         except BaseException as error:  # noqa: BLE001 (the coordinator raises it again)
             jobs.died(error)
 
-    def _train(
-        self, task: Any, setting: Any, job: Job, trials: Sequence[Trial], jobs: Jobs
-    ) -> bool:  # fmt: skip
-        """Train one pack; False where the job was left."""
-        outcome = _outcome(task.remote(setting, job, trials), job, jobs)
+    def _train(self, train: Train, job: Job, trials: Sequence[Trial], jobs: Jobs) -> int | None:
+        """The steps that one pack made; None where the job was left."""
+        taken = {trial.key: self._aside.pop(trial.key, None) for trial in trials}
+        aside = {key: saved for key, saved in taken.items() if saved is not None}
+        outcome = _outcome(train(job, trials, aside), job, jobs)
         if outcome is None:
             jobs.left(job, Unfinished(trials))
-            return False
-        going = jobs.advanced(job, sum(result.steps for result in outcome.results))
+            return None
+        for line in outcome.warnings:
+            self._warn(line)
+        self._aside.update(outcome.aside)
+        steps = sum(result.steps for result in outcome.results)
+        steps -= sum(saved.step for saved in aside.values())
+        going = jobs.advanced(job, steps)
         for result in outcome.results:
             jobs.ended(result)
         if outcome.error is not None:
@@ -307,17 +224,30 @@ class RayTasks:
             begun = set(outcome.unfinished.trials)
             jobs.left(job, Unfinished([t for t in trials if t not in ended | begun]))
             jobs.failed(job, outcome.unfinished, outcome.error)
-            return False
+            return None
         if not going:
             jobs.left(job, Unfinished())
-        return going
+            return None
+        return steps
 
 
-def _pack(job: Job, jobs: Jobs) -> list[Trial]:
-    """As many trials as the job has slots, fewer where fewer may start now."""
+Aside = Mapping[Key, Saved]
+"""The states of trials between two tasks."""
+Train = Callable[[Job, Sequence[Trial], Aside], Any]
+"""Begin a task; a reference to its outcome."""
+
+
+def _pack(job: Job, jobs: Jobs, most_steps: float) -> list[Trial]:
+    """As many trials as the job has slots, more where they make few steps, fewer where fewer may
+    start now."""
     trials: list[Trial] = []
-    while len(trials) < job.execution.slots and (trial := jobs.next_trial(job)) is not None:
+    steps = 0
+    while len(trials) < job.execution.slots or steps < most_steps:
+        trial = jobs.next_trial(job)
+        if trial is None:
+            break
         trials.append(trial)
+        steps += trial.most_steps
     return trials
 
 
