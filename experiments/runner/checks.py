@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from experiments.planning.execution import ExecutionRequest
-from experiments.runtime import hosts
 from experiments.search.fidelity import Pruner
 from experiments.search.samplers.table import SAMPLERS
 from experiments.search.source import TrialSource
@@ -43,17 +42,12 @@ def check_study(
 
 
 def _check_pruner(study: ResolvedStudy, pruner: Pruner) -> None:
-    """Refuse a sampler that learns where all trials are compared at once, and other processes."""
+    """Refuse a sampler that learns where all trials are compared at once."""
     if pruner.at_once and SAMPLERS[study.sampler].adaptive:
         plain = ", ".join(name for name, row in SAMPLERS.items() if not row.adaptive)
         raise ValueError(
             f"sampler must be one of {plain} with the pruner {pruner.name}, which compares all "
             f"trials at once, got {study.sampler!r}"
-        )
-    if hosts.several():
-        raise ValueError(
-            f"pruner must be none with several processes, whose trials cannot be put aside, got "
-            f"{pruner.name!r}"
         )
 
 

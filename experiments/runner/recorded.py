@@ -27,7 +27,7 @@ def recorded_searches(
     prunes = study.pruner != "none"
     learns = any(found.seed in study.seeds for found in rounds) or study.stop != "never"
     passed = hosts.from_first(lambda: _measured(study.goal, folder)) if learns else {}
-    curves = _curves(study.goal, folder) if prunes else {}
+    curves = hosts.from_first(lambda: _curves(study.goal, folder)) if prunes else {}
     ended: dict[int, dict[tuple[int, int], Ended]] = {seed: {} for seed in study.seeds}
     for (batch_size, seed, index), (status, _) in writer.recorded().items():
         if seed in ended and status in FINAL:

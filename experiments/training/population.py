@@ -104,7 +104,7 @@ class Population:
         with contextlib.closing(self._source):
             going = True
             while going:
-                self._fill(next_trial)
+                self._fill(next_trial, emit)
                 if dispatched := bool(self._running):
                     self._flights.append(self._dispatch())
                 if not self._flights:
@@ -149,13 +149,28 @@ class Population:
 
     # Trials in slots.
 
-    def _fill(self, next_trial: Callable[[], Trial | None]) -> None:
+    def _fill(
+        self, next_trial: Callable[[], Trial | None], emit: Callable[[TrialResult], None]
+    ) -> None:
         """Start trials in free slots, unless a cohort is under way."""
         if self._source.grows and self._running:
             return
-        for i, slot in enumerate(self._slots):
-            if slot is None and (trial := next_trial()) is not None:
-                self._saving.begin(trial, self._start(i, trial).step)
+        for i in range(len(self._slots)):
+            while self._slots[i] is None and (trial := next_trial()) is not None:
+                slot = self._start(i, trial)
+                self._saving.begin(trial, slot.step)
+                if slot.pauses_here:  # saved where it was put aside, before the process was killed
+                    emit(self._aside_again(i, slot))
+
+    def _aside_again(self, i: int, slot: Slot) -> TrialResult:
+        """The result of a trial that goes on from where it pauses."""
+        assert self._pack is not None
+        end = slot.end(slot.step, None, self._program.config.goal)
+        assert end is not None, "it pauses here"
+        self._pack.put_aside([(i, slot, slot.step)])
+        self._retire(i)
+        self._saving.hold(slot)
+        return slot.result(end, self._plan, None)
 
     def _start(self, i: int, trial: Trial, most: float = math.inf) -> Slot:
         """Put ``trial`` into slot ``i``, where it was saved or else from its first step."""
@@ -165,7 +180,7 @@ class Population:
         if self._pack is None:
             self._pack = DevicePack(program, self._execution, self._source.part.batch_size, values)
         if trial.pauses:  # one that was saved later goes on from there once it may
-            most = min(most, trial.most_steps - 1)
+            most = min(most, trial.most_steps)
         state = self._saving.restore(slot, trial, lambda: self._state_shapes(values), most)
         if state is None:
             self._pack.start(i, trial, values)

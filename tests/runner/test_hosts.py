@@ -203,10 +203,13 @@ def test_a_preemption_and_kills_of_two_processes_leave_every_bit(pair, tmp_path)
     assert_same_pair(folder, undisturbed)
 
 
-def test_searches_that_go_in_rounds_and_race_are_the_same_in_two_processes_as_in_one(tmp_path):
-    """Points and stops follow from results, which every process has."""
-    path = tmp_path / "raced.py"
-    path.write_text("from support.hosts_child import raced_study\n\nSTUDY = raced_study()\n")
+@pytest.mark.parametrize(
+    ("study", "reasons"), [("raced_study", {"goal", "race"}), ("bracket_study", {"pruned"})]
+)
+def test_races_and_brackets_are_the_same_in_two_processes_as_in_one(tmp_path, study, reasons):
+    """Points, stops and promotions follow from results, which every process has."""
+    path = tmp_path / "stopped.py"
+    path.write_text(f"from support import hosts_child\n\nSTUDY = hosts_child.{study}()\n")
     command = ["run", str(path), "--out", str(tmp_path / "two"), "--execution", "scan"]
     command += ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2"]
     server = multiprocessing.get_context("forkserver")
@@ -223,7 +226,7 @@ def test_searches_that_go_in_rounds_and_race_are_the_same_in_two_processes_as_in
     together = read(tmp_path / "two")
     order = ("batch_size", "seed", "trial")
     one, two = (r.trials.sort(order).drop("seconds", "plan") for r in (alone, together))
-    assert two.equals(one) and set(two["reason"].drop_nulls()) >= {"goal", "race"}
+    assert two.equals(one) and set(two["reason"].drop_nulls()) >= reasons
     rounds = [
         sorted(r.study["rounds"], key=lambda found: (found["seed"], found["round"]))
         for r in (alone, together)

@@ -29,6 +29,14 @@ def raced_study():
     )  # fmt: skip
 
 
+def bracket_study():
+    """One bracket of the same trials."""
+    return dataclasses.replace(
+        raced_study(), name="bracket", batch_sizes=(8,), seeds=(0,), sampler="halton",
+        stop="never", pruner="successive_halving", pruner_resource=9,
+    )  # fmt: skip
+
+
 def run_member(folder: Path, index: int, arguments: list[str], environ: dict[str, str]) -> None:
     """The command ``batchscale`` as process ``index``, last states and stderr into its folder."""
     os.environ.update(environ)

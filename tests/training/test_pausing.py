@@ -34,10 +34,10 @@ def program():
     return Program(tiny_study(goal=GOAL).config("off"), resident_digits(), 1e4)
 
 
-def run(program, trials, execution, held):
+def run(program, trials, execution, held, checkpoints=None):
     """(results by index, trial-steps that were made)."""
     pending, results, made = list(trials), {}, []
-    population = Population(program, 8, execution, held=held)
+    population = Population(program, 8, execution, held=held, checkpoints=checkpoints)
 
     def advanced(steps):
         made.append(steps)
@@ -75,22 +75,26 @@ def test_a_paused_trial_goes_on_to_the_bit_and_costs_only_the_further_steps(prog
     assert first <= 4 * 20 and more == 21 and last == 19 + 2 * 40
 
 
-@pytest.mark.parametrize("at", [20, 31])
-def test_what_was_saved_at_or_past_a_pause_is_not_taken_up_there(program, tmp_path, at):
-    """After a kill a pruner asks for a rung again that a saved trial had left behind."""
+@pytest.mark.parametrize(("at", "further"), [(20, 0), (31, 20)])
+def test_a_rung_that_is_asked_for_again_costs_nothing_where_it_was_saved(
+    program, tmp_path, at, further
+):
+    """After a kill. What was saved beyond the rung is of no use to it."""
     checkpoints = Checkpoints(tmp_path, GOAL, math.inf, print)
-    trial = trials()[0]
+    trial, other = trials()[:2]
     population = Population(program, 8, checkpoints=checkpoints)
     population.train_to(trial, at)
     population.save()
     assert [path.name for path in (tmp_path / "checkpoints" / "8" / "0-0").iterdir()] == [str(at)]
-    found = train(
-        [dataclasses.replace(trial, pause=20)], program=program, checkpoints=checkpoints, held={}
-    )
+    held, asked = {}, [dataclasses.replace(trial, pause=20), other]
+    found, made = run(program, asked, Execution("scan"), held, checkpoints)
     whole = train([trial], program=program)[0].evaluations
     kept = {name: values[whole["step"] <= 20] for name, values in whole.items()}
-    assert (found[0].steps, found[0].reason) == (20, "pruned")
+    assert (found[0].steps, found[0].reason) == (20, "pruned") and list(held) == [(8, 0, 0)]
     assert same_bits(kept, found[0].evaluations)
+    assert made == further + 60 and found[1].status == Status.COMPLETE
+    again, made = run(program, [trial], Execution("scan"), held, checkpoints)
+    assert made == 40 and same_bits(whole, again[0].evaluations)
 
 
 def test_a_pause_at_the_end_is_none():
