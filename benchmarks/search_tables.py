@@ -201,11 +201,11 @@ def measure(
     return results
 
 
-def _joined(results: dict[str, Any]) -> dict[str, Any]:
+def _joined(results: dict[str, Any], name: str) -> dict[str, Any]:
     """With the rows of samplers that were measured before at the same budget."""
-    path = RESULTS / "search_tables.json"
+    path = RESULTS / f"{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    if all(known.get(name) == results[name] for name in ("repeats", "trials")):
+    if all(known.get(key) == results[key] for key in ("repeats", "trials")):
         for dataset, rows in known["regret"].items():
             results["regret"][dataset] = rows | results["regret"].get(dataset, {})
     return results
@@ -223,6 +223,7 @@ def main() -> None:
         choices=SAMPLERS,
         default=("halton", "random", "rounds", "tpe", "cma"),
     )
+    parser.add_argument("--name", default="search_tables", help="of the file of results")
     parser.add_argument("--figure", type=Path, help="draw the best rates instead")
     options = parser.parse_args()
     if options.figure:
@@ -232,7 +233,7 @@ def main() -> None:
     results = measure(
         tuple(options.datasets), tuple(options.samplers), options.repeats, options.trials
     )
-    write_results("search_tables", _joined(results))
+    write_results(options.name, _joined(results, options.name))
 
 
 if __name__ == "__main__":

@@ -25,17 +25,19 @@ import jax
 import numpy as np
 
 from experiments.runtime import hosts
-from experiments.spec.trial import Trial, TrialResult, evaluation_steps
+from experiments.spec.trial import Status, Trial, TrialResult, evaluation_steps
 from experiments.training.chunks import ChunkSource
 from experiments.training.device_pack import DevicePack
 from experiments.training.feed import MAX_CHUNK_STEPS
 from experiments.training.layout import SCAN, Execution, Layout
-from experiments.training.program import Numbers, Program
+from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import Held, Saving
-from experiments.training.slots import Chunk, Flight, Slot, clipped_by, joined, keep
+from experiments.training.slots import Chunk, End, Flight, Slot, clipped_by, joined, keep
 from experiments.training.state import TrainState
 from schedules.batch_size import Phase, constant, stretches
+
+Emit = Callable[[TrialResult], None]
 
 
 def _must_take_turns(layout: Layout) -> bool:
@@ -84,7 +86,6 @@ class Population:
         self._saving = Saving(checkpoints if alone else None, execution, program, held)
         self._slots: list[Slot | None] = [None] * execution.slots
         self._pack: DevicePack | None = None
-        self._shapes: TrainState | None = None
         self._flights: collections.deque[Flight] = collections.deque()  # at most two
         self._fetched = 0.0  # when results were last fetched
         self._lookahead = lookahead and not _must_take_turns(execution.layout)
@@ -92,7 +93,7 @@ class Population:
     def run(
         self,
         next_trial: Callable[[], Trial | None],
-        emit: Callable[[TrialResult], None],
+        emit: Emit,
         advanced: Callable[[int], bool] = lambda steps: True,
     ) -> None:
         """Train until ``next_trial`` returns None and every slot is free.
@@ -149,9 +150,7 @@ class Population:
 
     # Trials in slots.
 
-    def _fill(
-        self, next_trial: Callable[[], Trial | None], emit: Callable[[TrialResult], None]
-    ) -> None:
+    def _fill(self, next_trial: Callable[[], Trial | None], emit: Emit) -> None:
         """Start trials in free slots, unless a cohort is under way."""
         if self._source.grows and self._running:
             return
@@ -159,18 +158,17 @@ class Population:
             while self._slots[i] is None and (trial := next_trial()) is not None:
                 slot = self._start(i, trial)
                 self._saving.begin(trial, slot.step)
-                if slot.pauses_here:  # saved where it was put aside, before the process was killed
-                    emit(self._aside_again(i, slot))
+                if self._pack is not None and slot.pauses_here:  # saved there, before a kill
+                    self._pack.put_aside([(i, slot, slot.step)])
+                    emit(self._ended(i, slot, End(slot.step, Status.STOPPED, "pruned"), None))
 
-    def _aside_again(self, i: int, slot: Slot) -> TrialResult:
-        """The result of a trial that goes on from where it pauses."""
-        assert self._pack is not None
-        end = slot.end(slot.step, None, self._program.config.goal)
-        assert end is not None, "it pauses here"
-        self._pack.put_aside([(i, slot, slot.step)])
-        self._retire(i)
-        self._saving.hold(slot)
-        return slot.result(end, self._plan, None)
+    def _ended(self, i: int, slot: Slot, end: End, clipped: int | None) -> TrialResult:
+        """Free the slot of a trial that has ended, and keep one that is put aside."""
+        if self._slots[i] is slot:
+            self._retire(i)
+        if end.reason == "pruned":
+            self._saving.hold(slot)
+        return slot.result(end, self._plan, clipped)
 
     def _start(self, i: int, trial: Trial, most: float = math.inf) -> Slot:
         """Put ``trial`` into slot ``i``, where it was saved or else from its first step."""
@@ -181,18 +179,12 @@ class Population:
             self._pack = DevicePack(program, self._execution, self._source.part.batch_size, values)
         if trial.pauses:  # one that was saved later goes on from there once it may
             most = min(most, trial.most_steps)
-        state = self._saving.restore(slot, trial, lambda: self._state_shapes(values), most)
+        state = self._saving.restore(slot, trial, lambda: program.state_shapes(values), most)
         if state is None:
             self._pack.start(i, trial, values)
         else:
             self._pack.put(i, state, values)
         return slot
-
-    def _state_shapes(self, values: Numbers) -> TrainState:
-        """As `Program.state_shapes`, traced once: all trials have hyperparameters of one form."""
-        if self._shapes is None:
-            self._shapes = self._program.state_shapes(values)
-        return self._shapes
 
     def _retire(self, i: int) -> None:
         """Free slot ``i``: all steps of its trial are under way, or it has ended."""
@@ -217,8 +209,7 @@ class Population:
         """Steps of the next chunk: by the pace, never past a trial's end or a change of the batch
         size, nor past the next evaluation of a trial that may be saved there."""
         running = [slot for _, slot in self._running]
-        long = filter(self._saving.is_long, running)
-        borders = [slot.next_evaluation - slot.step for slot in long]
+        borders = [s.next_evaluation - s.step for s in running if self._saving.is_long(s)]
         return hosts.agreed_number(min([self._source.length(running), *borders]))
 
     def _inputs(self, count: int) -> Chunk:
@@ -252,14 +243,10 @@ class Population:
         self._source.pace.observe(flight.chunk.steps, seconds)
         self._saving.trained(seconds)
         self._flights.popleft()
-        found = []
-        for i, slot, end in keep(flight, results, seconds, self._program.config.goal):
-            if self._slots[i] is slot:
-                self._retire(i)
-            if end.reason == "pruned":
-                self._saving.hold(slot)
-            found.append(slot.result(end, self._plan, clipped_by(i, results)))
-        return found
+        return [
+            self._ended(i, slot, end, clipped_by(i, results))
+            for i, slot, end in keep(flight, results, seconds, self._program.config.goal)
+        ]
 
 
 def _unfinished(flights: Iterable[Flight], running: Sequence[tuple[int, Slot]]) -> list[Slot]:

@@ -138,7 +138,7 @@ def portable(error: Exception) -> BaseException:
 def _checkpoints(
     setting: Setting, study: ResolvedStudy, warn: Callable[[str], None]
 ) -> Checkpoints | None:
-    """Where this worker saves long trials; None where it does not see the study's record."""
+    """The place where this worker saves long trials; None if it does not see the study's record."""
     if not _sees(*setting.record):
         return None
     return Checkpoints(Path(setting.record[0]), study.goal, setting.checkpoint_seconds, warn)
