@@ -5,12 +5,11 @@
 Five studies of six searches each, seeds 100 to 105, 200 to 205, ...; DIR/q100, ... are read where
 they hold a finished study, else trained (one to two minutes each on two cores). For each reading of
 the end of perfect scaling: its five values, each the median of six searches, and the factor between
-the largest and the least. Readings: the headline (0.2 B_noise of the hyperbola), the best convex
-curve, the one anchored at the smallest batch size, and, only here, a hyperbola of a free sharpness
-p, S = S_min (1 + (B_noise / B)^p)^(1/p), whose end is B_noise (1.2^p - 1)^(1/p); p = 1 is the
-hyperbola. Beside them the test of the hyperbola (analysis/lack_of_fit.py), and, of the first study,
-the floor: the best configurations trained again, whose every fresh seed gives a curve without
-tuning. Results go to benchmarks/results/headline.json.
+the largest and the least. Readings: the headline (the curve of free sharpness), the hyperbola, the
+best convex curve, the one anchored at the smallest batch size. Beside them the tests of both forms
+(analysis/lack_of_fit.py), and, of the first study, the floor: the best configurations trained
+again, whose every fresh seed gives a curve without tuning. Results go to
+benchmarks/results/headline.json.
 """
 
 from __future__ import annotations
@@ -26,34 +25,17 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from experiments import studies
-from experiments.analysis.critical_batch_size import fitted, reached
-from experiments.analysis.regimes import PERFECT_OVERHEAD, Points
-from experiments.analysis.scaling_curve import Convex
+from experiments.analysis.critical_batch_size import fitted_as
+from experiments.analysis.free_sharpness import FreeSharpness
+from experiments.analysis.regimes import PERFECT_OVERHEAD
+from experiments.analysis.scaling_curve import Convex, Hyperbola
 from experiments.analysis.summary import Summary, summarise
 from experiments.records.store import read
 from experiments.runner.repeat import repeat_best
 from experiments.runner.study import run_study
 
-READINGS = {"headline": "limit", "convex": "convex", "anchored": "anchored"}
-
-
-def sharp_end(points: Points) -> tuple[float, float]:
-    """(end of perfect scaling, sharpness p) of the best curve with a free sharpness."""
-    from scipy.optimize import least_squares
-
-    batch_sizes, steps = reached(points)
-    x, y = np.log2(batch_sizes), np.log2(steps)
-
-    def misses(q: np.ndarray) -> np.ndarray:
-        least, bend, power = q[0], q[1], np.exp(q[2])
-        return least + np.logaddexp2(0, power * (bend - x)) / power - y
-
-    starts = [[y.min(), at, power] for at in (4.0, 6.0) for power in (0.0, 1.0)]
-    limits = ([-5, -5, -1], [30, 15, 3])
-    best = min((least_squares(misses, start, bounds=limits) for start in starts),
-               key=lambda found: found.cost)  # fmt: skip
-    power = float(np.exp(best.x[2]))
-    return float(2 ** best.x[1] * ((1 + PERFECT_OVERHEAD) ** power - 1) ** (1 / power)), power
+READINGS = {"headline": "limit", "hyperbola": "hyperbola", "convex": "convex",
+            "anchored": "anchored"}  # fmt: skip
 
 
 def measured(summary: Summary) -> dict[str, Any]:
@@ -62,16 +44,14 @@ def measured(summary: Summary) -> dict[str, Any]:
     for name, field in READINGS.items():
         estimate = getattr(summary.critical, field)
         row[name] = {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-    sharp = [sharp_end(points) for points in summary.critical.searches]
-    row["free sharpness"] = {
-        "value": float(np.median([end for end, _ in sharp])),
-        "low": min(end for end, _ in sharp),
-        "high": max(end for end, _ in sharp),
-        "sharpness": float(np.median([power for _, power in sharp])),
-    }
-    if (test := summary.critical.fit_test) is not None:
-        row["lack of fit"] = {"F": test.ratio, "p": test.probability, "spread": test.spread,
-                              "misses": [round(float(m), 3) for m in test.misses]}  # fmt: skip
+    fits = summary.critical.fits.values()
+    row["sharpness"] = sorted(round(fit.sharpness, 3) for fit in fits if fit is not None)
+    tests = {"curve": summary.critical.fit_test, "hyperbola": summary.critical.hyperbola_test}
+    row["lack of fit"] = {
+        name: {"F": test.ratio, "p": test.probability, "spread": test.spread,
+               "misses": [round(float(m), 3) for m in test.misses]}
+        for name, test in tests.items() if test is not None
+    }  # fmt: skip
     row["steps"] = dict(summary.curve.select("batch_size", "median").rows())
     return row
 
@@ -81,12 +61,15 @@ def floor(summary: Summary) -> dict[str, Any] | None:
     if summary.repeated is None:
         return None
     curves = summary.repeated.curves
-    hyperbola = [0.2 * fit.noise_batch_size for points in curves if (fit := fitted(points))]
-    convex = [Convex.fit(*reached(points)).perfect_end(PERFECT_OVERHEAD) for points in curves]
+    kinds = {"headline": FreeSharpness, "hyperbola": Hyperbola, "convex": Convex}
+    ends = {
+        name: [fit.perfect_end(PERFECT_OVERHEAD) for points in curves
+               if (fit := fitted_as(kind, points)) is not None]
+        for name, kind in kinds.items()
+    }  # fmt: skip
     return {
         "fresh seeds": len(curves),
-        "headline": _spread(hyperbola),
-        "convex": _spread(convex),
+        **{name: _spread(found) for name, found in ends.items()},
         "selection effect": dict(summary.repeated.table.select("batch_size", "selection").rows()),
         "never": dict(summary.repeated.table.select("batch_size", "never").rows()),
     }
@@ -121,9 +104,8 @@ def main() -> None:
             rows.append(measured(summary))
             ground = ground or floor(summary)
             print(f"seeds {100 * run}: {rows[-1]['headline']['value']:.3g}", flush=True)
-    names = (*READINGS, "free sharpness")
     factors = {name: max(r[name]["value"] for r in rows) / min(r[name]["value"] for r in rows)
-               for name in names}  # fmt: skip
+               for name in READINGS}  # fmt: skip
     results = {"bar": 1.5, "factors": factors, "studies": rows, "floor": ground}
     print(f"factors: {factors}\nwritten: {write_results('headline', results)}")
 

@@ -7,11 +7,14 @@
 - `noise_critical_batch_size` (McCandlish et al. 2018, eq. 2.11-2.12): E_min / S_min of the
   hyperbola (S/S_min - 1) = (E/E_min - 1)^-1, where both steps and examples are doubled.
 
-Both are read off the hyperbola S = S_min (1 + B_noise / B) fitted to all batch sizes of a search:
-examples exceed E_min by the factor 1 + B / B_noise, so an overhead of 20 % is met at 0.2 B_noise.
-The reading anchored at the smallest batch size stands beside it as `anchored_limit`: near the
-border an error of that one point is amplified about sixfold. The regimes come from the same curve
-and are therefore in order.
+The first is read off the curve S = S_min (1 + (B_noise / B)^p)^(1/p) fitted to all batch sizes of
+a search, its sharpness p with the rest (`free_sharpness`); the regimes come from the same curve and
+are therefore in order. It is one rule, whatever the points say of p: to keep the hyperbola, p = 1,
+until a test rejects it would put the end two to four times too low in most studies whose elbow is a
+little sharper, because there the test is weak (tests/analysis/test_headline.py). Beside it stand
+`hyperbola_limit`, 0.2 B_noise where the hyperbola is taken for granted, `convex_limit`, and
+`anchored_limit` at the smallest batch size: near the border an error of that one point is amplified
+about sixfold. The second is defined by the hyperbola and read off it.
 
 A study of several searches fits each on its own; shown are the median and the exact range
 (`intervals.range_of_searches`), in which a search that has no fit bounds nothing.
@@ -22,10 +25,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
+from experiments.analysis.free_sharpness import FEWEST_FOR_SHARPNESS, FreeSharpness
 from experiments.analysis.intervals import (
     NO_ANSWER,
     Answer,
@@ -33,7 +37,7 @@ from experiments.analysis.intervals import (
     range_of_searches,
 )
 from experiments.analysis.regimes import FLAT_SAVING, PERFECT_OVERHEAD, Points
-from experiments.analysis.scaling_curve import Convex, Hyperbola
+from experiments.analysis.scaling_curve import Convex, Curve, Hyperbola
 
 _TOO_FEW = "needs at least three batch sizes that reach the goal"
 FEWEST_POINTS = 3
@@ -41,6 +45,7 @@ FEWEST_POINTS = 3
 
 NAMES = (
     "perfect_scaling_limit",
+    "hyperbola_limit",
     "noise_critical_batch_size",
     "convex_limit",
     "anchored_limit",
@@ -108,10 +113,18 @@ def reached(points: Points) -> Points:
     return batch_sizes[finite], steps[finite]
 
 
-def fitted(points: Points) -> Hyperbola | None:
-    """The hyperbola of a search; None where fewer than three batch sizes reached the goal."""
+Fitted = TypeVar("Fitted", FreeSharpness, Hyperbola, Convex)
+
+
+def fitted_as(kind: type[Fitted], points: Points) -> Fitted | None:
+    """A search's curve of a kind; None where fewer than three batch sizes reached the goal."""
     batch_sizes, steps = reached(points)
-    return Hyperbola.fit(batch_sizes, steps) if len(steps) >= FEWEST_POINTS else None
+    return kind.fit(batch_sizes, steps) if len(steps) >= FEWEST_POINTS else None
+
+
+def fitted(points: Points) -> FreeSharpness | None:
+    """The curve from which the headline and the regimes of a search are read."""
+    return fitted_as(FreeSharpness, points)
 
 
 def inside(value: float, batch_sizes: np.ndarray) -> Answer:
@@ -125,38 +138,61 @@ def inside(value: float, batch_sizes: np.ndarray) -> Answer:
 def perfect_scaling_limit(
     searches: Sequence[Points], overhead: float = PERFECT_OVERHEAD
 ) -> CriticalBatchSize:
-    """The end of perfect scaling of the fitted curves, ``overhead`` times B_noise."""
-    answers = [
-        NO_ANSWER if (fit := fitted(points)) is None
-        else inside(fit.perfect_end(overhead), reached(points)[0])
-        for points in searches
-    ]  # fmt: skip
-    note = f"{overhead:g} times the noise critical batch size of that curve"
-    return together("perfect_scaling_limit", answers, note, _TOO_FEW)
+    """The headline: the end of perfect scaling of the curves of free sharpness."""
+    fits = [fitted(points) for points in searches]
+    note = _sharp(fits, searches)
+    return together("perfect_scaling_limit", _ends(fits, searches, overhead), note, _TOO_FEW)
+
+
+def hyperbola_limit(
+    searches: Sequence[Points], overhead: float = PERFECT_OVERHEAD
+) -> CriticalBatchSize:
+    """The end of perfect scaling of the hyperbolas, ``overhead`` times B_noise."""
+    fits = [fitted_as(Hyperbola, points) for points in searches]
+    note = f"{overhead:g} times the noise critical batch size"
+    return together("hyperbola_limit", _ends(fits, searches, overhead), note, _TOO_FEW)
 
 
 def convex_limit(
     searches: Sequence[Points], overhead: float = PERFECT_OVERHEAD
 ) -> CriticalBatchSize:
-    """The end of perfect scaling of the best convex curve, where the hyperbola may not fit."""
-    answers = []
-    for points in searches:
-        batch_sizes, steps = reached(points)
-        if len(steps) < FEWEST_POINTS:
-            answers.append(NO_ANSWER)
-            continue
-        answers.append(inside(Convex.fit(batch_sizes, steps).perfect_end(overhead), batch_sizes))
+    """The end of perfect scaling of the best convex curve, whatever its form."""
+    fits = [fitted_as(Convex, points) for points in searches]
     note = "its gain from doubling only falls as the batch grows"
-    return together("convex_limit", answers, note, _TOO_FEW)
+    return together("convex_limit", _ends(fits, searches, overhead), note, _TOO_FEW)
+
+
+def _ends(
+    fits: Sequence[Curve | None], searches: Sequence[Points], overhead: float
+) -> list[Answer]:
+    """The end of perfect scaling of each search's curve, within its batch sizes."""
+    return [
+        NO_ANSWER if fit is None else inside(fit.perfect_end(overhead), reached(points)[0])
+        for fit, points in zip(fits, searches, strict=True)
+    ]
+
+
+def _sharp(fits: Sequence[FreeSharpness | None], searches: Sequence[Points]) -> str:
+    """Say how sharp the elbows are, or that too few batch sizes can tell."""
+    told = [fit.sharpness for fit, points in zip(fits, searches, strict=True)
+            if fit is not None and len(reached(points)[0]) >= FEWEST_FOR_SHARPNESS]  # fmt: skip
+    if not told:
+        return (
+            f"fewer than {FEWEST_FOR_SHARPNESS} batch sizes cannot tell the sharpness of the "
+            "elbow, so the hyperbola's is taken"
+        )
+    span = f" ({min(told):.2g} to {max(told):.2g})" if len(told) > 1 else ""
+    return f"sharpness of the elbow {float(np.median(told)):.2g}{span}; 1 is the hyperbola's"
 
 
 def flat_start(searches: Sequence[Points], saving: float = FLAT_SAVING) -> CriticalBatchSize:
     """Find where doubling begins to save less than ``saving`` of the steps on the fitted curves."""
     answers = [
-        NO_ANSWER if (fit := fitted(points)) is None
+        NO_ANSWER
+        if (fit := fitted(points)) is None
         else inside(fit.flat_start(saving), reached(points)[0])
         for points in searches
-    ]  # fmt: skip
+    ]
     return together("flat_start", answers, "", _TOO_FEW)
 
 
@@ -164,7 +200,7 @@ def noise_critical_batch_size(searches: Sequence[Points]) -> CriticalBatchSize:
     """E_min / S_min of the hyperbola fitted in log space."""
     answers, residuals, measured = [], [], []
     for points in searches:
-        fit = fitted(points)
+        fit = fitted_as(Hyperbola, points)
         if fit is None:
             answers.append(NO_ANSWER)
             continue

@@ -210,13 +210,13 @@ class OneSearch:
 
 @dataclasses.dataclass(frozen=True)
 class PoorFit:
-    """Points that do not lie on the hyperbola, of which the headline is read.
+    """Points that do not lie on the curve of which the headline is read.
 
     Attributes:
       probability: that chance alone misses it by more.
       largest: the batch size at which the searches' mean is farthest from it.
       miss: by which factor it lies above (above one) or below it there.
-      limit, convex: end of perfect scaling by the hyperbola and by the best convex curve.
+      limit, convex: end of perfect scaling by that curve and by the best convex one.
     """
 
     probability: float
@@ -230,10 +230,10 @@ class PoorFit:
         """The place where the curve misses, and the other reading there is."""
         share = f"{abs(self.miss - 1):.0%} {'above' if self.miss > 1 else 'below'}"
         return (
-            "The points do not lie on the hyperbola that the headline is read from (lack of fit, "
+            "The points do not lie on the curve that the headline is read from (lack of fit, "
             f"p = {self.probability:.1g}; at batch size {self.largest} they lie {share} it): its "
-            f"end of perfect scaling, {self.limit:.3g}, is narrow and wrong; that of the best "
-            f"convex curve, {self.convex:.3g}, is wide and not biased by the form."
+            f"end of perfect scaling, {self.limit:.3g}, may be biased by the form; that of the "
+            f"best convex curve, {self.convex:.3g}, is not, and is wide."
         )
 
 

@@ -42,13 +42,13 @@ def inconclusive(question: Question, across: pl.DataFrame) -> list[Inconclusive]
 
 
 FAR = 1.5
-"""A factor between the hyperbola's end of perfect scaling and the convex curve's that matters."""
+"""A factor between the headline's end of perfect scaling and the convex curve's that matters."""
 
 
 def poor_fit(
     test: LackOfFit | None, limit: CriticalBatchSize, convex: CriticalBatchSize
 ) -> list[PoorFit]:
-    """The finding that the points reject the hyperbola, where another curve reads otherwise."""
+    """The finding that the points reject the headline's curve, where another reads otherwise."""
     if test is None or not test.rejected or limit.value is None or convex.value is None:
         return []
     if max(limit.value, convex.value) < FAR * min(limit.value, convex.value):

@@ -1,10 +1,10 @@
-"""The classical lack-of-fit test: do the points of several searches lie on a hyperbola at all?
+"""The classical lack-of-fit test: do the points of several searches lie on a curve of a form?
 
 R searches at each of n batch sizes give their own error: the spread of log S among the searches of
 a batch size, with n (R - 1) degrees of freedom, whatever the curve. The distance of the n means
-from the fitted curve of two parameters has n - 2. Their ratio of mean squares,
+from the fitted curve of k parameters has n - k. Their ratio of mean squares,
 
-    F = [R sum_B (mean_B - fit_B)^2 / (n - 2)] / [sum_B sum_r (y_Br - mean_B)^2 / (n (R - 1))],
+    F = [R sum_B (mean_B - fit_B)^2 / (n - k)] / [sum_B sum_r (y_Br - mean_B)^2 / (n (R - 1))],
 
 has an F distribution where the means lie on the curve and the noise of log S is normal and alike
 (Draper & Smith, Applied Regression Analysis; the logarithms of a search's steps are close to that;
@@ -19,17 +19,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.analysis.critical_batch_size import FEWEST_POINTS
+from experiments.analysis.free_sharpness import FEWEST_FOR_SHARPNESS, FreeSharpness
 from experiments.analysis.regimes import Points
 from experiments.analysis.scaling_curve import Hyperbola
 
 REJECTED = 0.01
-"""The hyperbola is said to miss the points where chance would do so less often than this."""
+"""A curve is said to miss the points where chance would do so less often than this."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LackOfFit:
-    """The distance by which the hyperbola misses the means of the searches.
+    """The distance by which the curve misses the means of the searches.
 
     Attributes:
       ratio: F.
@@ -48,14 +48,16 @@ class LackOfFit:
 
     @property
     def rejected(self) -> bool:
-        """Tell whether the points speak against the hyperbola."""
+        """Tell whether the points speak against the curve."""
         return self.probability < REJECTED
 
 
-def lack_of_fit(searches: Sequence[Points]) -> LackOfFit | None:
-    """The test over the batch sizes at which all searches reached the goal.
+def lack_of_fit(
+    searches: Sequence[Points], kind: type[FreeSharpness | Hyperbola] = FreeSharpness
+) -> LackOfFit | None:
+    """The test of a curve over the batch sizes at which all searches reached the goal.
 
-    None for one search, or fewer than three such batch sizes.
+    None for one search, or no more such batch sizes than the curve has parameters.
     """
     from scipy.special import fdtrc  # 1 - the F distribution function
 
@@ -63,18 +65,20 @@ def lack_of_fit(searches: Sequence[Points]) -> LackOfFit | None:
         return None
     known = searches[0][0]
     x = np.array([b for b in known if all(np.isfinite(_at(points, b)) for points in searches)])
-    if len(x) < FEWEST_POINTS:
+    free = kind is FreeSharpness and len(x) >= FEWEST_FOR_SHARPNESS
+    parameters = 3 if free else 2
+    if len(x) <= parameters:
         return None
     y = np.log([[_at(points, b) for b in x] for points in searches])
     count, n = y.shape
     means = y.mean(axis=0)
-    misses = means - np.log(Hyperbola.fit(x, np.exp(means)).steps(x))
+    misses = means - np.log(kind.fit(x, np.exp(means)).steps(x))
     error = float(((y - means) ** 2).sum() / (n * (count - 1)))
-    lack = float(count * (misses**2).sum() / (n - 2))
+    lack = float(count * (misses**2).sum() / (n - parameters))
     if error == 0:  # searches that agree to the digit: nothing to hold the curve against
         return None
     ratio = lack / error
-    probability = float(fdtrc(n - 2, n * (count - 1), ratio))
+    probability = float(fdtrc(n - parameters, n * (count - 1), ratio))
     distance = float(np.sqrt((misses**2).mean()))
     return LackOfFit(ratio, probability, error**0.5, distance, x, misses)
 

@@ -22,7 +22,7 @@ def scaling_table(search: GridSearch, found: Sequence[Row]) -> pl.DataFrame:
     ``averaging_coefficient`` where the optimizer has one, ``effective_learning_rate`` (over one
     minus the momentum), ``perfect_scaling_steps`` (from the
     smallest batch size that reaches the goal), ``overhead`` (the share of examples above that
-    line), ``regime`` by the hyperbola fitted to all, and ``lower_bound``, K / (2 C B), of the steps
+    line), ``regime`` by the curve fitted to all, and ``lower_bound``, K / (2 C B), of the steps
     at small batch sizes.
     """
     steps = pl.Series([row.steps for row in found], dtype=pl.Int64)

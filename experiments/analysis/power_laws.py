@@ -14,27 +14,31 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from experiments.analysis.critical_batch_size import FEWEST_POINTS, fitted, reached
+from experiments.analysis.critical_batch_size import fitted, fitted_as
 from experiments.analysis.intervals import NO_ANSWER, Answer
 from experiments.analysis.regimes import PERFECT_OVERHEAD, Points
-from experiments.analysis.scaling_curve import Convex
+from experiments.analysis.scaling_curve import Convex, Hyperbola
 from experiments.analysis.searches import Across
 from experiments.analysis.summary import Summary
 
 
 def _noise(points: Points) -> float | None:
-    fit = fitted(points)
+    fit = fitted_as(Hyperbola, points)
     return None if fit is None else fit.noise_batch_size
 
 
+def _end(points: Points) -> float | None:
+    fit = fitted(points)
+    return None if fit is None else fit.perfect_end(PERFECT_OVERHEAD)
+
+
 def _convex(points: Points) -> float | None:
-    batch_sizes, steps = reached(points)
-    if len(steps) < FEWEST_POINTS:
-        return None
-    return Convex.fit(batch_sizes, steps).perfect_end(PERFECT_OVERHEAD)
+    fit = fitted_as(Convex, points)
+    return None if fit is None else fit.perfect_end(PERFECT_OVERHEAD)
 
 
 QUANTITIES: Mapping[str, Callable[[Points], float | None]] = {
+    "end of perfect scaling": _end,
     "noise critical batch size": _noise,
     "end of perfect scaling, convex curve": _convex,
 }

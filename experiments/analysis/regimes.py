@@ -1,6 +1,6 @@
 """The three regimes of a curve of steps against batch size, and the lines beside it.
 
-Regimes lie between the two borders of one fitted curve (`scaling_curve`) and are in order whatever
+Regimes lie between the two borders of one fitted curve (`free_sharpness`) and are in order whatever
 the luck of single points: decided point by point they contradict each other.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from experiments.analysis.scaling_curve import Hyperbola
+from experiments.analysis.free_sharpness import FreeSharpness
 
 PERFECT_OVERHEAD = 0.2
 """Perfect scaling: at most this share more examples than the perfect-scaling line."""
@@ -42,7 +42,7 @@ def points_of(table: pl.DataFrame) -> dict[int, Points]:
     return found
 
 
-def scaling(table: pl.DataFrame, fits: Mapping[int, Hyperbola | None]) -> pl.DataFrame:
+def scaling(table: pl.DataFrame, fits: Mapping[int, FreeSharpness | None]) -> pl.DataFrame:
     """Adds lines, overheads and regime to rows of `steps_to_result`, a search at a time.
 
     Adds ``perfect_scaling_steps`` = S(B0) B0 / B from B0, the smallest batch size of the seed that
@@ -56,7 +56,7 @@ def scaling(table: pl.DataFrame, fits: Mapping[int, Hyperbola | None]) -> pl.Dat
     )
 
 
-def _scaling_of(rows: pl.DataFrame, fits: Mapping[int, Hyperbola | None]) -> pl.DataFrame:
+def _scaling_of(rows: pl.DataFrame, fits: Mapping[int, FreeSharpness | None]) -> pl.DataFrame:
     rows = rows.sort("batch_size")
     passed = rows.filter(pl.col("steps_to_result").is_not_null())
     steps, size = pl.col("steps_to_result"), pl.col("batch_size")

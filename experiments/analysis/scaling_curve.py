@@ -2,9 +2,11 @@
 
 Near the border of perfect scaling an error of one point is amplified about sixfold (an overhead of
 20 % is crossed where examples grow by 20 % while B grows by a factor of several), and regimes
-decided point by point contradict each other. Both come therefore from a curve fitted to all points:
+decided point by point contradict each other. Both come therefore from a curve fitted to all points,
+`free_sharpness.FreeSharpness`; two others stand beside it:
 
-- `Hyperbola`: S = S_min (1 + B_noise / B) (McCandlish et al. 2018, eq. 2.11), two parameters.
+- `Hyperbola`: S = S_min (1 + B_noise / B) (McCandlish et al. 2018, eq. 2.11), two parameters,
+  the curve of sharpness 1.
   Examples exceed E_min = S_min B_noise by the factor 1 + B / B_noise, so an overhead h is met at
   h B_noise; doubling saves the share (B_noise / 2 B) / (1 + B_noise / B), below a share f from
   B = B_noise (1 - 2 f) / (2 f) on (4 B_noise at 10 %).

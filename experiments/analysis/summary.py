@@ -15,6 +15,7 @@ from experiments.analysis.cost import Cost, Prices, cost_of
 from experiments.analysis.critical_batch_size import CriticalBatchSize
 from experiments.analysis.definitions import definition_table
 from experiments.analysis.findings import PoorFit
+from experiments.analysis.free_sharpness import FreeSharpness
 from experiments.analysis.importance import importance
 from experiments.analysis.inconclusive import poor_fit
 from experiments.analysis.lack_of_fit import LackOfFit, lack_of_fit
@@ -43,24 +44,26 @@ class Critical:
     """The batch sizes where scaling changes; every estimate is of all searches together.
 
     Attributes:
-      limit: end of perfect scaling of the fitted curves, the headline.
-      noise: noise critical batch size of the same curves.
+      limit: end of perfect scaling of the curves of free sharpness, the headline.
+      hyperbola: end of perfect scaling were the curves hyperbolas.
+      noise: noise critical batch size, of the hyperbolas.
       convex: end of perfect scaling of the best convex curve.
       anchored: end of perfect scaling read from the smallest batch size.
       flat: from where doubling saves less than 10 % of the steps, on the fitted curves.
       cheapest: the measured batch size of the fewest examples.
       searches: the points of each seed that was searched.
-      fits: seed -> its hyperbola, None where it has none.
+      fits: seed -> its curve of free sharpness, None where it has none.
     """
 
     limit: CriticalBatchSize
+    hyperbola: CriticalBatchSize
     noise: CriticalBatchSize
     convex: CriticalBatchSize
     anchored: CriticalBatchSize
     flat: CriticalBatchSize
     cheapest: CriticalBatchSize
     searches: tuple[Points, ...]
-    fits: dict[int, Hyperbola | None]
+    fits: dict[int, FreeSharpness | None]
 
     @functools.cached_property
     def definitions(self) -> pl.DataFrame:
@@ -69,8 +72,13 @@ class Critical:
 
     @functools.cached_property
     def fit_test(self) -> LackOfFit | None:
-        """The test of the searches' points against a hyperbola; None where there is none."""
+        """The test of the searches' points against the curve of the headline, if there is one."""
         return lack_of_fit(self.searches)
+
+    @functools.cached_property
+    def hyperbola_test(self) -> LackOfFit | None:
+        """The same against a hyperbola."""
+        return lack_of_fit(self.searches, Hyperbola)
 
     @property
     def misfit(self) -> list[PoorFit]:
@@ -242,15 +250,16 @@ def _critical(view: View, table: pl.DataFrame) -> Critical:
     question = view.question
     if question.batch_size_schedule != "constant":
         note = "is defined for a batch that does not grow within a trial"
-        limit, noise, convex, anchored, flat, cheapest = (
+        limit, hyperbola, noise, convex, anchored, flat, cheapest = (
             critical.together(name, [], "", note) for name in critical.NAMES
         )
         none = dict.fromkeys(question.seeds)
-        return Critical(limit, noise, convex, anchored, flat, cheapest, (), none)
+        return Critical(limit, hyperbola, noise, convex, anchored, flat, cheapest, (), none)
     by_seed = points_of(answering(view, table))
     searches = tuple(by_seed.values())
     return Critical(
         critical.perfect_scaling_limit(searches),
+        critical.hyperbola_limit(searches),
         critical.noise_critical_batch_size(searches),
         critical.convex_limit(searches),
         critical.anchored_limit(searches),

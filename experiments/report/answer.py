@@ -80,12 +80,20 @@ def _perfect_part(summary: Summary) -> str:
         f"Growing the batch saves steps in full ({cost}) up to a batch size of about "
         f"{sized(limit.value)} ({interval(limit)})"
         + (
-            f" by the hyperbola, which the points reject, or {estimated(summary.critical.convex)} "
-            "by the best convex curve"
+            f" by the fitted curve, which the points reject, or "
+            f"{estimated(summary.critical.convex)} by the best convex curve"
             if summary.critical.misfit
             else ""
         )
     )
+
+
+def hyperbola_words(summary: Summary) -> str:
+    """Say that the points reject the hyperbola, where they do; a sentence after another, or ''."""
+    test = summary.critical.hyperbola_test
+    if test is None or not test.rejected:
+        return ""
+    return f" The points reject the hyperbola (lack of fit, p = {test.probability:.1g})."
 
 
 def _flat_part(flat: Estimate, reached: pl.DataFrame) -> str:

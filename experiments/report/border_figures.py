@@ -13,7 +13,7 @@ from experiments.analysis.definitions import OVERHEADS
 from experiments.analysis.regimes import REGIMES
 from experiments.analysis.summary import Summary
 from experiments.report import style
-from experiments.report.answer import sized
+from experiments.report.answer import hyperbola_words, sized
 from experiments.report.figure import Figure, batch_axis, batch_domain, nothing, tooltips, values
 
 _COLOURS = (style.GREEN, style.ORANGE, style.RED)
@@ -129,9 +129,11 @@ def definitions(summary: Summary) -> Figure:
         "definitions",
         "How the critical batch sizes move with their definition",
         "The batch size from which a batch needs 10, 20, 50 or 100% more examples than perfect "
-        "scaling (100%: both steps and examples are doubled, the noise critical batch size), by "
-        "the hyperbola, by any convex curve, and point by point from one batch size; and the same "
-        "without one end. Rings: only bounded, at the end of what was measured.",
+        "scaling, by the curve of free sharpness (at 20% with all points: the headline), by the "
+        "hyperbola (at 100%, where both steps and examples are doubled: the noise critical batch "
+        "size), by any convex curve, and point by point from one batch size; and the same without "
+        f"one end.{hyperbola_words(summary)} Rings: only bounded, at the end of what was "
+        "measured.",
         chart,
         table,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import altair as alt
 import numpy as np
@@ -60,9 +62,26 @@ class Figure:
 
     def specification(self) -> dict[str, Any]:
         """The chart as Vega-Lite, without a theme (the page chooses light or dark)."""
-        specification = self.chart.to_dict()
+        return self._specification
+
+    @functools.cached_property
+    def _specification(self) -> dict[str, Any]:
+        with unchecked():
+            specification = self.chart.to_dict(validate=False)
         specification.pop("config", None)
         return specification
+
+
+@contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Build charts without Altair's check of every part against its schema, half of the time.
+
+    Tests check the whole charts (tests/report/test_figures.py).
+    """
+    from altair.utils.schemapi import debug_mode
+
+    with debug_mode(False):
+        yield
 
 
 KEY = "key"
@@ -109,7 +128,23 @@ def values(table: pl.DataFrame) -> alt.Data:
     clean = table.with_columns(
         pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in floats
     )
-    return alt.Data(values=[_short(row) for row in clean.to_dicts()])
+    return alt.Data(values=Rows([_short(row) for row in clean.to_dicts()]))
+
+
+class Rows:
+    """Rows of a chart that Altair takes as they are: it copies lists with every layer.
+
+    ``_schema`` and ``to_dict`` are what it asks of a part that is none of its own.
+    """
+
+    _schema: ClassVar[dict[str, str]] = {"type": "array"}
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def to_dict(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        """The rows themselves."""
+        return self.rows
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from experiments.analysis.summary import Summary
@@ -18,9 +18,10 @@ from experiments.report import (
     style,
 )
 from experiments.report.curvature_figures import curvature_figures
-from experiments.report.figure import Figure
+from experiments.report.figure import Figure, unchecked
 from experiments.report.importance_figure import importance
 from experiments.report.noise_figures import noise_figures
+from experiments.report.pictures import rendered
 from experiments.report.repeat_figures import repeat_figures
 from experiments.report.rounds_figures import rounds_figures
 
@@ -45,21 +46,34 @@ FIGURES: tuple[Callable[[Summary], Figure], ...] = (
 
 def drawn(summary: Summary) -> list[Figure]:
     """Every figure of a study: `FIGURES`, and what was trained again or recorded besides."""
-    first, *others = (draw(summary) for draw in FIGURES)
-    recorded = [*noise_figures(summary), *curvature_figures(summary)]
-    others += [*rounds_figures(summary), *recorded]
-    return [first, *repeat_figures(summary), *others]
+    return list(drawn_in_turn(summary))
+
+
+def drawn_in_turn(summary: Summary) -> Iterator[Figure]:
+    """`drawn`, one figure after another."""
+    first, *others = (_alone(draw) for draw in FIGURES)
+    for draw in (first, repeat_figures, *others, rounds_figures, noise_figures, curvature_figures):
+        with unchecked():
+            found = draw(summary)
+        yield from found
+
+
+def _alone(draw: Callable[[Summary], Figure]) -> Callable[[Summary], list[Figure]]:
+    return lambda summary: [draw(summary)]
 
 
 def render(figure: Figure) -> dict[str, bytes]:
     """The figure as ``{"png": ..., "svg": ..., "pdf": ...}``, light theme, title included."""
-    import vl_convert
+    return rendered(printed(figure))
 
-    svg = as_svg(figure)
+
+def printed(figure: Figure) -> dict[str, Any]:
+    """The figure as Vega-Lite for a picture: light theme, title included."""
     return {
-        "png": vl_convert.svg_to_png(svg, scale=2),
-        "svg": svg.encode(),
-        "pdf": vl_convert.svg_to_pdf(svg),
+        **figure.specification(),
+        "config": {**style.theme(), "background": "white"},
+        "title": {"text": figure.title, "fontSize": 15, "offset": 14},
+        "padding": 14,
     }
 
 
@@ -67,8 +81,4 @@ def as_svg(figure: Figure) -> str:
     """The figure as an SVG document, light theme, title included."""
     import vl_convert
 
-    specification: dict[str, Any] = figure.specification()
-    specification["config"] = {**style.theme(), "background": "white"}
-    specification["title"] = {"text": figure.title, "fontSize": 15, "offset": 14}
-    specification["padding"] = 14
-    return str(vl_convert.vegalite_to_svg(specification))
+    return str(vl_convert.vegalite_to_svg(printed(figure)))

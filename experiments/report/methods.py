@@ -7,9 +7,9 @@ METHODS: dict[str, str] = {
         "Of the first N COMPLETE trials of a search at one batch size (and those STOPPED at the "
         "goal or by the race), the fewest steps at which one was strictly past the goal at an "
         "evaluation; the truth lies between that evaluation and the one before. R searches give "
-        "their median and their range. The curve S = S_min (1 + B_noise / B) is fitted to the "
-        "logarithm of each search's steps; the perfect-scaling line is its E_min / B, "
-        "E_min = S_min B_noise."
+        "their median and their range. The curve S = S_min (1 + (B_noise / B)^p)^(1/p) is fitted "
+        "to the logarithm of each search's steps; p = 1 is a hyperbola, a larger p a sharper "
+        "elbow. The perfect-scaling line is its E_min / B, E_min = S_min B_noise."
     ),
     "repeats": (
         "The trial with the fewest steps of all searches gives a configuration, trained again "
@@ -26,9 +26,10 @@ METHODS: dict[str, str] = {
     ),
     "definitions": (
         "The end of perfect scaling is the largest batch size that needs at most 10, 20 or 50% "
-        "more examples than perfect scaling. Perfect scaling is read off the fitted hyperbola, off "
-        "the best convex curve through the points, or anchored at the smallest batch size, and "
-        "each again with an end of the curve left out."
+        "more examples than perfect scaling. Perfect scaling is read off the fitted curve of free "
+        "sharpness (the headline), off the hyperbola, off the best convex curve through the "
+        "points, or anchored at the smallest batch size, and each again with an end of the curve "
+        "left out."
     ),
     "budgets": (
         "The best value at any evaluation within the step budget, or within the example budget, of "

@@ -18,7 +18,7 @@ from experiments.analysis.checks import checks_of
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.summary import Summary
 from experiments.report import style
-from experiments.report.answer import answer, estimated
+from experiments.report.answer import answer, estimated, hyperbola_words
 from experiments.report.cost_words import best_sizes_table, cost_table, least_words
 from experiments.report.curvature_figures import curvature_table
 from experiments.report.facts import facts
@@ -61,13 +61,18 @@ _CRITICAL = (
         "limit",
         (
             "the largest batch size that needs at most 20% more examples than perfect scaling "
-            "(Shallue et al. 2019), on the curve fitted to all batch sizes"
+            "(Shallue et al. 2019), on the curve fitted to all batch sizes, its sharpness too"
         ),
+    ),
+    (
+        "The same, were the curve a hyperbola",
+        "hyperbola",
+        "narrower, and too low wherever the elbow is sharper than a hyperbola's",
     ),
     (
         "The same by a convex curve",
         "convex",
-        "on the best curve of any convex form; far from the above, the hyperbola does not fit",
+        "on the best curve of any convex form; far from the above, neither form fits",
     ),
     (
         "The same, anchored at the smallest batch size",
@@ -78,8 +83,8 @@ _CRITICAL = (
         "Noise critical batch size",
         "noise",
         (
-            "where both steps and examples are twice their least, on the same fitted curve "
-            "(McCandlish et al. 2018); the two differ five to ten times by definition"
+            "where both steps and examples are twice their least, on the hyperbola "
+            "(McCandlish et al. 2018)"
         ),
     ),
     (
@@ -288,6 +293,8 @@ def _critical(summary: Summary) -> str:
     for name, field, meaning in _CRITICAL:
         estimate = getattr(summary.critical, field)
         noted = f" {estimate.note[:1].upper() + estimate.note[1:]}." if estimate.note else ""
+        if field in ("hyperbola", "noise"):
+            noted += hyperbola_words(summary)
         rows.append(
             f"<p>{html.escape(name)}: <strong>{html.escape(estimated(estimate))}</strong>"
             f'<br><span class="note">{html.escape(meaning)}.{html.escape(noted)}</span></p>'
@@ -333,9 +340,10 @@ which has no interval.</p>
 exact for independent trials, checked by simulation for quasi-random ones, none for samplers that
 adapt. One search cannot say how much earlier another might be.</p>
 <p class="note">Ranges and limits are conditional on the split of the data and on the plan.</p>
-<p class="note"><b>Regimes</b>, on the curve S = S<sub>min</sub> (1 + B<sub>noise</sub> / B)
-fitted to all batch sizes: perfect scaling, at most 20% more examples than its perfect-scaling line;
-maximal data parallelism, doubling saves less than 10% of the steps; diminishing returns
+<p class="note"><b>Regimes</b>, on the curve
+S = S<sub>min</sub> (1 + (B<sub>noise</sub> / B)<sup>p</sup>)<sup>1/p</sup> fitted to all batch
+sizes: perfect scaling, at most 20% more examples than its perfect-scaling line; maximal data
+parallelism, doubling saves less than 10% of the steps; diminishing returns
 between.</p>
 <p class="note"><b>Budgets</b>: the best value at any evaluation of any trial within that many
 steps, or within that many examples.</p></details>"""

@@ -21,6 +21,7 @@ from experiments.report.answer import (
     answer,
     certainty,
     estimated,
+    hyperbola_words,
     interval_name,
     step_interval,
     steps_text,
@@ -136,9 +137,12 @@ def _print_steps(summary: Summary, console: Console) -> None:
         console.print(Text(line, style="dim"))
     found = summary.critical
     console.print(f"End of perfect scaling: [bold]{estimated(found.limit)}[/]")
+    console.print(f"  were the curve a hyperbola: {estimated(found.hyperbola)}")
     console.print(f"  by any convex curve: {estimated(found.convex)}")
     console.print(f"  anchored at the smallest batch size: {estimated(found.anchored)}")
     console.print(f"Noise critical batch size: [bold]{estimated(found.noise)}[/]")
+    if words := hyperbola_words(summary):
+        console.print(Text(f" {words}", style="dim"))
     console.print(f"Fewest examples at batch size: {estimated(found.cheapest)}")
 
 

@@ -15,6 +15,7 @@ from experiments.analysis.question import Record
 from experiments.analysis.summary import Summary, summary_of
 from experiments.records.files import FULL, DiskError, write_whole
 from experiments.records.schema import STUDY_FILE
+from experiments.report.pictures import side_by_side
 from experiments.runtime.platform import process_exists
 from experiments.spec.errors import first_line
 
@@ -112,7 +113,8 @@ def replace_report(
         _remove_leftovers(folder)
         try:
             building.mkdir(parents=True)
-            build(building)
+            with side_by_side():
+                build(building)
             _publish(building, folder / REPORT_FOLDER)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -159,19 +161,20 @@ def _publish(new: Path, place: Path) -> None:
 
 def _build(record: Record | Summary, target: Path, shown: _Shown, progress: Progress) -> None:
     from experiments.report.figure import KEY
-    from experiments.report.figures import drawn
+    from experiments.report.figures import FIGURES, drawn_in_turn
     from experiments.report.page import page
     from experiments.report.tables import csv_table
     from experiments.report.trials import trials_table
 
     progress("numbers", 0, 1)
     summary = summary_of(record)
-    figures = drawn(summary)
-    total = len(figures) + 2
-    for done, figure in enumerate(figures, start=1):
-        progress(figure.name, done, total)
+    figures = []
+    for figure in drawn_in_turn(summary):
+        figures.append(figure)
+        progress(figure.name, len(figures), max(len(FIGURES), len(figures)) + 2)
         steps = figure.name == "steps_to_result"
         write_figure(figure, target, csv_table(summary) if steps else figure.table)
+    total = max(len(FIGURES), len(figures)) + 2
     progress("page", total - 1, total)
     write_csv(trials_table(summary).drop(KEY), target / "data" / "trials.csv")
     text = page(summary, figures, **dataclasses.asdict(shown))
@@ -181,12 +184,12 @@ def _build(record: Record | Summary, target: Path, shown: _Shown, progress: Prog
 
 def write_figure(figure: Figure, target: Path, table: pl.DataFrame | None = None) -> None:
     """``figures/NAME.png|svg|pdf`` and ``data/NAME.csv`` under ``target``."""
-    from experiments.report.figures import render
+    from experiments.report.figures import printed
+    from experiments.report.pictures import draw
 
     for folder in ("figures", "data"):
         (target / folder).mkdir(exist_ok=True)
-    for ending, content in render(figure).items():
-        (target / "figures" / f"{figure.name}.{ending}").write_bytes(content)
+    draw(printed(figure), target / "figures" / figure.name)
     written = figure.table if table is None else table
     write_csv(written, target / "data" / f"{figure.name}.csv")
 

@@ -28,6 +28,7 @@ from experiments.analysis.critical_batch_size import (
     convex_limit,
     fewest_examples,
     flat_start,
+    hyperbola_limit,
     noise_critical_batch_size,
     perfect_scaling_limit,
 )
@@ -101,10 +102,9 @@ def test_ranges_of_both_critical_batch_sizes_and_of_the_borders_cover_theirs(stu
     noise = fit_hyperbola(BATCH_SIZES, measured).critical
     truths = {
         noise_critical_batch_size: np.median(noise),
-        perfect_scaling_limit: 0.2 * np.median(noise),
-        flat_start: 4 * np.median(noise),
+        hyperbola_limit: 0.2 * np.median(noise),
     }
-    for of in (anchored_limit, convex_limit, fewest_examples):
+    for of in (perfect_scaling_limit, flat_start, anchored_limit, convex_limit, fewest_examples):
         single = [of([(BATCH_SIZES, row)]) for row in measured[:2_000]]
         truths[of] = np.median([s.value if s.relation == "=" else math.inf for s in single])
     for of, truth in truths.items():

@@ -20,7 +20,7 @@ from experiments.analysis.summary import summarise
 from experiments.cli import main
 from experiments.records.schema import STUDY_FILE
 from experiments.records.seal import sealed_json
-from experiments.report.answer import answer
+from experiments.report.answer import answer, hyperbola_words
 from experiments.report.figures import drawn
 from experiments.report.page import page
 from experiments.report.terminal import print_summary
@@ -99,15 +99,15 @@ def test_a_study_in_the_midst_of_its_searches_is_read():
     assert "the study is not finished" in text_of(record)
 
 
-def test_a_hyperbola_that_the_points_reject_is_said_in_the_answer():
-    """Two straight lines that meet at 64, six searches that differ by a tenth."""
+def test_forms_that_the_points_reject_are_said():
+    """A curve with two bends, at 16 and 1,024; searches that differ by a twentieth."""
     record = make_record(make_study((4, 64, 256), trials=4, seeds=(0, 1)))
     summary = summarise(record)
     generator = np.random.default_rng(0)
     sizes = 2.0 ** np.arange(11)
-    line = np.maximum(64 * 50 / sizes, 50)
+    line = 50 * np.maximum((1024 / sizes) ** 0.7, (1024 / 16) ** 0.7 * 16 / sizes)
     searches = [
-        (sizes, np.round(line * np.exp(0.1 * generator.standard_normal(11)))) for _ in range(6)
+        (sizes, np.round(line * np.exp(0.05 * generator.standard_normal(11)))) for _ in range(6)
     ]
     borders = dataclasses.replace(
         summary.critical,
@@ -116,10 +116,11 @@ def test_a_hyperbola_that_the_points_reject_is_said_in_the_answer():
         convex=critical.convex_limit(searches),
     )
     (found,) = borders.misfit
-    assert found.limit < 20 and 55 < found.convex < 90
-    assert "do not lie on the hyperbola" in found.sentence and "p = " in found.sentence
-    told = answer(dataclasses.replace(summary, critical=borders))
-    assert "by the hyperbola, which the points reject, or " in told
+    assert 2 * found.limit < found.convex < 35
+    assert "do not lie on the curve" in found.sentence and "p = " in found.sentence
+    shown = dataclasses.replace(summary, critical=borders)
+    assert "by the fitted curve, which the points reject, or " in answer(shown)
+    assert "The points reject the hyperbola (lack of fit, p = " in hyperbola_words(shown)
 
 
 @pytest.fixture(scope="module")

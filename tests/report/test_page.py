@@ -10,7 +10,7 @@ import pytest
 from support.records_factory import Truth, make_record, make_study
 
 from experiments.analysis.summary import summarise
-from experiments.report.figures import FIGURES
+from experiments.report.figures import FIGURES, drawn
 from experiments.report.methods import METHODS
 from experiments.report.page import page
 from experiments.report.write import NOTE, keep_note, write_csv, write_report_of
@@ -23,7 +23,7 @@ HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=al
 
 def document(record):
     summary = summarise(record)
-    return page(summary, [draw(summary) for draw in FIGURES])
+    return page(summary, drawn(summary))
 
 
 def with_question(record, text):

@@ -13,11 +13,16 @@ GRID = np.unique(np.concatenate([np.arange(1, 21), np.round(20 * 1.05 ** np.aran
 """Steps evaluated: every one at first, then gaps of at most 5 %."""
 
 
-def trial_steps(shape, generator):
+def bent(sizes, power=1.0):
+    """The law's curve S = S_min (1 + (B_noise / B)^p)^(1/p); p = 1 is the hyperbola."""
+    return LEAST * (1 + (CRITICAL / sizes) ** power) ** (1 / power)
+
+
+def trial_steps(shape, generator, power=1.0):
     """[*shape, batch sizes, trials] true steps to the goal of random trials of the law."""
     off = np.exp(generator.uniform(-3, 3, (*shape, len(BATCH_SIZES), TRIALS)))
     noise = np.exp(0.1 * generator.standard_normal(off.shape))
-    return (LEAST * (1 + CRITICAL / BATCH_SIZES))[:, None] * (off + 1 / off) / 2 * noise
+    return bent(BATCH_SIZES, power)[:, None] * (off + 1 / off) / 2 * noise
 
 
 def on_grid(steps):

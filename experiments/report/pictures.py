@@ -1,0 +1,140 @@
+"""PNG, SVG and PDF of figures, made by a process of its own while the next figure is drawn.
+
+The renderer holds Python's lock as long as it works, so that threads would only take turns. A
+figure waits as a file, its Vega-Lite in NAME.json where the pictures are to lie; who renames it
+first makes it, the process or, once all are drawn, the caller. Imports no jax.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_WAITING, _TAKEN = ".json", ".taken"
+_RUN = "from experiments.report.pictures import serve; serve()"
+_SCALE = 2
+
+
+def rendered(specification: dict[str, Any]) -> dict[str, bytes]:
+    """A chart as ``{"png": ..., "svg": ..., "pdf": ...}``."""
+    import vl_convert
+
+    svg = vl_convert.vegalite_to_svg(specification)
+    return {
+        "png": vl_convert.svg_to_png(svg, scale=_SCALE),
+        "svg": svg.encode(),
+        "pdf": vl_convert.svg_to_pdf(svg),
+    }
+
+
+class Pictures:
+    """The figures of one report; `finish` waits for all of them."""
+
+    def __init__(self) -> None:
+        self._asked: list[Path] = []
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def ask(self, specification: dict[str, Any], name: Path) -> None:
+        """Have ``name`` written with the endings png, svg and pdf."""
+        waiting = name.with_name(name.name + _WAITING)
+        waiting.write_text(json.dumps(specification), encoding="utf-8")
+        self._asked.append(waiting)
+        if self._child is None:
+            path = os.pathsep.join(entry for entry in sys.path if entry)
+            self._child = subprocess.Popen(
+                [sys.executable, "-P", "-c", _RUN],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,  # Ctrl-C is the caller's
+            )
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it is gone: the caller makes them
+            self._child.stdin.write(f"{waiting}\n".encode())
+            self._child.stdin.flush()
+
+    def finish(self) -> None:
+        """Make what the process has not begun, and wait for the rest.
+
+        Raises:
+          OSError: a picture cannot be written.
+          ValueError: a chart cannot be drawn.
+        """
+        for waiting in reversed(self._asked):
+            _make(waiting)
+        if self._child is None:
+            return
+        out, _ = self._child.communicate()
+        for line in out.splitlines():
+            found = json.loads(line)
+            if found["errno"] is not None:
+                raise OSError(found["errno"], os.strerror(found["errno"]))
+            raise ValueError(found["said"])
+        for taken in (path.with_suffix(_TAKEN) for path in self._asked):
+            if taken.exists():  # the process was ended in the midst of it
+                os.replace(taken, taken.with_suffix(_WAITING))
+                _make(taken.with_suffix(_WAITING))
+
+    def close(self) -> None:
+        """End the process, if it runs still."""
+        if self._child is not None and self._child.poll() is None:
+            self._child.kill()
+            self._child.communicate()
+
+
+_current: contextvars.ContextVar[Pictures | None] = contextvars.ContextVar("pictures", default=None)
+
+
+@contextlib.contextmanager
+def side_by_side() -> Iterator[None]:
+    """Let `draw` hand its work to another process; all pictures are there at the end."""
+    pictures = Pictures()
+    before = _current.set(pictures)
+    try:
+        yield
+        pictures.finish()
+    finally:
+        _current.reset(before)
+        pictures.close()
+
+
+def draw(specification: dict[str, Any], name: Path) -> None:
+    """Write ``name`` with the endings png, svg and pdf, now or by the end of `side_by_side`."""
+    pictures = _current.get()
+    if pictures is not None:
+        pictures.ask(specification, name)
+        return
+    for ending, content in rendered(specification).items():
+        name.with_name(f"{name.name}.{ending}").write_bytes(content)
+
+
+def serve() -> None:
+    """Make the figures whose waiting files standard input names; say what failed on the output."""
+    for line in sys.stdin:
+        try:
+            _make(Path(line.rstrip("\n")))
+        except OSError as error:
+            print(json.dumps({"errno": error.errno, "said": str(error)}), flush=True)
+        except ValueError as error:
+            print(json.dumps({"errno": None, "said": str(error)}), flush=True)
+
+
+def _make(waiting: Path) -> None:
+    """Claim a figure, draw it; nothing where another has claimed it."""
+    taken = waiting.with_suffix(_TAKEN)
+    try:
+        os.rename(waiting, taken)
+    except FileNotFoundError:
+        return
+    specification = json.loads(taken.read_text(encoding="utf-8"))
+    for ending, content in rendered(specification).items():
+        waiting.with_suffix(f".{ending}").write_bytes(content)
+    taken.unlink()
