@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import io
 import json
 import resource
 import shutil
@@ -125,34 +126,46 @@ def generate(folder: Path, scale: float) -> dict[str, int]:
             "train_steps": 0 if timed else 40_000,
         }  # fmt: skip
         (here / "study.json").write_text(json.dumps(about, indent=2, sort_keys=True))
-        for trial in range(1, count + 1):
-            rows = next(lengths)
-            written += rows
-            held += _write_trial(here / str(trial), trial, rows, rng)
+        rows = np.array([next(lengths) for _ in range(count)])
+        written += int(rows.sum())
+        held += _write_trials(here, rows, rng)
     return {"trials": trials, "measurements": written, "CSV_bytes": held}
 
 
-def _write_trial(folder: Path, trial: int, rows: int, rng: np.random.Generator) -> int:
-    """One trial whose errors fall to a floor of its own; the bytes of its table."""
-    folder.mkdir()
-    rate, momentum = float(10 ** rng.uniform(-4, 1)), float(1 - 10 ** rng.uniform(-4, -1))
-    steps = np.arange(rows) * 100
-    metadata = {
-        "_internal_study_name": "made", "_internal_trial_id": trial,
-        "parameters": {"learning_rate": rate, "momentum": momentum},
-        "status": ("COMPLETE", "COMPLETE", "INFEASIBLE", "INCOMPLETE")[trial % 4],
-        "steps": int(steps[-1]), "trial_id": trial,
-    }  # fmt: skip
-    (folder / "metadata.json").write_text(json.dumps(metadata, indent=2, sort_keys=True))
-    floor, power = rng.uniform(0.01, 0.2), rng.uniform(0.2, 0.8)
-    error = floor + (0.9 - floor) * (1 + np.arange(rows)) ** -power
-    table = {"step": steps}
+def _write_trials(study: Path, rows: np.ndarray, rng: np.random.Generator) -> int:
+    """A trial for each of ``rows``, its errors falling to a floor of its own; bytes of the tables.
+
+    All are formatted in one go and cut at their lines: a table a call would take far longer.
+    """
+    count = len(rows)
+    rates, momenta = 10 ** rng.uniform(-4, 1, count), 1 - 10 ** rng.uniform(-4, -1, count)
+    at = np.arange(rows.sum()) - np.repeat(np.cumsum(rows) - rows, rows)
+    floor = np.repeat(rng.uniform(0.01, 0.2, count), rows)
+    error = floor + (0.9 - floor) * (1 + at) ** -np.repeat(rng.uniform(0.2, 0.8, count), rows)
+    table = {"step": at * 100}
     for name in HEADER:
-        noisy = np.abs(error + rng.normal(0, 0.004, rows))
+        noisy = np.abs(error + rng.normal(0, 0.004, len(at)))
         table[name] = np.round(noisy if "classification" in name else 2.3 * noisy, 6)
-    path = folder / "measurements.csv"
-    pl.DataFrame(table).write_csv(path)
-    return path.stat().st_size
+    text = io.BytesIO()
+    pl.DataFrame(table).write_csv(text)
+    data = text.getbuffer()
+    lines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1  # the header's first
+    head, held = bytes(data[: lines[0]]), 0
+    ends = lines[np.cumsum(rows)]
+    for place, (start, end) in enumerate(zip([lines[0], *ends[:-1]], ends, strict=True)):
+        trial = place + 1
+        metadata = {
+            "_internal_study_name": "made", "_internal_trial_id": trial,
+            "parameters": {"learning_rate": float(rates[place]), "momentum": float(momenta[place])},
+            "status": ("COMPLETE", "COMPLETE", "INFEASIBLE", "INCOMPLETE")[trial % 4],
+            "steps": int(100 * (rows[place] - 1)), "trial_id": trial,
+        }  # fmt: skip
+        folder = study / str(trial)
+        folder.mkdir()
+        (folder / "metadata.json").write_text(json.dumps(metadata, indent=2, sort_keys=True))
+        with open(folder / "measurements.csv", "wb") as file:
+            held += file.write(head) + file.write(data[start:end])
+    return held
 
 
 def imported(archive: Path, out: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from experiments.analysis.intervals import (
     median_of_searches,
     range_of_searches,
 )
-from experiments.analysis.regimes import FLAT_SAVING, PERFECT_OVERHEAD, Points
+from experiments.analysis.regimes import PERFECT_OVERHEAD, Points, regime_borders
 from experiments.analysis.scaling_curve import Convex, Curve, Hyperbola
 
 _TOO_FEW = "needs at least three batch sizes that reach the goal"
@@ -185,12 +185,12 @@ def _sharp(fits: Sequence[FreeSharpness | None], searches: Sequence[Points]) -> 
     return f"sharpness of the elbow {float(np.median(told)):.2g}{span}; 1 is the hyperbola's"
 
 
-def flat_start(searches: Sequence[Points], saving: float = FLAT_SAVING) -> CriticalBatchSize:
-    """Find where doubling begins to save less than ``saving`` of the steps on the fitted curves."""
+def flat_start(searches: Sequence[Points]) -> CriticalBatchSize:
+    """Find where doubling begins to save less than 10 % of the steps on the fitted curves."""
     answers = [
         NO_ANSWER
         if (fit := fitted(points)) is None
-        else inside(fit.flat_start(saving), reached(points)[0])
+        else inside(regime_borders(fit)[1], reached(points)[0])
         for points in searches
     ]
     return together("flat_start", answers, "", _TOO_FEW)

@@ -107,7 +107,7 @@ def fit_free_sharpness(batch_sizes: np.ndarray, steps: np.ndarray) -> FreeFit:
 
 
 class _Rows(NamedTuple):
-    """What is fitted: log B [n], log S [r, n], each point's share [r, n] in the mean of its row."""
+    """Points to fit: log B [n], log S [r, n], each point's share [r, n] in the mean of its row."""
 
     x: np.ndarray
     y: np.ndarray

@@ -26,6 +26,16 @@ Points = tuple[np.ndarray, np.ndarray]
 """Ascending batch sizes [n] and a search's steps to result [n], infinite where not reached."""
 
 
+def regime_borders(fit: FreeSharpness) -> tuple[float, float]:
+    """(end of perfect scaling, start of maximal data parallelism) of a fitted curve.
+
+    At a very sharp elbow doubling saves little from a batch size on that is still within the
+    overhead; there the second border is the first.
+    """
+    end = fit.perfect_end(PERFECT_OVERHEAD)
+    return end, max(end, fit.flat_start(FLAT_SAVING))
+
+
 def regime_of(batch_size: float, perfect_end: float, flat: float) -> str:
     """The regime of a batch size between the two borders."""
     if batch_size <= perfect_end * (1 + 1e-9):
@@ -75,7 +85,7 @@ def _scaling_of(rows: pl.DataFrame, fits: Mapping[int, FreeSharpness | None]) ->
         overhead = examples / least - 1
     regime = pl.lit(None, dtype=pl.String)
     if fit is not None:
-        ends = fit.perfect_end(PERFECT_OVERHEAD), fit.flat_start(FLAT_SAVING)
+        ends = regime_borders(fit)
         names = [
             None if missed else regime_of(b, *ends)
             for b, missed in rows.select("batch_size", steps.is_null()).iter_rows()

@@ -59,11 +59,15 @@ def crossings(record: Record | View, goal: float | Goal | None = None) -> pl.Dat
     where ``step`` is.
     """
     view = view_of(record, goal)
-    passed = view.outcomes.filter(pl.col("passed_step").is_not_null()).select(
-        *TRIAL,
-        pl.col("passed_step").alias("step"),
-        "evaluated_before",
-        pl.col("passed_examples").alias("examples"),
+    passed = (
+        view.crossed[0]
+        .filter(pl.col("passed_step").is_not_null())
+        .select(
+            *TRIAL,
+            pl.col("passed_step").alias("step"),
+            "evaluated_before",
+            pl.col("passed_examples").alias("examples"),
+        )
     )
     return view.counted.select(*TRIAL, "train_steps").join(passed, on=TRIAL, how="left").sort(TRIAL)
 
@@ -80,7 +84,8 @@ def function_evaluations_to_result(
     made = pl.col(f"passed_{COUNTED}")
     return (
         view_of(record, goal)
-        .outcomes.filter(made.is_not_null())
+        .crossed[0]
+        .filter(made.is_not_null())
         .group_by(SEARCH)
         .agg(made.min().alias(COUNTED_TO_RESULT))
         .sort(SEARCH)
@@ -131,8 +136,7 @@ def steps_to_result(record: Record | View, goal: float | Goal | None = None) -> 
         )
     )
     lengths = passed.group_by(SEARCH).agg(pl.col("train_steps").max().alias("length"))
-    best = best_values(view).group_by(SEARCH).agg(goal.best(pl.col("best_value")))
-    table, parts, counted = trial_counts(view), [first, lengths, best], []
+    table, parts, counted = trial_counts(view), [first, lengths, view.crossed[1]], []
     if view.counts_function_evaluations:
         parts.append(function_evaluations_to_result(view))
         counted = [COUNTED_TO_RESULT]

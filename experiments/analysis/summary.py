@@ -22,10 +22,9 @@ from experiments.analysis.lack_of_fit import LackOfFit, lack_of_fit
 from experiments.analysis.longer_search import longer_searches
 from experiments.analysis.question import SEARCH, TRIAL, Question, Record
 from experiments.analysis.regimes import (
-    FLAT_SAVING,
-    PERFECT_OVERHEAD,
     Points,
     points_of,
+    regime_borders,
     regime_of,
     scaling,
 )
@@ -220,11 +219,11 @@ def summarise(record: Record | View, goal: float | Goal | None = None) -> Summar
       ValueError: a goal the record cannot answer (`View`).
     """
     view = view_of(record, goal)
+    values = best_values(view)  # asks for all of a trial in one pass, which the others then share
     passed, found = crossings(view), steps_to_result(view)
     across = steps_across(view, found, trial_answers(view, passed))
     searches = dict(across.select("batch_size", "searches").rows())
     borders = _critical(view, found)
-    values = best_values(view)
     best = choose_best(view, found, values)
     return Summary(
         view=view,
@@ -273,7 +272,7 @@ def _critical(view: View, table: pl.DataFrame) -> Critical:
 def _with_regimes(across: pl.DataFrame, borders: Critical) -> pl.DataFrame:
     """Adds line, overhead and regime of the fitted curves; null without a fit."""
     fits = [fit for fit in borders.fits.values() if fit is not None]
-    ends = [(fit.perfect_end(PERFECT_OVERHEAD), fit.flat_start(FLAT_SAVING)) for fit in fits]
+    ends = [regime_borders(fit) for fit in fits]
     middle = tuple(pl.Series(column).median() for column in zip(*ends, strict=True))
     regimes, agreed = [], []
     for batch_size, median in across.select("batch_size", "median").iter_rows():

@@ -43,7 +43,7 @@ class View:
         """
         self.record = record
         question = _read_question(record)
-        self.goal = self._chosen(question.goal, goal)
+        self.goal = _chosen(self, question.goal, goal)
         self.question: Question = dataclasses.replace(question, goal=self.goal)
 
     @functools.cached_property
@@ -126,7 +126,7 @@ class View:
     @functools.cached_property
     def columns(self) -> list[str]:
         """The columns of the evaluations."""
-        return self._evaluations().collect_schema().names()
+        return self._evaluations.collect_schema().names()
 
     @property
     def counts_function_evaluations(self) -> bool:
@@ -139,7 +139,7 @@ class View:
         With the columns ``others`` of the evaluations beside it. Without rows where nothing was
         ever measured, as in a record that holds no trial yet.
         """
-        held = self._evaluations()
+        held = self._evaluations
         if self.goal.column not in self.columns:
             held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(self.goal.column))
         value = pl.col(self.goal.column).alias("value")
@@ -161,21 +161,33 @@ class View:
         where there is none, ties to the lowest step; ``passed_function_evaluations`` where counted.
         """
         step = pl.col("step")
-        passed = self.goal.better(pl.col("value"))
-        columns = [
-            *self.first_past_the_goal(),
-            pl.col("examples").filter(passed).min().alias("passed_examples"),
+        others, columns = _crossing(self)
+        columns += [
             *self.best_of(None, ""),
             *self.best_of(step <= self.question.step_budget, "step_"),
             *self.best_of(pl.col("examples") <= self.question.example_budget, "epoch_"),
         ]
-        others = []
-        if self.counts_function_evaluations:
-            others = [COUNTED]
-            columns.append(pl.col(COUNTED).filter(passed).min().alias(f"passed_{COUNTED}"))
         found = self.of_counted(*others).group_by(TRIAL).agg(columns).collect()
-        whole = pl.col("^.*(_step|_examples|_before|_evaluations)$").cast(pl.Int64)
-        return found.with_columns(whole).sort(TRIAL)
+        return found.with_columns(_whole()).sort(TRIAL)
+
+    @functools.cached_property
+    def crossed(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """(the columns ``passed_*`` and ``evaluated_before`` of `outcomes`, best of each search).
+
+        From one pass that leaves out what only budgets ask; of `outcomes` where they are there. The
+        second has a row a search, ``best_value`` over the counted trials' finite measurements.
+        """
+        value = pl.col("value")
+        if "outcomes" in self.__dict__:
+            best = self.goal.best(pl.col("best_value")).alias("best_value")
+            return self.outcomes, self.outcomes.group_by(SEARCH).agg(best)
+        others, columns = _crossing(self)
+        rows = self.of_counted(*others)
+        best = self.goal.best(value.filter(value.is_finite())).alias("best_value")
+        first, found = pl.collect_all(
+            [rows.group_by(TRIAL).agg(columns), rows.group_by(SEARCH).agg(best)]
+        )
+        return first.with_columns(_whole()), found.drop_nulls()
 
     def first_past_the_goal(self) -> list[pl.Expr]:
         """``passed_step`` and ``evaluated_before`` of `outcomes` from a trial's `measurements`."""
@@ -196,28 +208,48 @@ class View:
         ]
         return [best.alias(f"{prefix}best_value"), *at]
 
+    @functools.cached_property
     def _evaluations(self) -> pl.LazyFrame:
+        """The evaluations, whose parts are verified once."""
         held = self.record.scan("evaluations")
         assert held is not None, "a record always has the table"
         return held
 
-    def _chosen(self, recorded: Goal, goal: float | Goal | None) -> Goal:
-        if goal is None:
-            return recorded
-        if not isinstance(goal, Goal):
-            number = isinstance(goal, (int, float)) and not isinstance(goal, bool)
-            if not number or not math.isfinite(goal):
-                raise ValueError(f"goal value must be a finite number, got {goal!r}")
-            return dataclasses.replace(recorded, value=float(goal))
-        if goal.metric == recorded.metric and goal.direction != recorded.direction:
-            raise ValueError(
-                f"goal direction of {goal.metric} must be {recorded.direction!r}, "
-                f"got {goal.direction!r}"
-            )
-        measured = [name for name in self.columns if "/" in name]
-        if goal.column not in measured:
-            raise unknown_name("measurement", goal.column, measured)
-        return goal
+
+def _chosen(view: View, recorded: Goal, goal: float | Goal | None) -> Goal:
+    if goal is None:
+        return recorded
+    if not isinstance(goal, Goal):
+        number = isinstance(goal, (int, float)) and not isinstance(goal, bool)
+        if not number or not math.isfinite(goal):
+            raise ValueError(f"goal value must be a finite number, got {goal!r}")
+        return dataclasses.replace(recorded, value=float(goal))
+    if goal.metric == recorded.metric and goal.direction != recorded.direction:
+        raise ValueError(
+            f"goal direction of {goal.metric} must be {recorded.direction!r}, "
+            f"got {goal.direction!r}"
+        )
+    measured = [name for name in view.columns if "/" in name]
+    if goal.column not in measured:
+        raise unknown_name("measurement", goal.column, measured)
+    return goal
+
+
+def _crossing(view: View) -> tuple[list[str], list[pl.Expr]]:
+    """(further columns that are read, what is asked of a trial's crossing of the goal)."""
+    passed = view.goal.better(pl.col("value"))
+    found = [
+        *view.first_past_the_goal(),
+        pl.col("examples").filter(passed).min().alias("passed_examples"),
+    ]
+    if not view.counts_function_evaluations:
+        return [], found
+    return [COUNTED], [*found, pl.col(COUNTED).filter(passed).min().alias(f"passed_{COUNTED}")]
+
+
+def _whole() -> pl.Expr:
+    """The columns of `View.outcomes` that hold whole numbers, as such."""
+    return pl.col("^.*(_step|_examples|_before|_evaluations)$").cast(pl.Int64)
 
 
 def view_of(record: Record | View, goal: float | Goal | None = None) -> View:

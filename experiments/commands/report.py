@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,10 @@ def add(commands: Any) -> None:
         "--note", type=Path, metavar="FILE", help="a text to show on top of the page; kept in DIR"
     )
     report.add_argument(
+        "--pictures", nargs="*", choices=("png", "svg", "pdf"), metavar="FORMAT",
+        help="of every figure: png, svg, pdf (all; of an imported archive svg)",
+    )  # fmt: skip
+    report.add_argument(
         "--watch", action="store_true", help="write it again as trials end, until all have"
     )
     report.set_defaults(function=report_command)
@@ -65,9 +69,9 @@ def report_command(options: argparse.Namespace) -> int:
     from experiments.report.write import keep_note
 
     told: dict[str, Any] = {}
-    flags = ("price-per-device-hour", "plan", "ruled")
+    flags = ("price-per-device-hour", "plan", "ruled", "pictures")
     named = [flag for flag in flags if getattr(options, flag.replace("-", "_")) is not None]
-    if named and named != ["ruled"]:
+    if {"price-per-device-hour", "plan"} & {*named}:
         told["prices"] = _prices(options)
     if options.ruled:
         from experiments.analysis.view import view_of
@@ -80,13 +84,15 @@ def report_command(options: argparse.Namespace) -> int:
         keep_note(options.note, options.folder)
     if options.watch:
         watch(options.folder, told)
-    return summarise(options.folder, told, named)
+    return summarise(options.folder, told, named, options.pictures)
 
 
-def watch(folder: Path, told: Mapping[str, Any]) -> None:
+def watch(
+    folder: Path, told: Mapping[str, Any], wait: Callable[[float], None] = time.sleep
+) -> None:
     """Write the report whenever trials were recorded, until all that are wanted have ended.
 
-    The page reads itself again while it is watched.
+    The page reads itself again while it is watched. ``wait`` takes the seconds to the next look.
     """
     from experiments.commands.status import WATCH_SECONDS, status_text
     from experiments.records.store import read
@@ -101,7 +107,7 @@ def watch(folder: Path, told: Mapping[str, Any]) -> None:
             page = write_report_of(_summary(read(folder), told), folder, refresh=REFRESH_SECONDS)
             print(f"{text.splitlines()[0]}; report: {page}", flush=True)
             written = text
-        time.sleep(WATCH_SECONDS)
+        wait(WATCH_SECONDS)
 
 
 def _prices(options: argparse.Namespace) -> Prices:
@@ -123,12 +129,16 @@ def _prices(options: argparse.Namespace) -> Prices:
 
 
 def summarise(
-    folder: Path, told: Mapping[str, Any] | None = None, named: Sequence[str] = ()
+    folder: Path,
+    told: Mapping[str, Any] | None = None,
+    named: Sequence[str] = (),
+    pictures: Sequence[str] | None = None,
 ) -> int:
     """Print what a record says and write its report, whether or not anybody reads the former.
 
     Args:
       told: fields of the `Summary` of one study that the options ``named`` give.
+      pictures: formats of its figures, as `write_report_of` takes them.
     """
     from experiments.records.comparisons import is_comparison
     from experiments.records.paths import is_paths
@@ -163,7 +173,7 @@ def summarise(
     for ruled in summary.ruled:
         measured_regret(summary.view, ruled)  # refuses what cannot be compared
     print_summary(summary)
-    return _reported(write_report_of(summary, folder))
+    return _reported(write_report_of(summary, folder, pictures=pictures))
 
 
 def _summary(record: Record, told: Mapping[str, Any]) -> Summary:

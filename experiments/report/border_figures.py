@@ -35,7 +35,7 @@ def regime_bands(summary: Summary) -> list[alt.Chart]:
     second = _ends(summary.critical.flat, low, high)
     if first is None or second is None:
         return []
-    edges = (low, first, second, high)
+    edges = (low, first, max(first, second), high)
     rows = [
         {"regime": name, "from": start, "to": end}
         for name, start, end in zip(REGIMES, edges[:-1], edges[1:], strict=True)

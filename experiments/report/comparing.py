@@ -111,10 +111,10 @@ def score_cells(compared: Compared) -> Table:
 
 
 def comparing_figures(compared: Compared) -> list[Figure]:
-    """Ratios against the batch size, and performance profiles; none for a single member."""
+    """Ratios, profiles, and how soon the order stays; none for a single member."""
     if len(compared.members) < 2:
         return []
-    return [_ratios(compared), _profiles(compared)]
+    return [_ratios(compared), _profiles(compared), _stability(compared)]
 
 
 def _colour(compared: Compared) -> alt.Color:
@@ -183,6 +183,38 @@ def _profiles(compared: Compared) -> Figure:
         "The share of batch sizes at which a member's steps to the goal are at most tau times "
         "those of the fastest member there (AlgoPerf's definition, batch sizes in place of "
         f"workloads, steps in place of time); the score is the area up to {MOST:g}.",
+        chart,
+        table,
+    )
+
+
+def _stability(compared: Compared) -> Figure:
+    table = compared.stability.with_columns(
+        fastest=pl.col("same_fastest") / pl.col("batch_sizes").replace(0, None)
+    )
+    shown = {"fastest": "share of the batch sizes with the same fastest member",
+             "agreement": "Kendall's tau of the orders, mean of the batch sizes"}  # fmt: skip
+    rows = table.unpivot(list(shown), index="k", variable_name="measure").drop_nulls("value")
+    rows = rows.with_columns(pl.col("measure").replace_strict(shown, return_dtype=pl.String))
+    chart: alt.TopLevelMixin = nothing("no batch size at which two members reached the goal")
+    if len(rows):
+        low = min(0.0, float(rows["value"].min()))  # type: ignore[arg-type]
+        colour = alt.Color("measure:N", title=None, sort=list(shown.values()),
+                           legend=alt.Legend(orient="top", labelLimit=400))  # fmt: skip
+        x = alt.X("k:Q", title="trials of each search", axis=alt.Axis(format="d", tickMinStep=1))
+        y = alt.Y("value:Q", title="agreement with the order after all trials",
+                  scale=alt.Scale(domain=[low, 1.02], nice=False))  # fmt: skip
+        base = alt.Chart(values(rows)).encode(x=x, y=y, color=colour)
+        hover = [alt.Tooltip("measure:N"), *tooltips(("k", "value"))]
+        chart = alt.layer(
+            base.mark_line(strokeWidth=2),
+            base.mark_point(filled=True, size=35).encode(tooltip=hover),
+        ).properties(width=520, height=260)
+    return Figure(
+        "stability",
+        "How many trials settle the order",
+        "The order of the members after the first k trials of every search against that after all. "
+        "A curve that still rises at its end says that more trials may change the order.",
         chart,
         table,
     )

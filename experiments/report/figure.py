@@ -103,9 +103,13 @@ def selectable(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
 
 def ring() -> dict[str, Any]:
     """Encodings that draw a ring around the point of the selected trial."""
-    return {
-        "stroke": alt.condition(IS_SELECTED, alt.value({"expr": "ink"}), alt.value("transparent")),
-        "strokeWidth": alt.condition(IS_SELECTED, alt.value(2.5), alt.value(0)),
+
+    def when(inside: object) -> dict[str, object]:
+        return {"test": IS_SELECTED, "value": inside}
+
+    return {  # typed: Altair looks for the type of a plain condition among all that it has
+        "stroke": alt.StrokeValue("transparent", condition=when({"expr": "ink"})),
+        "strokeWidth": alt.StrokeWidthValue(0, condition=when(2.5)),
     }
 
 

@@ -27,6 +27,7 @@ from experiments.report.longer_search import NOTE as LONGER_SEARCH_NOTE
 from experiments.report.longer_search import longer_search_table
 from experiments.report.methods import METHODS
 from experiments.report.noise_figures import noise_table
+from experiments.report.pictures import ENDINGS
 from experiments.report.repeats import repeat_table
 from experiments.report.rule_figures import rules_table, trained_table
 from experiments.report.tables import (
@@ -107,13 +108,15 @@ def page(
     folder: str = "DIR",
     note: str = "",
     refresh: int = 0,
+    pictures: Sequence[str] = ENDINGS,
 ) -> str:
     """The whole document of a study.
 
     ``folder``: of the record, in the command that trains a trial again; ``note``: a user's text,
-    shown on top as it is; ``refresh``: seconds after which the page is read again, 0 for never.
+    shown on top as it is; ``refresh``: seconds after which the page is read again, 0 for never;
+    ``pictures``: formats of the figures that lie beside it.
     """
-    sections = [_section(summary, figure) for figure in figures]
+    sections = [_section(summary, figure, pictures) for figure in figures]
     noted = f'<div class="user-note">{html.escape(note)}</div>' if note.strip() else ""
     body = [_header(summary, noted), *sections[:1], _verdict(summary), *sections[1:],
             _trials(), _facts(summary), _footer()]  # fmt: skip
@@ -246,7 +249,7 @@ def _study_file(step: NextStep) -> str:
     return f" It runs this file, <code>{name}</code>:</p><pre>{text}</pre>"
 
 
-def _section(summary: Summary, figure: Figure) -> str:
+def _section(summary: Summary, figure: Figure, pictures: Sequence[str]) -> str:
     parts = []
     if figure.name == "steps_to_result":
         parts.append(_critical(summary))
@@ -263,10 +266,12 @@ def _section(summary: Summary, figure: Figure) -> str:
         parts.append(f'<p class="note">{html.escape(LONGER_SEARCH_NOTE)}</p>')
     if figure.name == "definitions" and summary.critical.searches:
         parts.append(_folded("As a table", table_html(definitions_table(summary))))
-    return figure_section(figure, *parts)
+    return figure_section(figure, *parts, pictures=pictures)
 
 
-def figure_section(figure: Figure, *after: str, files: bool = True) -> str:
+def figure_section(
+    figure: Figure, *after: str, files: bool = True, pictures: Sequence[str] = ENDINGS
+) -> str:
     """Title, caption, place and, where there are, files of a figure, then ``after`` (HTML)."""
     name = html.escape(figure.name, quote=True)
     parts = [
@@ -275,11 +280,9 @@ def figure_section(figure: Figure, *after: str, files: bool = True) -> str:
         f'<div class="wide"><div class="chart" id="chart-{name}"></div></div>',
     ]
     if files:
-        parts.append(
-            f'<p class="files"><a href="figures/{name}.png">PNG</a>'
-            f'<a href="figures/{name}.svg">SVG</a><a href="figures/{name}.pdf">PDF</a>'
-            f'<a href="data/{name}.csv">CSV</a></p>'
-        )
+        links = [f'<a href="figures/{name}.{end}">{end.upper()}</a>' for end in pictures]
+        links.append(f'<a href="data/{name}.csv">CSV</a>')
+        parts.append(f'<p class="files">{"".join(links)}</p>')
     if figure.name in METHODS:
         computed = f'<p class="note">{html.escape(METHODS[figure.name])}</p>'
         parts.append(f'<div class="method">{_folded("How is this computed?", computed)}</div>')

@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,20 @@ _RUN = "from experiments.report.pictures import serve; serve()"
 _SCALE = 2
 
 
-def rendered(specification: dict[str, Any]) -> dict[str, bytes]:
-    """A chart as ``{"png": ..., "svg": ..., "pdf": ...}``."""
+ENDINGS = ("png", "svg", "pdf")
+
+
+def rendered(specification: dict[str, Any], endings: Sequence[str] = ENDINGS) -> dict[str, bytes]:
+    """A chart as ``{"png": ..., "svg": ..., "pdf": ...}``, those of ``endings``."""
     import vl_convert
 
     svg = vl_convert.vegalite_to_svg(specification)
-    return {
-        "png": vl_convert.svg_to_png(svg, scale=_SCALE),
-        "svg": svg.encode(),
-        "pdf": vl_convert.svg_to_pdf(svg),
+    make: dict[str, Callable[[], bytes]] = {
+        "png": lambda: vl_convert.svg_to_png(svg, scale=_SCALE),
+        "svg": svg.encode,
+        "pdf": lambda: vl_convert.svg_to_pdf(svg),
     }
+    return {ending: make[ending]() for ending in endings}
 
 
 class Pictures:
@@ -41,10 +45,11 @@ class Pictures:
         self._asked: list[Path] = []
         self._child: subprocess.Popen[bytes] | None = None
 
-    def ask(self, specification: dict[str, Any], name: Path) -> None:
-        """Have ``name`` written with the endings png, svg and pdf."""
+    def ask(self, specification: dict[str, Any], name: Path, endings: Sequence[str]) -> None:
+        """Have ``name`` written with ``endings``."""
         waiting = name.with_name(name.name + _WAITING)
-        waiting.write_text(json.dumps(specification), encoding="utf-8")
+        task = {"chart": specification, "endings": list(endings)}
+        waiting.write_text(json.dumps(task), encoding="utf-8")
         self._asked.append(waiting)
         if self._child is None:
             path = os.pathsep.join(entry for entry in sys.path if entry)
@@ -106,13 +111,13 @@ def side_by_side() -> Iterator[None]:
         pictures.close()
 
 
-def draw(specification: dict[str, Any], name: Path) -> None:
-    """Write ``name`` with the endings png, svg and pdf, now or by the end of `side_by_side`."""
+def draw(specification: dict[str, Any], name: Path, endings: Sequence[str] = ENDINGS) -> None:
+    """Write ``name`` with ``endings``, now or by the end of `side_by_side`."""
     pictures = _current.get()
     if pictures is not None:
-        pictures.ask(specification, name)
+        pictures.ask(specification, name, endings)
         return
-    for ending, content in rendered(specification).items():
+    for ending, content in rendered(specification, endings).items():
         name.with_name(f"{name.name}.{ending}").write_bytes(content)
 
 
@@ -134,7 +139,7 @@ def _make(waiting: Path) -> None:
         os.rename(waiting, taken)
     except FileNotFoundError:
         return
-    specification = json.loads(taken.read_text(encoding="utf-8"))
-    for ending, content in rendered(specification).items():
+    task = json.loads(taken.read_text(encoding="utf-8"))
+    for ending, content in rendered(task["chart"], task["endings"]).items():
         waiting.with_suffix(f".{ending}").write_bytes(content)
     taken.unlink()

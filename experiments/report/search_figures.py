@@ -186,7 +186,7 @@ def axis_plots(summary: Summary) -> Figure:
     )
     picked = alt.selection_point(fields=["batch_size"], bind="legend")
     names = [name for name in question.space if name in shown.columns]
-    panels = [_axis_panel(summary, shown, name, picked) for name in names]
+    panels = [panel for name in names for panel in _axis_panels(summary, shown, name, picked)]
     panels[:1] = [panel.add_params(picked) for panel in panels[:1]]
     chart: alt.TopLevelMixin = nothing(NOT_SEARCHED) if found else nothing()
     if found and panels:
@@ -194,18 +194,19 @@ def axis_plots(summary: Summary) -> Figure:
     return Figure(
         "axis_plots",
         "Best result against each searched hyperparameter",
-        f"Best {metric_title(question)} of every trial of all searches over its training; lines: "
-        "the best of each tenth of the range, whatever the other hyperparameters (isolation); "
-        "crosses at the worst value shown: infeasible (diverged). Click a batch size in the legend "
-        "to see it alone.",
+        f"Left: best {metric_title(question)} of every trial of all searches over its training; "
+        "crosses at the worst value shown: infeasible (diverged). Right (isolation): of those that "
+        "trained to their full length, the best of each tenth of the range, whatever the other "
+        "hyperparameters. Click a batch size in the legend to see it alone.",
         chart,
         table.drop(KEY),
     )
 
 
-def _axis_panel(
+def _axis_panels(
     summary: Summary, shown: pl.DataFrame, name: str, picked: alt.Parameter
-) -> alt.LayerChart:
+) -> list[alt.Chart | alt.LayerChart]:
+    """Every trial against a hyperparameter, and the best of each tenth of its range."""
     question = summary.question
     axis = _searched_axis(summary, name)
     hover = ("batch_size", "seed", "trial", *searched_names(summary, shown), "best_value")
@@ -231,17 +232,23 @@ def _axis_panel(
             **ring(),
         )
     )
-    lines = (
-        alt.Chart(values(axis.prepare(isolated(summary, shown, name))))
-        .mark_line(strokeWidth=1.2)
-        .encode(
+    found = isolated(summary, shown, name)
+    panels = [points.properties(width=390, height=290, title=_panel_title("every trial"))]
+    if len(found):
+        lines = alt.Chart(values(axis.prepare(found))).encode(
             x=x,
-            y=y,
+            y=_bare(y),
             color=batch_colour(question.batch_sizes),
-            opacity=alt.condition(picked, alt.value(0.4), alt.value(0.04)),
+            opacity=alt.condition(picked, alt.value(0.9), alt.value(0.04)),
         )
-    )
-    return alt.layer(lines, points).properties(width=390, height=290)
+        both = alt.layer(lines.mark_line(strokeWidth=1.5), lines.mark_point(filled=True, size=18))
+        title = _panel_title("best of each tenth of the range")
+        panels.append(both.properties(width=390, height=290, title=title))
+    return panels
+
+
+def _panel_title(text: str) -> alt.Title:
+    return alt.Title(text, offset=4, fontSize=12, fontWeight="normal")
 
 
 TENTHS = 10
@@ -251,10 +258,13 @@ def isolated(summary: Summary, shown: pl.DataFrame, name: str) -> pl.DataFrame:
     """The best trial of each tenth of a hyperparameter's range, whatever the others are.
 
     The Tuning Playbook's isolation plot: ``batch_size``, the hyperparameter and ``y``, sorted by
-    both. Trials that diverged are no best ones.
+    both. Trials that diverged are no best ones, nor are those that stopped short of their length,
+    whose best value says where they stopped.
     """
     distribution = summary.question.space.get(name)
     kept = shown.filter((pl.col("mark") == "trial") & pl.col("y").is_finite())
+    trained = summary.view.trained.select(TRIAL)
+    kept = kept.join(trained, on=TRIAL, how="semi", maintain_order="left")
     if distribution is None or isinstance(distribution, Choice):
         return kept.select("batch_size", name, "y").clear()
     places = [int(TENTHS * distribution.position(value)) for value in kept[name]]

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from experiments.analysis.question import Record
 from experiments.analysis.summary import Summary, summary_of
 from experiments.records.files import FULL, DiskError, write_whole
 from experiments.records.schema import STUDY_FILE
-from experiments.report.pictures import side_by_side
+from experiments.report.pictures import ENDINGS, side_by_side
 from experiments.runtime.platform import process_exists
 from experiments.spec.errors import first_line
 
@@ -58,13 +58,21 @@ def write_report_of(
     progress: Progress | None = None,
     *,
     refresh: int = 0,
+    pictures: Sequence[str] | None = None,
 ) -> Path:
     """`write_report` of a record that is already read, or already summarised.
 
-    ``refresh``: seconds after which the page reads itself again, 0 for never.
+    ``refresh``: seconds after which the page reads itself again, 0 for never. ``pictures``: of
+    `pictures.ENDINGS`, the formats of every figure; all of a study's, of an archive's, which may
+    hold many workloads, SVG alone.
     """
-    shown = _Shown(shlex.quote(str(folder)), _note(Path(folder)), refresh)
-    return replace_report(folder, lambda target: _build(record, target, shown, progress or _silent))
+    summary = summary_of(record)
+    if pictures is None:
+        pictures = ("svg",) if summary.question.imported else ENDINGS
+    shown = _Shown(shlex.quote(str(folder)), _note(Path(folder)), refresh, tuple(pictures))
+    return replace_report(
+        folder, lambda target: _build(summary, target, shown, progress or _silent)
+    )
 
 
 def keep_note(note: Path, folder: Path) -> None:
@@ -92,6 +100,7 @@ class _Shown:
     folder: str
     note: str
     refresh: int
+    pictures: tuple[str, ...]
 
 
 def _note(folder: Path) -> str:
@@ -159,7 +168,7 @@ def _publish(new: Path, place: Path) -> None:
             path.unlink()
 
 
-def _build(record: Record | Summary, target: Path, shown: _Shown, progress: Progress) -> None:
+def _build(summary: Summary, target: Path, shown: _Shown, progress: Progress) -> None:
     from experiments.report.figure import KEY
     from experiments.report.figures import FIGURES, drawn_in_turn
     from experiments.report.page import page
@@ -167,13 +176,13 @@ def _build(record: Record | Summary, target: Path, shown: _Shown, progress: Prog
     from experiments.report.trials import trials_table
 
     progress("numbers", 0, 1)
-    summary = summary_of(record)
     figures = []
     for figure in drawn_in_turn(summary):
         figures.append(figure)
         progress(figure.name, len(figures), max(len(FIGURES), len(figures)) + 2)
         steps = figure.name == "steps_to_result"
-        write_figure(figure, target, csv_table(summary) if steps else figure.table)
+        table = csv_table(summary) if steps else figure.table
+        write_figure(figure, target, table, shown.pictures)
     total = max(len(FIGURES), len(figures)) + 2
     progress("page", total - 1, total)
     write_csv(trials_table(summary).drop(KEY), target / "data" / "trials.csv")
@@ -182,14 +191,20 @@ def _build(record: Record | Summary, target: Path, shown: _Shown, progress: Prog
     progress("done", total, total)
 
 
-def write_figure(figure: Figure, target: Path, table: pl.DataFrame | None = None) -> None:
+def write_figure(
+    figure: Figure,
+    target: Path,
+    table: pl.DataFrame | None = None,
+    pictures: Sequence[str] = ENDINGS,
+) -> None:
     """``figures/NAME.png|svg|pdf`` and ``data/NAME.csv`` under ``target``."""
     from experiments.report.figures import printed
     from experiments.report.pictures import draw
 
     for folder in ("figures", "data"):
         (target / folder).mkdir(exist_ok=True)
-    draw(printed(figure), target / "figures" / figure.name)
+    if pictures:
+        draw(printed(figure), target / "figures" / figure.name, pictures)
     written = figure.table if table is None else table
     write_csv(written, target / "data" / f"{figure.name}.csv")
 

@@ -26,6 +26,7 @@ from experiments.analysis.summary import summarise
 from experiments.report.comparing import comparing_figures, told_words
 from experiments.report.comparison import comparison_page
 from experiments.report.comparison_figures import comparison_figures
+from experiments.report.power_laws import QUANTITIES, power_law_page
 
 REPEATS = 500
 SEEDS = (0, 1, 2, 3, 4, 5)
@@ -177,6 +178,10 @@ def test_planted_powers_are_found_with_a_range_that_covers():
     noise = table.filter(quantity="noise critical batch size").row(0, named=True)
     assert noise["low"] <= 1.0 <= noise["high"] and noise["searches"] == 6
     assert value_of(made["100"], "goal") == 0.1
+    page = power_law_page(made, table, "step_budget")
+    (figure,) = page.figures
+    assert len(figure.table) == 9 and figure.chart.to_dict()
+    assert [name for name, _ in page.facts] == list(QUANTITIES)
     for key, said in (("nothing", "must name a number"), ("trials", "studies that differ in it")):
         with pytest.raises(ValueError, match=said):
             power_laws(made, key)
@@ -185,7 +190,7 @@ def test_planted_powers_are_found_with_a_range_that_covers():
 def test_the_page_shows_ratios_profiles_and_what_cannot_be_seen(members):
     compared = compared_of(members, "made up", "Who?")
     figures = comparing_figures(compared)
-    assert [figure.name for figure in figures] == ["ratios", "profiles"]
+    assert [figure.name for figure in figures] == ["ratios", "profiles", "stability"]
     text = comparison_page(compared, [*comparison_figures(compared), *figures])
     assert "differences below a factor of" in text and "compared in pairs" in text
     assert "Kendall" in text and 'id="table-ratios"' in text and 'id="table-scores"' in text

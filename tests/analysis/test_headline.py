@@ -25,6 +25,7 @@ from experiments.analysis.free_sharpness import (
 )
 from experiments.analysis.hyperbola import fit_hyperbola
 from experiments.analysis.lack_of_fit import REJECTED, lack_of_fit
+from experiments.analysis.regimes import regime_borders
 from experiments.analysis.scaling_curve import Hyperbola
 
 REPEATS = 500
@@ -126,6 +127,14 @@ def test_its_borders_are_those_of_the_definitions(power):
     assert end * curve.steps(np.array([end]))[0] == pytest.approx(1.2 * curve.least_examples)
     now, doubled = curve.steps(np.array([flat, 2 * flat]))
     assert 1 - doubled / now == pytest.approx(0.1)
+
+
+def test_the_regimes_of_a_very_sharp_elbow_are_in_order():
+    """With two straight lines doubling saves little already within the 20 %."""
+    curve = FreeSharpness(LEAST, CRITICAL, 16.0, LEAST * CRITICAL, 0.0)
+    assert curve.flat_start(0.1) < curve.perfect_end(OVERHEAD) == regime_borders(curve)[1]
+    round_elbow = FreeSharpness(LEAST, CRITICAL, 1.0, LEAST * CRITICAL, 0.0)
+    assert regime_borders(round_elbow) == pytest.approx((0.2 * CRITICAL, 4 * CRITICAL))
 
 
 def test_fewer_than_five_batch_sizes_cannot_tell_the_sharpness():

@@ -306,5 +306,10 @@ def test_studies_of_any_folders_are_compared_and_what_is_not_of_one_unit_refused
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
-    assert main(["compare", str(finished), str(other), "--against", "trials"]) == 0
+    out, numbers = tmp_path / "laws", tmp_path / "laws.json"
+    asked = ["compare", str(finished), str(other), "--against", "trials"]
+    assert main([*asked, "--out", str(out), "--json", str(numbers)]) == 0
     assert "no exponent" in capsys.readouterr().out
+    assert {"power_laws.svg", "power_laws.png"} <= {p.name for p in (out / "report").rglob("*.*")}
+    held = json.loads(numbers.read_text())
+    assert held["against"] == "trials" and {row["median"] for row in held["exponents"]} == {None}

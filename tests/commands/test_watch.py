@@ -1,0 +1,59 @@
+"""``batchscale report --watch``: the page follows a study, and rests where nothing happens."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from support.engine_factory import tiny_study
+
+from experiments.cli import main
+from experiments.commands.report import REFRESH_SECONDS, watch
+from experiments.commands.status import WATCH_SECONDS, status_text
+from experiments.records.store import Writer
+from experiments.report import figures
+from experiments.runner.study import run_study
+
+AGAIN = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
+
+
+@pytest.fixture
+def half(tmp_path, monkeypatch):
+    """(study, folder) of two trials of which one is recorded: interrupted as it was to grow."""
+    monkeypatch.setattr(figures, "FIGURES", figures.FIGURES[:1])
+    study = tiny_study(batch_sizes=(32, 64), trials=1, step_budget=4, example_budget=128)
+    folder = tmp_path / "s"
+    run_study(dataclasses.replace(study, batch_sizes=(64,)), folder, execution="scan")
+
+    def interrupted(writer, results):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Writer, "commit", interrupted)
+        run_study(study, folder, execution="scan")
+    assert not status_text(folder)[1]
+    return study, folder
+
+
+def test_the_page_is_written_where_trials_were_recorded_and_only_then(half, capsys):
+    study, folder = half
+    page, looks = folder / "report" / "index.html", []
+
+    def wait(seconds):
+        looks.append((seconds, page.stat().st_mtime_ns, AGAIN in page.read_text(encoding="utf-8")))
+        if len(looks) == 2:  # nothing happened at the first look
+            run_study(study, folder, execution="scan")
+
+    watch(folder, {}, wait)
+    (first, second), said = looks, capsys.readouterr().out
+    assert first == second and first[0] == WATCH_SECONDS and first[2]
+    assert said.count("report: ") == 1 and "1 of 2 trials" in said
+
+
+def test_the_command_ends_with_a_page_that_stays(half, capsys):
+    study, folder = half
+    run_study(study, folder, execution="scan")
+    assert main(["report", str(folder), "--watch"]) == 0
+    assert AGAIN not in (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert main(["report", str(folder / "records"), "--watch"]) == 2
+    assert "--watch follows a study; there is none in" in capsys.readouterr().err
