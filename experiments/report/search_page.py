@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
 
 from experiments.analysis.search_record import ONE, Searched
 from experiments.report import style
+from experiments.report.architecture_figure import architecture_figure
 from experiments.report.figure import Figure, nothing, values
 from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
@@ -28,7 +30,9 @@ _MOST_CURVES = 400
 
 def write_search_report(found: Searched, folder: Path | str) -> Path:
     """Writes ``folder/report/`` from the record alone; returns the path of its index.html."""
-    figures = [progress_figure(found), curves_figure(found), hyperparameters_figure(found)]
+    drawn = architecture_figure(found)
+    figures = [drawn] if drawn else []
+    figures += [progress_figure(found), curves_figure(found), hyperparameters_figure(found)]
 
     def build(target: Path) -> None:
         for figure in figures:
@@ -203,9 +207,7 @@ def _page(found: Searched, figures: list[Figure]) -> str:
         f'<p class="answer">{html.escape(answer(found))}</p>',
         f'<p class="note">Expected: {expected}</p>' if expected else "",
         f'<p class="note">{html.escape(_about(found))}</p>',
-        figure_section(figures[0]),
-        figure_section(figures[1]),
-        figure_section(figures[2]),
+        *map(figure_section, figures),
         f"<h2>Rounds</h2>{table_html(rounds_table(found))}",
         "<h2>Trials</h2>",
         f"<details><summary>Every trial</summary>{table_html(trials_table(found))}</details>",
@@ -236,7 +238,7 @@ def answer(found: Searched) -> str:
 def _about(found: Searched) -> str:
     asked, pruner = found.asked, found.pruner
     parts = [
-        f"Points: {SAMPLERS[asked['sampler']].meaning}",
+        f"Points: {_meaning(asked)}",
         f"stopping: {PRUNERS[pruner.name]}",
         f"full budget: {pruner.resource} {asked['unit']}",
     ]
@@ -245,6 +247,13 @@ def _about(found: Searched) -> str:
     if asked["of"] == "build":
         parts.append(f"{asked['optimizer']} on {asked['workload']['dataset']}")
     return "; ".join(parts) + "."
+
+
+def _meaning(asked: Mapping[str, Any]) -> str:
+    """Who proposes, in words."""
+    if "proposer" in asked:
+        return str(asked["proposer"]["meaning"])
+    return SAMPLERS[asked["sampler"]].meaning
 
 
 def rounds_table(found: Searched) -> Table:

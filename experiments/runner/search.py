@@ -33,7 +33,8 @@ from experiments.runner.search_asked import described_of, header_of, pruner_of, 
 from experiments.runner.search_driver import Driver, Limit
 from experiments.runner.search_known import Question
 from experiments.runner.search_models import ModelTrainer, Task
-from experiments.runner.search_objectives import TRIALS_FOLDER, ObjectiveTrainer, Trainer
+from experiments.runner.search_objectives import TRIALS_FOLDER, ObjectiveTrainer
+from experiments.runner.search_packs import PackTrainer
 from experiments.runner.search_shown import Shown
 from experiments.runtime.compilation import switched
 from experiments.runtime.platform import cores
@@ -47,6 +48,8 @@ from experiments.spec.user_search import Ranges, UserSearch
 
 if TYPE_CHECKING:
     import polars as pl
+
+AnyTrainer = ModelTrainer | PackTrainer | ObjectiveTrainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +158,8 @@ def run_search(
       folder: of the record; default ``runs/NAME``.
       data_dir: where the dataset's files are, if not in the usual places.
       resume: False refuses a folder that holds a record.
-      workers: trials trained at a time; default: one a core for built modules, else one.
+      workers: trials trained at a time; default: one a core for built modules, else one. A pack's
+        slots are filled whatever it is.
       keep_going: leave out a trial that raises, and go on.
       allow_changed_code: go on with a record begun with another text of the function's file.
       checkpoint_minutes: a built trial that has run so long is saved, then every so many minutes.
@@ -207,12 +211,19 @@ def run_search(
             driver.take_up(before)
             live = shown.live(Searched.of(before)) if shown else contextlib.nullcontext()
             with live, contextlib.suppress(OutOfTime):
-                driver.run(workers or (cores() if task else 1))
+                driver.run(_workers(asked, workers))
         shutil.rmtree(folder / TRIALS_FOLDER, ignore_errors=True)
         found = _found(folder, trainer, question)
         if shown is not None:
             shown.over(found.searched)
         return found
+
+
+def _workers(asked: UserSearch, workers: int | None) -> int:
+    """Trials under way at a time: all slots of a pack, else as asked, else one a core."""
+    if asked.slots > 1:
+        return asked.slots
+    return workers or (cores() if asked.build else 1)
 
 
 def _question(
@@ -235,6 +246,7 @@ def _question(
         task.grid if task else (lambda batch_size: units),
         identity,
         asked.batch_size if task else 1,
+        asked.proposer,
     )
 
 
@@ -247,19 +259,22 @@ def _trainer(
     seconds: float,
     stop: Stop,
     warn: Callable[[str], None],
-) -> Trainer:
+) -> AnyTrainer:
     if task and asked.build:
-        return ModelTrainer(asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn)
+        models = ModelTrainer(
+            asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn
+        )
+        return PackTrainer(models, asked.slots, stop) if asked.slots > 1 else models
     assert asked.objective is not None, "it was checked"
     column = f"validation/{asked.metric or 'value'}"
     return ObjectiveTrainer(asked.objective, column, 1 if pruner.minimize else -1, folder, stop)
 
 
-def _forgetting(trainer: Trainer, folder: Path) -> Callable[[TrialResult], None]:
+def _forgetting(trainer: AnyTrainer, folder: Path) -> Callable[[TrialResult], None]:
     """A function to call once a trial is recorded for good."""
 
     def ended(result: TrialResult) -> None:
-        if isinstance(trainer, ModelTrainer):
+        if not isinstance(trainer, ObjectiveTrainer):
             trainer.ended(result)
         else:
             path = folder / TRIALS_FOLDER / str(result.trial.index)
@@ -268,7 +283,7 @@ def _forgetting(trainer: Trainer, folder: Path) -> Callable[[TrialResult], None]
     return ended
 
 
-def _found(folder: Path, trainer: Trainer, question: Question) -> Found:
+def _found(folder: Path, trainer: AnyTrainer, question: Question) -> Found:
     searched = Searched.of(read(folder))
     row = searched.best
     if row is None:
@@ -276,7 +291,7 @@ def _found(folder: Path, trainer: Trainer, question: Question) -> Found:
     values = searched.hyperparameters(row)
 
     def state(index: int) -> Any:
-        if not isinstance(trainer, ModelTrainer):
+        if isinstance(trainer, ObjectiveTrainer):
             raise ValueError(  # noqa: TRY004 (the search is not one of build)
                 "best_model needs a search of build: an objective keeps its own models"
             )

@@ -51,10 +51,11 @@ def task_of(asked: UserSearch, data_dir: str | None) -> tuple[Task, Dataset]:
         raise ValueError(f"batch_size must lie in 1..{examples} (the training set), got {largest}")
     data = ResidentData.put(dataset.splits, min(TRAIN_EVALUATION_EXAMPLES, examples))
     resolve(workload.losses)
-    return (
-        Task(workload, goal, asked.optimizer, asked.schedule, asked.fixed, data, asked.budget),
-        dataset,
-    )
+    task = Task(
+        workload, goal, asked.optimizer, asked.schedule, asked.fixed, data, asked.budget,
+        asked.weights,
+    )  # fmt: skip
+    return task, dataset
 
 
 def _arrays(data: Mapping[str, Any]) -> Dataset:
@@ -81,7 +82,13 @@ def pruner_of(asked: UserSearch, task: Task | None) -> Pruner:
     direction = task.goal.direction if task else asked.direction
     pruner = Pruner(asked.pruner, asked.budget, asked.eta, direction != "max", asked.rounding)
     pruner.check(_trials(asked, pruner))
-    if pruner.at_once and SAMPLERS[asked.sampler].adaptive:
+    if asked.proposer is not None:
+        if pruner.at_once or pruner.name == "hyperband":
+            raise ValueError(
+                f"pruner must be none or patience: {asked.pruner} compares all trials at once, and "
+                f"{asked.proposer.name} asks for them in rounds"
+            )
+    elif pruner.at_once and SAMPLERS[asked.sampler].adaptive:
         plain = ", ".join(name for name, row in SAMPLERS.items() if not row.adaptive)
         raise ValueError(
             f"sampler must be one of {plain} with the pruner {asked.pruner}, which compares all "
@@ -110,7 +117,7 @@ def described_of(asked: UserSearch, pruner: Pruner, task: Task | None) -> dict[s
         "train_steps": {},
         "space": asked.checked.to_json(),
         "names": list(asked.checked.ranges),
-        "sampler": asked.sampler,
+        "sampler": asked.proposer.name if asked.proposer else asked.sampler,
         "pruner": {"name": pruner.name, "resource": pruner.resource, "eta": pruner.eta,
                    "rounding": pruner.rounding},
         "patience": asked.patience,
@@ -121,6 +128,10 @@ def described_of(asked: UserSearch, pruner: Pruner, task: Task | None) -> dict[s
         "unit_examples": task.data.examples if task else 1,
         "code": loading.code_of_function(asked.build or asked.objective),
     }  # fmt: skip
+    if asked.proposer:
+        described["proposer"] = asked.proposer.describe()
+    if asked.weights is not None:  # recorded identities know no default of them
+        described |= {"weights": True, "slots": asked.slots}
     if task:
         described |= {
             "workload": {**task.workload.describe(), "model": None, "model_options": {}},

@@ -73,7 +73,7 @@ class Driver:
         self._limit, self._closed = limit, False
         self._populations = Populations(question.pruner)
         self._known = Known(question)
-        self._rounds = 0
+        self._sizes: list[int] = []  # trials of every round
         self._exhausted = False
         self._unrecorded: list[TrialResult] = []
         for found in writer.study.get("rounds", []):
@@ -90,7 +90,11 @@ class Driver:
         self._known.points.extend(points)
         self._populations.add(len(points))
         self._exhausted = self._exhausted or ONE in found.proposal.exhausted
-        self._rounds += 1
+        self._sizes.append(len(points))
+
+    @property
+    def _rounds(self) -> int:
+        return len(self._sizes)
 
     def _due(self) -> int:
         """Points of the next round; 0 where none is due now."""
@@ -98,12 +102,12 @@ class Driver:
         size = question.pruner.following(self._rounds, started, question.trials)
         if self._exhausted or self._closed or not size:
             return 0
-        if SAMPLERS[question.sampler].adaptive:
+        if (question.proposer or SAMPLERS[question.sampler]).adaptive:
             if len(self._known.final) < started:
                 return 0
-            if question.pruner.name in ("none", "patience"):
-                done = {ONE: Progress(started, started)}
-                size = counts(question.trials, done, adaptive=True).get(ONE, 0)
+            size = self._adaptive(size, started)
+        if question.proposer is not None:
+            size = question.proposer.following(started, question.trials)
         if size and self._limit is not None:
             if len(self._known.final) < started:
                 return 0  # a round is asked for once the one before has ended
@@ -111,6 +115,14 @@ class Driver:
             self._closed = not self._limit.begins(self._rounds, size, cost)
             return 0 if self._closed else size
         return size
+
+    def _adaptive(self, size: int, started: int) -> int:
+        """Points of the next round of one who waits for results."""
+        question = self._question
+        if question.pruner.name not in ("none", "patience"):
+            return size
+        done = {ONE: Progress(started, started)}
+        return counts(question.trials, done, adaptive=True).get(ONE, 0)
 
     def _propose(self) -> None:
         question = self._question
@@ -121,7 +133,11 @@ class Driver:
                 question.seed, self._rounds, question.trials, space.ranges, {ONE: size},
                 self._known.seen(), log_values=False, conditions=space.conditions,
             )  # fmt: skip
-            found = Round(question.seed, self._rounds, sampler(question.sampler)(ask))
+            if question.proposer is not None:
+                proposal = question.proposer.propose(ask, self._sizes)
+            else:
+                proposal = sampler(question.sampler)(ask)
+            found = Round(question.seed, self._rounds, proposal)
             points = len(found.proposal.points.get(ONE, ()))
             self._writer.add_round(found.to_json(), len(self._known.points) + points)
             self._add(found)

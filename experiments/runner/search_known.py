@@ -18,6 +18,7 @@ from experiments.search.samplers.base import Point, Seen
 from experiments.spec.conditions import Space, recorded
 from experiments.spec.space import Value
 from experiments.spec.trial import Reason, Status, Trial, TrialResult
+from experiments.spec.user_search import Proposer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Question:
       lengths: batch size -> steps after each resource, ascending.
       identity: of the record.
       batch_size: of a trial that does not search it.
+      proposer: instead of the sampler, where there is one.
     """
 
     space: Space
@@ -47,6 +49,7 @@ class Question:
     lengths: Callable[[int], list[int]]
     identity: str
     batch_size: int
+    proposer: Proposer | None = None
 
     @property
     def sign(self) -> int:

@@ -21,7 +21,7 @@ from experiments.spec.errors import in_one_line
 from experiments.spec.space import Value
 from experiments.spec.trial import Precision, Status, Trial, TrialConfig, TrialResult
 from experiments.training.feed import ResidentData
-from experiments.training.layout import SCAN
+from experiments.training.layout import SCAN, Execution
 from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
@@ -58,6 +58,7 @@ class Task:
       fixed: hyperparameters that are not searched.
       data: on the device.
       epochs: of a trial that trains to its end.
+      weights: values of a trial -> further numbers that its module reads as they run.
     """
 
     workload: Workload
@@ -67,6 +68,7 @@ class Task:
     fixed: Mapping[str, float]
     data: ResidentData
     epochs: int
+    weights: Callable[[Mapping[str, Value]], Mapping[str, float]] | None = None
 
     def grid(self, batch_size: int) -> list[int]:
         """Steps after each epoch."""
@@ -91,6 +93,10 @@ class Task:
         known = {**defaults, **self.workload.hyperparameters, **self.fixed}
         known |= {name: value for name, value in values.items() if name in known}  # type: ignore[misc]
         return {name: float(value) for name, value in known.items() if value is not None}
+
+    def all_numbers(self, values: Mapping[str, Value]) -> dict[str, float]:
+        """`numbers`, and those that the module of a trial reads."""
+        return {**self.numbers(values), **(self.weights(values) if self.weights else {})}
 
 
 class ModelTrainer:
@@ -124,13 +130,11 @@ class ModelTrainer:
     def train(self, job: Job) -> TrialResult:
         """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
         trial = job.trial
-        grid = self._task.grid(trial.batch_size)
-        pause = grid[job.target - 1] if job.target < self._task.epochs else None
-        running = self._engine_trial(trial, job.values, pause)
+        running = self.engine_trial(trial, job.values, self.pause(job))
         found: list[TrialResult] = []
         pending = [running]
         try:
-            population = self._population(trial, job.values)
+            population = self.population(trial, job.values)
             population.run(lambda: pending.pop() if pending else None, found.append, self._goes_on)
             if not found and self._stop.asked is not OutOfTime:  # after which nothing goes on
                 population.save()
@@ -146,25 +150,34 @@ class ModelTrainer:
 
     def best_state(self, trial: Trial, values: Mapping[str, Value], step: int) -> Any:
         """(module, `TrainState` of a trial after ``step`` steps), trained again to the bit."""
-        population = self._population(trial, values)
-        state, _ = population.train_to(self._engine_trial(trial, values, None), step)
+        population = self.population(trial, values)
+        state, _ = population.train_to(self.engine_trial(trial, values, None), step)
         return self._build(dict(values)), state
 
     def _goes_on(self, steps: int) -> bool:
         del steps
         return self._stop.asked is None
 
-    def _engine_trial(self, trial: Trial, values: Mapping[str, Value], pause: int | None) -> Trial:
+    def pause(self, job: Job) -> int | None:
+        """The step at which a job puts its trial aside; None at its end."""
+        full = job.target == self._task.epochs
+        return None if full else self._task.grid(job.trial.batch_size)[job.target - 1]
+
+    def engine_trial(self, trial: Trial, values: Mapping[str, Value], pause: int | None) -> Trial:
+        """A trial as the engine takes it."""
         patience = trial.patience
         if patience is not None:
             examples = self._task.data.examples
             # Evaluations lie whole epochs apart, up to a step of rounding.
             patience = math.floor(patience * examples / trial.batch_size)
         return dataclasses.replace(
-            trial, hyperparameters=self._task.numbers(values), pause=pause, patience=patience
+            trial, hyperparameters=self._task.all_numbers(values), pause=pause, patience=patience
         )
 
-    def _population(self, trial: Trial, values: Mapping[str, Value]) -> Population:
+    def population(
+        self, trial: Trial, values: Mapping[str, Value], execution: Execution = SCAN
+    ) -> Population:
+        """Slots for trials of this one's module and batch size."""
         task = self._task
         module = self._build(dict(values))
         with self._lock:
@@ -174,7 +187,7 @@ class ModelTrainer:
         return Population(
             self._programs[number],
             trial.batch_size,
-            SCAN,
+            execution,
             grid=lambda steps: task.grid(trial.batch_size),
             checkpoints=self._checkpoints,
             held=self._held,

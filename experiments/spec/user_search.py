@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, get_args
 
 from experiments.spec import space as spaces
 from experiments.spec import values
@@ -23,6 +23,31 @@ from workloads.registry import Hyperparameter, unknown_name
 Ranges = Mapping[str, spaces.Distribution | When | Mapping[str, Any]]
 Rounding = Literal["paper", "floor_first"]
 MOST_BUDGET = 100_000
+MOST_SLOTS = 1024
+
+
+class Proposer(Protocol):
+    """A strategy of its own in the place of a sampler.
+
+    `experiments.search.architecture.question.Architectures` is one.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name, which the record holds as the sampler."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Tell whether a round waits for the results of those before."""
+
+    def describe(self) -> dict[str, Any]:
+        """All that determines what it proposes, as JSON values."""
+
+    def following(self, started: int, trials: int) -> int:
+        """Trials that the next round may have at most."""
+
+    def propose(self, ask: Any, sizes: Sequence[int]) -> Any:
+        """The `Proposal` that follows an `Ask`, after rounds of these sizes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +69,10 @@ class UserSearch:
         classified.
       trials: N, started in all; default: one round of Hyperband's brackets, else 20.
       budget: R of a full trial, in epochs or the objective's own unit.
-      sampler: who proposes points.
+      sampler: who proposes points; ``proposer``, where there is one, does so instead.
+      weights: hyperparameters -> further numbers that a built module reads from
+        ``context.hyperparameters``: modules that differ in them alone compile once.
+      slots: built trials side by side in one pack, a power of two; their modules must be equal.
       pruner: who is stopped early; ``patience`` goes with each.
       eta, rounding: of halving, in which one in ``eta`` goes on.
       patience: epochs without an improvement by more than ``min_delta`` that end a trial.
@@ -72,6 +100,9 @@ class UserSearch:
     trials: int | None = None
     budget: int = 1
     sampler: str = "halton"
+    proposer: Proposer | None = None
+    weights: Callable[[Mapping[str, spaces.Value]], Mapping[str, float]] | None = None
+    slots: int = 1
     pruner: str = "none"
     eta: int = 3
     rounding: Rounding = "paper"
@@ -120,7 +151,14 @@ class UserSearch:
                              ("neither" if self.build is None else "both"))  # fmt: skip
         if not callable(self.build or self.objective):
             raise values.refuse("build or objective", "a function", self.build or self.objective)
+        values.whole("slots", self.slots, 1, MOST_SLOTS)
+        if self.slots & (self.slots - 1):
+            raise values.refuse("slots", "a power of two", self.slots)
+        if self.slots > 1 and "batch_size" in self.space:
+            raise ValueError("batch_size cannot be searched in slots: a pack has one batch size")
         if self.objective is not None:
+            if self.weights is not None or self.slots > 1:
+                raise ValueError("weights and slots belong to build: an objective has its own")
             for field in ("workload", "data", "fixed", "traced"):
                 if getattr(self, field):
                     raise ValueError(f"{field} belongs to build: an objective has its own")

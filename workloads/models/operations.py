@@ -163,6 +163,7 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     "relu": functools.partial(Function, nn.relu),
     "flatten": functools.partial(Function, flat),
     "dense": Dense,
+    "affine": functools.partial(Dense, logits=True),
     "conv1x1": functools.partial(PlainConvolution, 1),
     "conv3x3": functools.partial(PlainConvolution, 3),
     "conv5x5": functools.partial(PlainConvolution, 5),

@@ -52,7 +52,7 @@ def every_edge(
         for j in range(1, nodes)
         for i in range(j)
     )
-    return Space(f"cells of {nodes} nodes", choices, _EveryEdge(nodes, cells), same)
+    return Space(f"cells of {nodes} nodes", choices, EveryEdge(nodes, cells), same)
 
 
 def chosen_edges(
@@ -81,7 +81,7 @@ def chosen_edges(
             for k in range(inputs):
                 choices.append((_name(cells, cell, f"{j}.{k} reads"), tuple(range(j))))
                 choices.append((_name(cells, cell, f"{j}.{k} applies"), operations))
-    build = _ChosenEdges(nodes, inputs, cells)
+    build = ChosenEdges(nodes, inputs, cells)
     return Space(f"cells of {nodes} nodes of {inputs} inputs", tuple(choices), build)
 
 
@@ -103,7 +103,9 @@ def _check(operations: tuple[str, ...], trial: Shape) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _EveryEdge:
+class EveryEdge:
+    """Options of every edge -> cells."""
+
     nodes: int
     cells: tuple[str, ...]
 
@@ -127,7 +129,9 @@ class _EveryEdge:
 
 
 @dataclasses.dataclass(frozen=True)
-class _ChosenEdges:
+class ChosenEdges:
+    """Options of every input of every node -> cells."""
+
     nodes: int
     inputs: int
     cells: tuple[str, ...]

@@ -159,6 +159,7 @@ OPERATIONS: dict[str, Operation] = {
     "relu": Operation("max(x, 0)", _kept),
     "flatten": Operation("all values as features", _flat),
     "dense": Operation("affine, then relu; an image is flattened", _dense, wide=True),
+    "affine": Operation("affine alone; an image is flattened", _dense, wide=True),
     "conv1x1": Operation("1x1 convolution, relu", convolution(1, normalised=False), wide=True),
     "conv3x3": Operation("3x3 convolution, relu", convolution(3, normalised=False), wide=True),
     "conv5x5": Operation("5x5 convolution, relu", convolution(5, normalised=False), wide=True),

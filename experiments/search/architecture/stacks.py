@@ -51,11 +51,13 @@ def stacks(
             choices.append((f"skip {layer}", (None, *range(layer))))
         if branches:
             choices.append((f"input {layer}", tuple(range(layer - 1, -1, -1))))
-    return Space(f"stacks of up to {max(depths)} layers", tuple(choices), _Stack(shape, outputs))
+    return Space(f"stacks of up to {max(depths)} layers", tuple(choices), Stacked(shape, outputs))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Stack:
+class Stacked:
+    """Options of every layer -> a network; ``shape`` and ``outputs`` are those of `stacks`."""
+
     shape: Shape
     outputs: int
 

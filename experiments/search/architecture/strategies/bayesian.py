@@ -44,27 +44,32 @@ def bayesian(first: int = 10, uniform: int = 100, best: int = 5) -> Strategy:
         if missing > 0:
             fresh.wanted = min(count, missing)
             return fresh.fill(stream)
-        order = sorted(history.results, key=lambda result: result.value)
         pool = Fresh(history, uniform)
         pool.fill(stream)
         pool.wanted = uniform + len(history.space.sizes) * sum(history.space.sizes) * best
-        for result in order[:best]:
+        for result in sorted(history.results, key=lambda result: result.value)[:best]:
             for code in history.space.neighbours(result.code):
                 pool.offer(code)
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1):  # small matrices: threads cost more than they bring
-            for code in _chosen(history, [r.code for r in order[:MOST]], pool.codes, count):
-                fresh.offer(code)
+        for code in most_promising(history, pool.codes, count):
+            fresh.offer(code)
         return fresh.codes
 
     return Strategy(nothing, propose, kept)
 
 
+def most_promising(history: History, pool: Sequence[Code], count: int) -> list[Code]:
+    """``count`` codes of the pool, by expected improvement over the best score."""
+    from threadpoolctl import threadpool_limits
+
+    order = sorted(history.results, key=lambda result: result.value)
+    with threadpool_limits(1):  # small matrices: threads cost more than they bring
+        return _chosen(history, [result.code for result in order[:MOST]], pool, count)
+
+
 def _chosen(
     history: History, known: Sequence[Code], pool: Sequence[Code], count: int
 ) -> list[Code]:
-    """Codes of the pool by expected improvement over the best score; ``known`` is best first."""
+    """Codes of the pool by expected improvement; ``known`` is best first."""
     from scipy.special import ndtr, ndtri
 
     failed = {r.code for r in history.results if not np.isfinite(r.value)}

@@ -10,6 +10,7 @@ from experiments.search.architecture.strategies import (
     evolution,
     local,
     plain,
+    progressive,
     reinforce,
 )
 from experiments.search.architecture.strategies.base import Strategy
@@ -37,6 +38,7 @@ STRATEGIES: dict[str, Row] = {
     "evolution": Row(evolution.evolution, True, "regularised evolution: tournament and ageing"),
     "reinforce": Row(reinforce.reinforce, True, "REINFORCE over independent choices"),
     "bayesian": Row(bayesian.bayesian, True, "Gaussian process over one-hot choices"),
+    "progressive": Row(progressive.progressive, True, "simple ones first, then by a surrogate"),
 }
 
 

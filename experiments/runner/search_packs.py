@@ -1,0 +1,116 @@
+"""A search's trials side by side in the slots of one pack.
+
+Threads ask for one trial each; the first to come trains for all until none is waiting, so that a
+slot that is free takes the next trial. What a trial returns does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from experiments.runner.search_models import ModelTrainer
+from experiments.runner.search_objectives import Job
+from experiments.runtime.stopping import Stop
+from experiments.spec.errors import in_one_line
+from experiments.spec.space import Value
+from experiments.spec.trial import Status, Trial, TrialResult
+from experiments.training.layout import Execution
+
+
+class PackTrainer:
+    """Trains modules that are one program; thread-safe.
+
+    Args:
+      models: what builds and prepares them.
+      slots: of the pack.
+      stop: what ends the search.
+    """
+
+    def __init__(self, models: ModelTrainer, slots: int, stop: Stop):
+        self._models, self._stop = models, stop
+        self._execution = Execution("packed", slots)
+        self._lock = threading.Lock()
+        self._waiting: collections.deque[tuple[Job, Future[TrialResult]]] = collections.deque()
+        self._trains = False
+
+    def train(self, job: Job) -> TrialResult:
+        """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
+        future: Future[TrialResult] = Future()
+        with self._lock:
+            self._waiting.append((job, future))
+            leads, self._trains = not self._trains, True
+        if leads:
+            self._lead(job)
+        result = future.result()
+        self._stop.check()
+        return result
+
+    def ended(self, result: TrialResult) -> None:
+        """As `ModelTrainer.ended`."""
+        self._models.ended(result)
+
+    def best_state(self, trial: Trial, values: Mapping[str, Value], step: int) -> Any:
+        """As `ModelTrainer.best_state`."""
+        return self._models.best_state(trial, values, step)
+
+    def _lead(self, first: Job) -> None:
+        """Train what waits until nothing does."""
+        while True:
+            begun: dict[tuple[int, int, int], tuple[Job, Future[TrialResult]]] = {}
+            try:
+                self._run(first, begun)
+                self._stop.check()
+            except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it)
+                self._fail(begun, error)
+            with self._lock:
+                if not self._waiting:
+                    self._trains = False
+                    return
+
+    def _run(
+        self, first: Job, begun: dict[tuple[int, int, int], tuple[Job, Future[TrialResult]]]
+    ) -> None:
+        def next_trial() -> Trial | None:
+            with self._lock:
+                if not self._waiting:
+                    return None
+                job, future = self._waiting.popleft()
+            begun[job.trial.key] = job, future
+            return self._models.engine_trial(job.trial, job.values, self._models.pause(job))
+
+        def emit(result: TrialResult) -> None:
+            job, future = begun.pop(result.trial.key)
+            future.set_result(dataclasses.replace(result, trial=job.trial))
+
+        def goes_on(steps: int) -> bool:
+            del steps
+            return self._stop.asked is None
+
+        population = self._models.population(first.trial, first.values, self._execution)
+        population.run(next_trial, emit, goes_on)
+        if begun:
+            population.save()
+
+    def _fail(
+        self,
+        begun: dict[tuple[int, int, int], tuple[Job, Future[TrialResult]]],
+        error: BaseException,
+    ) -> None:
+        """What was begun has failed; where the search is to end, so has what waits."""
+        failed = list(begun.values())
+        ends = not isinstance(error, Exception)
+        with self._lock:
+            if ends or not failed:
+                failed += self._waiting
+                self._waiting.clear()
+        for job, future in failed:
+            if ends:
+                future.set_exception(error)
+                continue
+            message = in_one_line(error)
+            future.set_result(TrialResult(job.trial, Status.INCOMPLETE, 0, {}, message=message))
