@@ -250,7 +250,7 @@ def _about(found: Searched) -> str:
 
 
 def _meaning(asked: Mapping[str, Any]) -> str:
-    """Who proposes, in words."""
+    """Say who proposes, in words."""
     if "proposer" in asked:
         return str(asked["proposer"]["meaning"])
     return SAMPLERS[asked["sampler"]].meaning

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.runner.search_models import ModelTrainer
 from experiments.runner.search_objectives import Job
-from experiments.runtime.stopping import Stop
+from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.spec.errors import in_one_line
 from experiments.spec.space import Value
 from experiments.spec.trial import Status, Trial, TrialResult
@@ -93,7 +93,7 @@ class PackTrainer:
 
         population = self._models.population(first.trial, first.values, self._execution)
         population.run(next_trial, emit, goes_on)
-        if begun:
+        if begun and self._stop.asked is not OutOfTime:  # after which nothing goes on
             population.save()
 
     def _fail(
@@ -101,7 +101,7 @@ class PackTrainer:
         begun: dict[tuple[int, int, int], tuple[Job, Future[TrialResult]]],
         error: BaseException,
     ) -> None:
-        """What was begun has failed; where the search is to end, so has what waits."""
+        """Tell those who began that they failed; where the search is to end, those who wait too."""
         failed = list(begun.values())
         ends = not isinstance(error, Exception)
         with self._lock:

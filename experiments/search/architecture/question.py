@@ -114,7 +114,7 @@ class Architectures:
 
     @property
     def meaning(self) -> str:
-        """Who proposes, in a line."""
+        """A line that says who proposes."""
         return STRATEGIES[self.name].meaning
 
     @functools.cached_property
