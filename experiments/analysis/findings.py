@@ -91,14 +91,15 @@ class BestStep:
 class Shortfall:
     """Searches with fewer COMPLETE trials than planned.
 
-    ``exhausted``: all of them have started the most trials a search may start, so that running
-    the study again would add none.
+    ``exhausted``: all of them have started the most trials a search may start, or, ``finite``, all
+    points of their space, so that running the study again would add none.
     """
 
     batch_sizes: tuple[int, ...]
     complete: tuple[int, ...]
     planned: int
     exhausted: bool
+    finite: bool = False
 
     @property
     def sentence(self) -> str:
@@ -107,6 +108,7 @@ class Shortfall:
         found = f"Only {fewest}" if fewest == most else f"Only {fewest} to {most}"
         found = "None" if most == 0 else found
         why = "too many diverged" if self.exhausted else "the study is not finished"
+        why = "the space holds no other point" if self.finite else why
         return (
             f"{found} of the planned {self.planned} COMPLETE trials at "
             f"{listed(self.batch_sizes)} ({why}); what is shown there uses those there are."

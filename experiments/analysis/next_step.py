@@ -64,7 +64,7 @@ def next_step(question: Question, findings: Sequence[Finding]) -> NextStep:
             run_again(question),
             "It resumes where the record ends; finished trials are not repeated.",
         )
-    if shortfalls:
+    if shortfalls and not shortfalls[0].finite:
         return narrower(
             question, "Most trials diverged: search a range that reaches less far into instability."
         )

@@ -56,6 +56,7 @@ class Question(StudyFields):
       train_size: training examples, those of an epoch; None where an imported record has none.
       hyperparameters: names of all hyperparameter columns of the trials table.
       imported: the form that the trials were imported from; "" where batchscale trained them.
+      exhausted: (batch size, seed) of searches of a finite space that holds no other point.
     """
 
     goal: Goal = dataclasses.field(kw_only=True)
@@ -64,6 +65,7 @@ class Question(StudyFields):
     train_size: int | None = dataclasses.field(kw_only=True)
     hyperparameters: tuple[str, ...] = dataclasses.field(kw_only=True)
     imported: str = dataclasses.field(default="", kw_only=True)
+    exhausted: frozenset[tuple[int, int]] = dataclasses.field(default=frozenset(), kw_only=True)
 
     @property
     def drawn(self) -> str:
@@ -90,4 +92,10 @@ def read_question(record: Record) -> Question:
         train_size=study["train_size"],
         hyperparameters=tuple(record.study.get("hyperparameters", names)),
         imported=record.study.get("imported", {}).get("format", ""),
+        exhausted=frozenset(
+            (int(batch_size), found["seed"])
+            for found in record.study.get("rounds", [])
+            for batch_size, own in found["batch_sizes"].items()
+            if own["exhausted"]
+        ),
     )

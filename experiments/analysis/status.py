@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from experiments.analysis.question import Record
+from experiments.analysis.question import SEARCH, Record
 from experiments.analysis.steps_to_result import steps_to_result
 from experiments.analysis.view import View, view_of
 from experiments.search.fidelity import Pruner
@@ -65,8 +65,9 @@ def study_status(record: Record | View) -> StudyStatus:
     rows = []
     for batch_size in question.batch_sizes:
         own = table.filter(pl.col("batch_size") == batch_size)
-        missing = int(own["missing"].sum())
-        wanted = view.wanted * len(own)
+        short = {(b, s): n for b, s, n in own.select(*SEARCH, "missing").iter_rows()}
+        missing = sum(n for search, n in short.items() if search not in question.exhausted)
+        wanted = view.wanted * len(own) - sum(short.values()) + missing
         ended = int(own.select(pl.sum_horizontal(_ENDED).sum()).item() or 0)
         pace = seconds.get(batch_size)
         left = missing * _steps(view, batch_size)
@@ -116,4 +117,12 @@ def _rounds(view: View) -> dict[int, tuple[int, int]]:
     )  # fmt: skip
     least = len(sizes)
     counts = {seed: sum(r["seed"] == seed for r in recorded) for seed in question.seeds}
-    return {seed: (count, max(count, least)) for seed, count in counts.items()}
+    over = {
+        seed
+        for seed in question.seeds
+        if all((batch_size, seed) in question.exhausted for batch_size in question.batch_sizes)
+    }
+    return {
+        seed: (count, count if seed in over else max(count, least))
+        for seed, count in counts.items()
+    }

@@ -38,7 +38,7 @@ from experiments.analysis.findings import (
 )
 from experiments.analysis.inconclusive import inconclusive
 from experiments.analysis.next_step import Finding, NextStep, next_step, widened
-from experiments.analysis.question import Question
+from experiments.analysis.question import SEARCH, Question
 from experiments.analysis.searches import LIMITED
 from experiments.analysis.view import View
 from experiments.spec import space as spaces
@@ -178,9 +178,10 @@ def shortfalls(question: Question, table: pl.DataFrame) -> list[Shortfall]:
     if rows.is_empty():
         return []
     started = pl.sum_horizontal("complete", "infeasible", "incomplete", "stopped")
-    exhausted = rows.select((started >= MOST_STARTED * question.trials).all()).item()
+    finite = set(rows.select(SEARCH).iter_rows()) <= question.exhausted
+    exhausted = rows.select((started >= MOST_STARTED * question.trials).all()).item() or finite
     complete = tuple(rows["complete"].to_list())
-    return [Shortfall(_unique(rows), complete, question.trials, bool(exhausted))]
+    return [Shortfall(_unique(rows), complete, question.trials, bool(exhausted), finite)]
 
 
 def unreached(across: pl.DataFrame) -> list[Unreached]:

@@ -22,6 +22,7 @@ from experiments.analysis.findings import (
 )
 from experiments.analysis.next_step import next_step
 from experiments.analysis.question import read_question
+from experiments.analysis.status import study_status
 from experiments.analysis.summary import summarise
 from experiments.analysis.verdict import non_monotone, untuned_smallest
 from experiments.cli import build_parser
@@ -129,6 +130,21 @@ def test_a_shortfall_asks_to_resume_until_the_search_is_exhausted():
     verdict = summarise(handmade({8: rows}, trials=2)).verdict
     assert "Only 1 of the planned 2" in verdict.findings[0].sentence
     assert verdict.next.command == "batchscale run synthetic_narrower.py"
+
+
+def test_a_finite_space_that_was_searched_whole_lacks_no_trial():
+    """Of 60 trials asked for, one: it holds no other."""
+    record = handmade({8: [(DONE, {100: 0.05})], 16: [(DONE, {9: 0.0})]}, trials=60)
+    whole = {"points": [[0.5, 0.5]], "exhausted": True}
+    rounds = [{"seed": 0, "round": 0, "batch_sizes": {"8": whole, "16": whole}}]
+    record = dataclasses.replace(record, study={**record.study, "rounds": rounds})
+    verdict = summarise(record).verdict
+    assert "60 COMPLETE trials at batch sizes 8 and 16 (the space holds no other point)" in (
+        verdict.findings[0].sentence
+    )
+    assert "resumes" not in verdict.next.reason and "narrower" not in verdict.next.command
+    status = study_status(record)
+    assert (status.counted, status.wanted, status.seconds_left) == (2, 2, 0)
 
 
 def test_an_unreached_goal_asks_for_longer_trials():
