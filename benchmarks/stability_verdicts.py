@@ -48,11 +48,19 @@ def _words(label: str) -> str:
     return label.replace("_", " ")
 
 
-def _told(found: Found, rates: Mapping[str, Rows], usable: Mapping[str, float]) -> tuple[str, str]:
+def _told(found: Found, rates: Mapping[str, Rows], factor: float) -> tuple[str, str]:
     """The least final values, and the largest usable rates, as sentences."""
+    usable = _usable(rates, factor)
     best = ", ".join(f"{_words(label)} {_best(rows):.3g}" for label, rows in rates.items())
-    far = ", ".join(f"{_words(label)} {rate:.3g}" for label, rate in usable.items())
-    return f"Least final {found['metric']} of any rate: {best}.", f"Largest usable rate: {far}."
+    far = ", ".join(f"{_words(label)} {_rate(rate)}" for label, rate in usable.items())
+    return (
+        f"Least final {found['metric']} of any rate: {best}.",
+        f"Largest usable rate (it ends within a factor of {factor:g} of the least of all): {far}.",
+    )
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.3g}" if rate else "no rate"
 
 
 def _unstable(rows: Rows, kind: str = "") -> list[float]:
@@ -84,7 +92,7 @@ def stride(found: Found) -> Verdict:
             usable[plain] >= FURTHER * usable[changed],
             usable[warmed] >= FURTHER * usable[changed],
         ],
-        *_told(found, rates, usable),
+        *_told(found, rates, ERROR_FACTOR),
         f"Final {found['metric']} with a stride of 1 over that with 2: {told}.",
     )
 
@@ -95,7 +103,7 @@ def _reaches(found: Found, good: str, bad: str, factor: float) -> Verdict:
     usable = _usable(rates, factor)
     return Verdict.of(
         [usable[good] >= FURTHER * usable[bad], _best(rates[good]) <= _best(rates[bad])],
-        *_told(found, rates, usable),
+        *_told(found, rates, factor),
     )
 
 
@@ -147,7 +155,7 @@ def spike(found: Found) -> Verdict:
         [True, cured, any(lower)] if spikes["none"] else [False],
         f"Peak rates at which a seed has a mid-training instability: {told}.",
         f"Steps that were clipped: {shares}.",
-        *_told(found, rates, _usable(rates, ERROR_FACTOR)),
+        *_told(found, rates, ERROR_FACTOR),
     )
 
 
@@ -157,7 +165,17 @@ def autoclip(found: Found) -> Verdict:
     usable = _usable(rates, ERROR_FACTOR)
     fixed = max(rate for label, rate in usable.items() if label.startswith("fixed"))
     automatic = max(rate for label, rate in usable.items() if "autoclip" in label)
+    above = min(
+        (row["rate"] for row in rates["none"] if row["rate"] > automatic), default=automatic
+    )
+    there = ", ".join(
+        f"{_words(label)} {row['final']:.3g}"
+        for label, rows in rates.items()
+        for row in rows
+        if row["rate"] == above and row["final"] is not None
+    )
     return Verdict.of(
         [automatic >= fixed, automatic >= FURTHER * usable["none"]],
-        *_told(found, rates, usable),
+        *_told(found, rates, ERROR_FACTOR),
+        f"At {above:.3g}, the next rate: {there}.",
     )

@@ -155,14 +155,15 @@ def page(held: Mapping[str, Mapping[str, Any]]) -> str:
 def _section(found: Mapping[str, Any], outcome: str, sentences: Sequence[str]) -> str:
     name = found["name"]
     run = f"batchscale run {name.removesuffix(SMOKE)}{' --smoke' * name.endswith(SMOKE)}"
-    minutes = found["trial_seconds"] / 60
+    minutes = max(1, round(found["trial_seconds"] / 60))
+    time = f"{minutes} minute{'s' * (minutes > 1)} of trial time on {found['device']}"
     lines = [
         f"## {name}", "", found["question"], "",
         f"- Expected: {found['expected']}",
         f"- Came out as expected: {outcome}.",
         *(f"- {sentence}" for sentence in sentences),
         (f"- `{run}`: {found['trials']:,} trials, {found['trial_steps']:,} trial-steps, "
-        f"{minutes:.0f} minutes of trial time on {found['device']}; goal: {found['goal']}."),
+        f"{time}; goal: {found['goal']}."),
         "",
     ]  # fmt: skip
     labels = list(found["members"])

@@ -2,7 +2,7 @@
 
 Command:   batchscale run autoclip             (an accelerator; Fashion-MNIST)
            batchscale run autoclip --smoke     (digits, two CPU cores)
-Time:      TIME
+Time:      30 s of CPU time in miniature; not run in full.
 Expected:  clipping at a percentile of the norms seen so far (Seetharaman et al. 2020) trains at the
            rates that the better of two fixed thresholds reaches, and at twice those without
            clipping.

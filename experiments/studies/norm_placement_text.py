@@ -2,7 +2,7 @@
 
 Command:   batchscale run norm_placement_text             (an accelerator)
            batchscale run norm_placement_text --smoke     (two CPU cores)
-Time:      TIME
+Time:      2 minutes of CPU time in miniature; not run in full.
 Expected:  pre-norm, x + f(Norm(x)), trains at rates at which post-norm, Norm(x + f(x)), does not
            without warmup, and ends no higher (Tuning Playbook; Xiong et al. 2020).
 

@@ -2,7 +2,7 @@
 
 Command:   batchscale run residual_norm_text             (an accelerator)
            batchscale run residual_norm_text --smoke     (two CPU cores)
-Time:      TIME
+Time:      2 minutes of CPU time in miniature; not run in full.
 Expected:  x + Norm(f(x)) trains at rates at which Norm(x + f(x)) does not, and ends no higher: the
            sum that is normalized has no path on which gradients pass unchanged (Tuning Playbook).
 

@@ -2,13 +2,14 @@
 
 Command:   batchscale run rezero_depth             (an accelerator; CIFAR-10)
            batchscale run rezero_depth --smoke     (digits, two CPU cores)
-Time:      TIME
+Time:      2 minutes of CPU time in miniature; not run in full.
 Expected:  with ReZero, x + alpha f(x) and alpha = 0 at first, it trains at rates at which the plain
            sum does not, and ends lower (Bachlechner et al. 2020; Tuning Playbook).
 
 WideResNets without any normalization, momentum 0.9 at constant rates: 64 layers on CIFAR-10, in the
 smoke variant 28 narrow ones on 8 x 8 digits. Without normalization the plain sum about doubles the
-variance with every block.
+variance with every block. (A first smoke variant, 40 layers for 120 steps, ended at errors of 34 %
+and 59 %: too short to tell.)
 """
 
 import dataclasses

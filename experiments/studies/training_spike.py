@@ -2,7 +2,7 @@
 
 Command:   batchscale run training_spike             (an accelerator; Fashion-MNIST)
            batchscale run training_spike --smoke     (digits, two CPU cores)
-Time:      TIME
+Time:      20 s of CPU time in miniature; not run in full.
 Expected:  without clipping the loss falls, then jumps once the rate passes what the curvature
            allows; clipped it does not jump, and ends no higher (Tuning Playbook: clipping helps
            against early and mid-training instability).

@@ -2,7 +2,7 @@
 
 Command:   batchscale run wide_resnet_stride             (an accelerator; CIFAR-10)
            batchscale run wide_resnet_stride --smoke     (digits, two CPU cores)
-Time:      TIME
+Time:      3 minutes of CPU time in miniature; not run in full.
 Expected:  as in Figure 4 of the Tuning Playbook: a stride of 1 in place of 2 where the last stage
            begins is harmless at low rates and unstable at high ones; 1,000 steps of warmup cure it.
 

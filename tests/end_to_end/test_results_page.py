@@ -79,7 +79,7 @@ def test_the_largest_usable_rate_decides_a_study_of_stability():
     verdict = VERDICTS["norm_placement_text"]
     found = verdict(rates(pre=stable(2.5, 2.4, 2.6), post=stable(2.6, 3.1, None)))
     assert found.outcome == "yes"
-    assert "Largest usable rate: pre 4, post 1." in found.sentences
+    assert found.sentences[-1].endswith("of the least of all): pre 4, post 1.")
     assert verdict(rates(pre=stable(2.5, 2.4), post=stable(2.5, 2.4))).outcome == "in part"
     assert verdict(rates(pre=stable(2.5, 3.1), post=stable(2.4, 2.4))).outcome == "no"
 

@@ -264,6 +264,14 @@ def test_statistics_of_a_batch_are_in_step_however_it_is_cut():
     assert (apart.result, late.result) == ("fail", "warn")
 
 
+def test_a_step_that_waits_for_its_data_is_named(sound):
+    results = [sanity_pipeline.input_bound(0.01, share, 64) for share in (0.2, 0.5, 0.9)]
+    assert [one.result for one in results] == ["pass", "warn", "warn"]
+    assert "90% of 10 ms a step at batch size 64" in results[-1].evidence
+    measured = CHECKS["input-bound"](sound).values  # how fast this machine is decides nothing
+    assert measured["seconds_per_step"] > 0 and 0 <= measured["input_share"] <= 1
+
+
 def test_a_ratio_outside_its_band_is_named():
     rows = {"w": {"ratio": 1e-3, "weights": True}, "b": {"ratio": 1.0, "weights": False}}
     results = [
