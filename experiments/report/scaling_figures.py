@@ -164,11 +164,10 @@ def _line(at: np.ndarray, steps: np.ndarray, y: alt.Scale, **mark: Any) -> alt.C
 
 
 def _named(least: float, at: np.ndarray, y: alt.Scale) -> alt.Chart:
-    """The name of the fitted line, at the middle of what is inside the axis."""
+    """The name of the fitted line, at its lower end: above it lie points."""
     bottom, top = y["domain"]
     inside = at[(least / at > 1.3 * bottom) & (least / at < top / 1.3)]
-    middle = inside[len(inside) // 2 : len(inside) // 2 + 1]
-    rows = pl.DataFrame({"batch_size": middle, "steps": least / middle})
+    rows = pl.DataFrame({"batch_size": inside[-1:], "steps": least / inside[-1:]})
     named = alt.Chart(values(rows)).encode(x="batch_size:Q", y=alt.Y("steps:Q", scale=y))
     return named.mark_text(align="right", dx=-12, text="perfect-scaling line")
 
