@@ -8,8 +8,11 @@ from workloads.registry import resolve, unknown_name
 __all__ = ["WORKLOADS", "Goal", "Losses", "Model", "Workload", "get"]
 
 WORKLOADS: dict[str, str] = {
+    "cifar100_keskar_c3": "workloads.keskar:C3",
+    "cifar100_keskar_c4": "workloads.keskar:C4",
     "cifar100_wide_resnet": "workloads.cifar100_wide_resnet:WORKLOAD",
-    "cifar10_keskar_c1": "workloads.cifar10_keskar_c1:WORKLOAD",
+    "cifar10_keskar_c1": "workloads.keskar:C1",
+    "cifar10_keskar_c2": "workloads.keskar:C2",
     "cifar10_resnet8": "workloads.cifar10_resnet8:WORKLOAD",
     "cifar10_wide_resnet": "workloads.cifar10_wide_resnet:WORKLOAD",
     "cifar10_wide_resnet_unit_stride": "workloads.cifar10_wide_resnet:UNIT_STRIDE",
@@ -30,11 +33,13 @@ WORKLOADS: dict[str, str] = {
     "mnist_cnn_27500": "workloads.mnist_cnn:SUBSET_27500",
     "mnist_cnn_6875": "workloads.mnist_cnn:SUBSET_6875",
     "mnist_fc": "workloads.mnist_fc:WORKLOAD",
+    "mnist_keskar_f1": "workloads.keskar:F1",
     "noisy_quadratic": "workloads.noisy_quadratic:WORKLOAD",
     "synthetic_images": "workloads.synthetic_images:WORKLOAD",
     "synthetic_tokens": "workloads.synthetic_tokens:WORKLOAD",
     "text_lstm": "workloads.text_lstm:WORKLOAD",
     "text_transformer": "workloads.text_transformer:WORKLOAD",
+    "timit_keskar_f2": "workloads.keskar:F2",
 }
 
 

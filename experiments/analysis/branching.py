@@ -20,6 +20,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+import polars as pl
 
 from experiments.analysis.critical_batch_size import CriticalBatchSize
 
@@ -57,6 +58,8 @@ class Branched:
       answers: at each of `WINDOWS` of the declared window.
       noise_scale: tr(Sigma) / |G|^2 there, over the training examples evaluated.
       limit, noise: the record's end of perfect scaling and noise critical batch size.
+      curve: ``batch_size, median, low, high``, steps to the goal of the record's searches; a row
+        a batch size that got there.
     """
 
     trial: str
@@ -68,6 +71,7 @@ class Branched:
     noise_scale: float
     limit: CriticalBatchSize
     noise: CriticalBatchSize
+    curve: pl.DataFrame
 
 
 def smoothed(losses: np.ndarray, batch_size: int, window: int) -> float:

@@ -41,6 +41,22 @@ def add(commands: Any) -> None:
         "--probes", type=whole_number(1), default=50, metavar="P", help="of the trace (50)"
     )
     parser.add_argument(
+        "--iterations", type=_iterations, nargs="+", default=(10, None), metavar="N",
+        help="of L-BFGS-B for the sharpness, or convergence; several are measured apart "
+        "(10 convergence)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--restarts", type=whole_number(1), default=1, metavar="R", help="of that search (1)"
+    )
+    parser.add_argument(
+        "--random-matrix", choices=("normal", "orthonormal"), default="normal",
+        help="the 100 random directions of the sharpness: their entries or columns (normal)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--steps", type=whole_number(2), default=20, metavar="T",
+        help="whose successive gradients are compared (20)",
+    )  # fmt: skip
+    parser.add_argument(
         "--block", default="", metavar="REGEX", help="curvature of the parameters it is found in"
     )
     parser.add_argument("--split", choices=SPLITS, default="validation", help="(validation)")
@@ -52,6 +68,11 @@ def add(commands: Any) -> None:
     parser.set_defaults(function=curvature_command)
 
 
+def _iterations(text: str) -> int | None:
+    """A whole number of at least 1, or None for convergence."""
+    return None if text == "convergence" else whole_number(1)(text)
+
+
 def curvature_command(options: argparse.Namespace) -> int:
     """Measure, write the page, print the numbers."""
     import json
@@ -59,6 +80,7 @@ def curvature_command(options: argparse.Namespace) -> int:
     from experiments.report.plain_page import PlainPage, write_plain
     from experiments.report.trial_curvature import drawn, numbers_table
     from experiments.runner.curvature import Asked, measure
+    from experiments.runner.curvature_sharpness import Search
 
     said = sys.stderr if options.json else sys.stdout
     asked = Asked(
@@ -69,6 +91,8 @@ def curvature_command(options: argparse.Namespace) -> int:
         options.probes,
         options.block,
         options.split,
+        search=Search(tuple(options.iterations), options.restarts, options.random_matrix),
+        steps=options.steps,
     )
     found = measure(
         options.folder,
@@ -90,7 +114,11 @@ def curvature_command(options: argparse.Namespace) -> int:
         print(json.dumps(found.numbers.to_dicts(), indent=2))
         return 0
     print(f"trial {found.trial}, best at step {found.step:,}")
-    for quantity, value, error, _ in shown.rows:
-        print(f"{quantity:52}{value:>14}{f' ± {error}' if error else ''}")
+    if found.against:
+        print(f"{'':64}{found.trial:>20}{'':10}{found.against:>20}")
+    for quantity, *cells, _ in shown.rows:
+        pairs = zip(cells[::2], cells[1::2], strict=True)
+        told = "".join(f"{v:>20}{f' ± {e}' if e else '':10}" for v, e in pairs)
+        print(f"{quantity:64}{told}".rstrip())
     print(f"page: {page}")
     return 0

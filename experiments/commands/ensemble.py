@@ -30,6 +30,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--size", type=whole_number(2), required=True, metavar="K", help="members of each"
     )
+    parser.add_argument(
+        "--seed", type=whole_number(0), metavar="S", help="trials of this search (of all)"
+    )
     parser.add_argument("--split", choices=SPLITS, default="validation", help="(validation)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder of the dataset's files")
     parser.set_defaults(function=ensemble_command)
@@ -48,6 +51,7 @@ def ensemble_command(options: argparse.Namespace) -> int:
             kind,
             options.size,
             split=options.split,
+            search=options.seed,
             data_dir=options.data_dir,
             warn=lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
             say=lambda line: print(line, flush=True),

@@ -130,20 +130,9 @@ def sharpness_in(
     loss = finite_loss(problem, params)
     if loss <= -1:
         raise ValueError(f"sharpness divides by 1 + f(x): the loss must exceed -1, got {loss}")
-    centre, unflat = flat(params)
+    centre, width = flat(params)[0], box.width
     columns = None if box.matrix is None else jnp.asarray(box.matrix, centre.dtype)
-    width = box.width
-
-    @jax.jit
-    def value_and_gradient(
-        problem: Problem, centre: jax.Array, columns: jax.Array | None, z: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        away = z if columns is None else _product(columns, z)
-        value, tree = problem.value_and_gradient(unflat(centre + away))
-        gradient = flat(tree)[0]
-        return value, gradient if columns is None else _product(columns.T, gradient)
-
-    function = functools.partial(value_and_gradient, problem, centre, columns)
+    function = functools.partial(_value_and_gradient, problem, params, columns)
     negative = _negative(function, centre.dtype)
     maxima, converged, evaluations = [], [], 0
     for start in random.uniform(-width, width, (restarts, len(width))):
@@ -171,6 +160,18 @@ def sharpness_in(
         converged=np.array(converged),
         evaluations=evaluations,
     )
+
+
+@jax.jit
+def _value_and_gradient(
+    problem: Problem, params: Params, columns: jax.Array | None, z: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """f(x + A z) and its gradient in z [p]; one program for all boxes of one shape."""
+    centre, unflat = flat(params)
+    away = z if columns is None else _product(columns, z)
+    value, tree = problem.value_and_gradient(unflat(centre + away))
+    gradient = flat(tree)[0]
+    return value, gradient if columns is None else _product(columns.T, gradient)
 
 
 def _product(matrix: jax.Array, vector: jax.Array) -> jax.Array:

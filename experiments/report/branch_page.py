@@ -10,7 +10,14 @@ import polars as pl
 from experiments.analysis.branching import Branched
 from experiments.report import style
 from experiments.report.answer import estimated, sized
-from experiments.report.figure import Figure, tooltips, values
+from experiments.report.figure import (
+    Figure,
+    batch_axis,
+    batch_domain,
+    log_axis,
+    tooltips,
+    values,
+)
 from experiments.report.plain_page import PlainPage
 from experiments.report.tables import Table
 
@@ -72,17 +79,70 @@ def _facts(found: Branched, tolerance: float) -> list[tuple[str, str]]:
     ]
 
 
+FARTHEST = 16
+"""Critical batch sizes beyond so many times the batch sizes tried are told, not drawn."""
+_COLOURS = [style.RED, style.BLUE, style.GREEN, style.ORANGE]
+_WINDOWS = [style.GREY, style.BLUE, style.ORANGE]
+
+
 def _figure(found: Branched, table: pl.DataFrame, tolerance: float) -> Figure:
+    """The branches, and below them the record's own curve, on one axis of batch sizes."""
+    sizes = sorted({*table["batch_size"].to_list(), *found.curve["batch_size"].to_list()})
+    local = found.answers[1].factor * found.batch_size
+    known = {
+        f"local critical batch size{'' if found.answers[1].bounded else ' (at least)'}": local,
+        "gradient noise scale here": found.noise_scale,
+        "end of perfect scaling (record)": found.limit.value,
+        "noise critical batch size (record)": found.noise.value,
+    }
+    drawn = {
+        name: float(size)
+        for name, size in known.items()
+        if size is not None and math.isfinite(size) and size <= FARTHEST * sizes[-1]
+    }
+    marks = [{"batch_size": size, "quantity": name} for name, size in drawn.items()]
+    beyond = [f"{name} {sized(size)}" for name, size in known.items()
+              if name not in drawn and size is not None and math.isfinite(size)]  # fmt: skip
+    domain = batch_domain([*sizes, *drawn.values()])
+    x = batch_axis(sizes).scale(type="log", base=2, nice=False, domain=domain)
+    rules = alt.Chart(alt.Data(values=marks)).mark_rule(strokeWidth=2, strokeDash=[5, 3])
+    rules = rules.encode(x=x, tooltip=tooltips(("quantity", "batch_size")))
+    legend = alt.Legend(labelLimit=300, symbolType="stroke")
+    told, untold = (
+        alt.Color(
+            "quantity:N", title="critical batch sizes", sort=None, legend=shown,
+            scale=alt.Scale(domain=[name for name in known if name in drawn],
+                            range=[c for name, c in zip(known, _COLOURS, strict=True)
+                                   if name in drawn]),
+        )
+        for shown in (legend, None)
+    )  # fmt: skip
+    panels = [_branches(found, table, tolerance, x, rules.encode(color=told))]
+    if len(found.curve):
+        panels.append(_measured_curve(found.curve, x, rules.encode(color=untold)))
+    far = f" Too far to draw: {', '.join(beyond)}." if beyond else ""
+    none = "" if len(found.curve) else " No batch size of the record got to the goal: no curve."
+    return Figure(
+        "branches",
+        "Branches, noise scale and the measured curve",
+        "Above: every branch starts from one state and sees the same window of examples; its batch "
+        "is larger and its rate grows with it (Merrill et al. 2025). Dashed: the tolerance; losses "
+        "far above it leave the figure, the table has them. Below: the steps to the goal of the "
+        "record's own searches (bars: their range), with the line of perfect scaling. Vertical: "
+        "four quantities that are called critical batch sizes, and are not the same."
+        f"{far}{none}",
+        alt.vconcat(*panels, spacing=18).resolve_scale(color="independent"),
+        table,
+    )
+
+
+def _branches(
+    found: Branched, table: pl.DataFrame, tolerance: float, x: alt.X, rules: alt.Chart
+) -> alt.LayerChart:
     held = table.filter(pl.col("over_unbranched").is_finite()).with_columns(
         window=pl.col("window").cast(pl.String)
     )
     order = [str(answer.window) for answer in found.answers]
-    x = alt.X(
-        "batch_size:Q",
-        title="batch size of the branch",
-        scale=alt.Scale(type="log", base=2, nice=False),
-        axis=alt.Axis(format=",d", grid=False, values=sorted(set(table["batch_size"].to_list()))),
-    )
     worst = max(5 * tolerance, 0.05)
     least = min([-0.5 * worst, *held["over_unbranched"].to_list()])
     y = alt.Y(
@@ -92,41 +152,39 @@ def _figure(found: Branched, table: pl.DataFrame, tolerance: float) -> Figure:
         scale=alt.Scale(domain=[max(-1.0, least), worst], nice=False),
     )
     colour = alt.Color(
-        "window:N", title="window", sort=order,
-        scale=alt.Scale(domain=order, range=[style.GREY, style.BLUE, style.ORANGE][: len(order)]),
+        "window:N", title="window of examples", sort=order,
+        scale=alt.Scale(domain=order, range=_WINDOWS[: len(order)]),
     )  # fmt: skip
     base = alt.Chart(values(held)).encode(x=x, y=y, color=colour)
     hover = tooltips(("window", "batch_size", "smoothed_loss", "over_unbranched"))
-    sizes = table["batch_size"].to_list()
-    known = [
-        (size, text)
-        for size, text in (
-            (found.noise_scale, "noise scale"),
-            (found.limit.value, "end of perfect scaling"),
-            (found.noise.value, "noise critical batch size"),
-        )
-        if size is not None and math.isfinite(size)
-    ]
-    inside = [(size, text) for size, text in known if min(sizes) <= size <= max(sizes)]
-    outside = [f"{text} {sized(size)}" for size, text in known if (size, text) not in inside]
-    marks = [{"batch_size": size, "text": text} for size, text in inside]
-    rules = alt.Chart(alt.Data(values=marks))
     limit = alt.Chart(alt.Data(values=[{"over_unbranched": tolerance}]))
-    beyond = f" Beyond the axis: {', '.join(outside)}." if outside else ""
-    return Figure(
-        "branches",
-        "Loss of the branches",
-        "Every branch starts from one state and sees the same window of examples; its batch is "
-        "larger and its rate grows with it (Merrill et al. 2025). Dashed: the tolerance; losses "
-        "far above it leave the figure, the table has them. Vertical: "
-        "the gradient noise scale at this step, and the critical batch sizes of the whole record, "
-        f"which are other quantities.{beyond}",
-        alt.layer(
-            base.mark_line(strokeWidth=1.5, clip=True),
-            base.mark_point(size=36, filled=True, opacity=1, clip=True).encode(tooltip=hover),
-            limit.mark_rule(strokeDash=[6, 4]).encode(y="over_unbranched:Q"),
-            rules.mark_rule(strokeDash=[2, 3]).encode(x=x),
-            rules.mark_text(align="left", dx=4, dy=-130).encode(x=x, text="text:N"),
-        ).properties(width=640, height=300),
-        table,
+    lines = alt.layer(
+        base.mark_line(strokeWidth=1.5, clip=True),
+        base.mark_point(size=36, filled=True, opacity=1, clip=True).encode(tooltip=hover),
     )
+    level = limit.mark_rule(strokeDash=[6, 4]).encode(
+        y=alt.Y("over_unbranched:Q", scale=y["scale"])
+    )
+    both = alt.layer(lines, level, rules).resolve_scale(color="independent")
+    return both.properties(width=600, height=250)
+
+
+def _measured_curve(curve: pl.DataFrame, x: alt.X, rules: alt.Chart) -> alt.LayerChart:
+    """Steps to the goal against the batch size, and perfect scaling from the smallest one."""
+    first = curve.row(0, named=True)
+    ideal = curve.with_columns(
+        median=first["median"] * first["batch_size"] / pl.col("batch_size")
+    ).filter(pl.col("median") > 0.3 * curve["median"].min())  # type: ignore[operator]
+    spans = curve.filter(pl.col("low").is_finite() & pl.col("high").is_finite())
+    shown = pl.concat([curve["median"], ideal["median"], spans["low"], spans["high"]])
+    y = log_axis("median:Q", "steps to the goal", shown)
+    base = alt.Chart(values(curve)).encode(x=x, y=y)
+    return alt.layer(
+        alt.Chart(values(ideal)).mark_line(strokeDash=[2, 3], color=style.GREY).encode(x=x, y=y),
+        alt.Chart(values(spans)).mark_rule(color=style.GREY).encode(x=x, y="low:Q", y2="high:Q"),
+        base.mark_line(strokeWidth=1.5, color="black"),
+        base.mark_point(size=36, filled=True, opacity=1, color="black").encode(
+            tooltip=tooltips(("batch_size", "median", "low", "high"))
+        ),
+        rules,
+    ).properties(width=600, height=220)  # fmt: skip

@@ -34,13 +34,11 @@ def comparison_figures(compared: Compared) -> list[Figure]:
 
 def steps_figure(compared: Compared) -> Figure:
     """Steps to result of every member, a panel a batch size."""
-    lengths = compared.shared.train_steps
     reached, high = pl.col("steps_to_result").is_not_null(), pl.col("steps_high")
-    length = pl.col("batch_size").replace_strict(lengths, return_dtype=pl.Float64)
-    table = compared.table.with_columns(
+    table = compared.table.join(_lengths(compared), on=["label", "batch_size"]).with_columns(
         shown=pl.coalesce("steps_to_result", "censored_at"),
         reached=reached,
-        high=pl.when(reached).then(pl.min_horizontal(high, length)),
+        high=pl.when(reached).then(pl.min_horizontal(high, "length")),
     )
     hover = tooltips(
         ("steps_to_result", "steps_high", "censored_at", "complete", "infeasible"),
@@ -56,6 +54,16 @@ def steps_figure(compared: Compared) -> Figure:
         _panels(compared, table, "steps", hover),
         compared.table,
     )
+
+
+def _lengths(compared: Compared) -> pl.DataFrame:
+    """``label, batch_size, length``: steps of a trial, which members may differ in."""
+    rows = [
+        {"label": label, "batch_size": batch_size, "length": float(length)}
+        for label, summary in compared.members.items()
+        for batch_size, length in summary.question.train_steps.items()
+    ]
+    return pl.DataFrame(rows)
 
 
 def evaluations_figure(compared: Compared) -> Figure:

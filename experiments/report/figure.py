@@ -172,7 +172,7 @@ def batch_axis(batch_sizes: Sequence[int], title: str = "batch size") -> alt.X:
     )
 
 
-def batch_domain(batch_sizes: Sequence[int]) -> list[float]:
+def batch_domain(batch_sizes: Sequence[float]) -> list[float]:
     """The batch sizes with a margin on either side."""
     return [min(batch_sizes) / 1.5, max(batch_sizes) * 1.5]
 

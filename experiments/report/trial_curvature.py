@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from experiments.report import style
-from experiments.report.figure import Figure, log_axis, nothing, tooltips, values
+from experiments.report.figure import Figure, log_axis, nothing, step_axis, tooltips, values
 from experiments.report.tables import Table
 from experiments.report.words import label
 
@@ -17,13 +18,21 @@ _FLOOR = 1e-6
 
 
 def numbers_table(numbers: pl.DataFrame) -> Table:
-    """The numbers as text."""
-    rows = tuple(
-        (row["quantity"], _number(row["value"]), _error(row["error"]), row["how"])
-        for row in numbers.iter_rows(named=True)
-    )
-    columns = ("quantity", "value", "±", "how")
-    return Table("numbers", "Numbers", columns, rows, (False, True, True, False))
+    """The numbers as text: a row a quantity, a value and its error for every trial."""
+    trials = numbers["trial"].unique(maintain_order=True).to_list()
+    rows = []
+    for (quantity,), held in numbers.group_by("quantity", maintain_order=True):
+        own = {row["trial"]: row for row in held.iter_rows(named=True)}
+        cells = [cell for trial in trials for cell in _cells(own.get(trial))]
+        rows.append((str(quantity), *cells, str(held["how"][0])))
+    heads = [head for trial in trials for head in (trial if len(trials) > 1 else "value", "±")]
+    columns = ("quantity", *heads, "how")
+    numeric = (False, *(True for _ in heads), False)
+    return Table("numbers", "Numbers", columns, tuple(rows), numeric)
+
+
+def _cells(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    return ("", "") if row is None else (_number(row["value"]), _error(row["error"]))
 
 
 def _number(value: float) -> str:
@@ -36,7 +45,10 @@ def _error(value: float | None) -> str:
 
 def drawn(curves: Mapping[str, pl.DataFrame]) -> list[Figure]:
     """The figures of what was measured."""
-    makers = {"density": density, "errors": errors, "plane": plane, "lines": lines}
+    makers = {
+        "density": density, "errors": errors, "alignment": alignment, "plane": plane,
+        "lines": lines,
+    }  # fmt: skip
     return [make(curves[name]) for name, make in makers.items() if name in curves]
 
 
@@ -96,6 +108,34 @@ def errors(table: pl.DataFrame) -> Figure:
         "replacement it falls as 1/sqrt(B); without, it reaches zero where the batch holds all. "
         "Points: measured over random batches without replacement.",
         alt.layer(curve, points).properties(width=560, height=300),
+        table,
+    )
+
+
+def alignment(table: pl.DataFrame) -> Figure:
+    """Cosines of successive gradients."""
+    held = table.filter(pl.col("cosine").is_finite())
+    colour = alt.Color("gradients:N", title="gradients", scale=alt.Scale(
+        domain=["of batches", "of the measured examples"], range=[style.ORANGE, style.BLUE]
+    ))  # fmt: skip
+    zero = alt.Chart(alt.Data(values=[{"cosine": 0}])).mark_rule(strokeDash=[4, 4])
+    y = alt.Y("cosine:Q", title="cosine with the next", scale=alt.Scale(domain=[-1, 1]))
+    base = alt.Chart(values(held)).encode(
+        x=step_axis("step:Q", "step", held["step"]), y=y, color=colour
+    )
+    return Figure(
+        "gradient_alignment",
+        "Alignment of successive gradients",
+        "Cosine of each gradient with that of the next step, as the trial goes on from its best "
+        "step. Near 1 larger steps would have done; near -1 steps cross a valley and back; batches "
+        "of noise alone are near 0.",
+        alt.layer(
+            zero.encode(y=y),
+            base.mark_line(strokeWidth=1.5),
+            base.mark_point(size=22, filled=True, opacity=1).encode(
+                tooltip=tooltips(("step", "cosine", "gradients"))
+            ),
+        ).properties(width=560, height=240),
         table,
     )
 

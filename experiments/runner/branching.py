@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 
 from experiments.analysis.branching import WINDOWS, Branched, critical_factor
 from experiments.analysis.summary import summarise
@@ -39,7 +40,7 @@ from experiments.runtime.compilation import switched
 from experiments.spec.trial import TrialConfig
 from experiments.training.order import ExampleOrder
 from experiments.training.state import TrainState, gather
-from experiments.training.step import make_step, scheduled
+from experiments.training.step import make_step
 from optimizers import OPTIMIZERS
 
 Rate = Literal["auto", "linear", "sqrt"]
@@ -131,7 +132,8 @@ def _branched(
         losses[k] = np.asarray(found, np.float64)
     windows = [int(share * asked.window) for share in WINDOWS]
     answers = [critical_factor(losses, batch_size, w, asked.tolerance) for w in windows]
-    critical = summarise(opened.record).critical
+    summary = summarise(opened.record)
+    curve = summary.curve.select("batch_size", "median", "low", "high")
     return Branched(
         trained.name,
         batch_size,
@@ -140,8 +142,9 @@ def _branched(
         losses,
         tuple(answers),
         _noise_scale(opened, trained),
-        critical.limit,
-        critical.noise,
+        summary.critical.limit,
+        summary.critical.noise,
+        curve.filter(pl.col("median").is_finite()).sort("batch_size"),
     )
 
 
@@ -161,8 +164,7 @@ def multiplier(rate: str, factor: int) -> float:
 
 def _held(trained: TrainedTrial) -> tuple[TrialConfig, TrainState, dict[str, jax.Array]]:
     """The trial with its rate and momentum of this step held constant."""
-    numbers = {name: jnp.asarray(value) for name, value in trained.hyperparameters.items()}
-    now = dict(scheduled(trained.config, trained.state, numbers))
+    now = trained.numbers_now
     config = dataclasses.replace(trained.config, schedule="constant", momentum_schedule="constant")
     if "warmup_steps" in now:
         now["warmup_steps"] = jnp.zeros_like(now["warmup_steps"])

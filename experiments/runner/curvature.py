@@ -2,7 +2,7 @@
 
     from experiments.runner.curvature import Asked, measure
     found = measure("runs/quickstart", (64, 3), Asked(examples=512), say=print)
-    found.numbers                                   # quantity, value, error, how
+    found.numbers                                   # trial, quantity, value, error, how
     found.curves["density"], found.curves["plane"]  # what the figures draw
 
 The trial is that of `experiments.runner.trained`, at its best step. Its cost is measured on one
@@ -28,7 +28,9 @@ from experiments.diagnostics.problem import Params, Problem, flat
 from experiments.diagnostics.sharpness import DIMENSIONS
 from experiments.diagnostics.trained import OBJECTIVE
 from experiments.runner import curvature_parts as parts
+from experiments.runner.curvature_alignment import alignment
 from experiments.runner.curvature_parts import Found, Subject
+from experiments.runner.curvature_sharpness import KESKARS, Search, sharpness
 from experiments.runner.trained import (
     OpenedRecord,
     Say,
@@ -60,6 +62,8 @@ class Asked:
       block: a regular expression: the curvature of the parameters whose path it is found in.
       split: beside "train", where losses and errors of the landscape are evaluated.
       seed: of probes, starts and directions.
+      search: of the sharpness.
+      steps: pairs of successive gradients whose alignment is measured.
     """
 
     parts: tuple[str, ...] = PARTS
@@ -70,9 +74,11 @@ class Asked:
     block: str = ""
     split: str = "validation"
     seed: int = 0
+    search: Search = KESKARS
+    steps: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("examples", "order", "draws", "probes"):
+        for name in ("examples", "order", "draws", "probes", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         if unknown := set(self.parts) - {*PARTS}:
@@ -95,8 +101,10 @@ class Measured:
       step: its best step.
       parameters, examples: how many.
       facts: (name, value) of what was measured and how.
-      numbers: ``quantity, value, error, how``, one row a quantity; ``error`` may be null.
-      curves: "density", "plane", "errors", "lines" -> what the figures draw, where measured.
+      numbers: ``trial, quantity, value, error, how``, one row a trial and quantity; ``error`` may
+        be null. Of the second solution: spectrum and sharpness.
+      curves: "density", "plane", "errors", "alignment", "lines" -> what the figures draw, where
+        measured.
     """
 
     trial: str
@@ -200,6 +208,7 @@ def _vectors(subject: Subject, asked: Asked) -> int:
         ("spectrum", f"probes {probes}", 4 * probes * n * size),
         ("sharpness", f"{DIMENSIONS} directions", 20 * min(DIMENSIONS, n) * n),
         ("gradients", f"the gradients of {rows} examples", 3 * rows * n * size),
+        ("gradients", f"{asked.steps} successive gradients", 2 * (asked.steps + 1) * n * size),
     ]
     free, source = device_bytes()
     needed = [0]
@@ -225,33 +234,41 @@ def _cost(subject: Subject, asked: Asked, vectors: int) -> str:
     seconds = time.perf_counter() - began
     n, lines = int(subject.inside.sum()), len(subject.trained) > 1
     paths = (4 * len(landscape.ALPHAS) + 3 * parts.BEND_STEPS) * lines
+    both, searches = 1 + lines, asked.search.restarts * len(asked.search.iterations)
+    ends_and_trace = 3 * min(asked.order, n) + 4 * _probes(subject, asked)
     products = {
-        "spectrum": min(asked.order, n) * (asked.draws + 3) + 4 * _probes(subject, asked),
-        "sharpness": 40,
-        "gradients": 6 + parts.DRAWN // 2,
+        "spectrum": min(asked.order, n) * asked.draws + both * ends_and_trace,
+        "sharpness": 40 * both * searches,
+        "gradients": 6 + parts.DRAWN // 2 + asked.steps,
         "landscape": (parts.PLANE_POINTS**2 + paths) // 4,
     }
     total = sum(count for part, count in products.items() if part in asked.parts)
+    unbounded = ", more where the sharpness converges late" if (
+        "sharpness" in asked.parts and None in asked.search.iterations
+    ) else ""  # fmt: skip
     return (
         f"{n:,} parameters, {subject.count:,} training examples: about {total:,} products with "
         f"the Hessian or their like at {1e3 * seconds:.3g} ms, {max(1, total * seconds):,.0f} s "
-        f"and the time to compile; {vectors / 1e6:,.1f} MB of vectors"
+        f"and the time to compile{unbounded}; {vectors / 1e6:,.1f} MB of vectors"
     )
 
 
 def _measured(subject: Subject, asked: Asked) -> Measured:
-    found = Found()
+    found = Found(subject.one.name)
+    _minimum(subject, found, asked)
     if "spectrum" in asked.parts:
-        probes = _probes(subject, asked)
-        parts.spectrum(subject, found, asked.order, asked.draws, probes)
-    if "sharpness" in asked.parts:
-        parts.sharpness(subject, found)
+        parts.density(subject, found, asked.order, asked.draws)
     if "gradients" in asked.parts:
         parts.gradients(subject, found)
+        alignment(subject, found, asked.steps)
     if "landscape" in asked.parts:
         parts.around(subject, found, asked.examples)
-    named = ("quantity", pl.String), ("value", pl.Float64), ("error", pl.Float64)
-    numbers = pl.DataFrame(found.rows, schema=[*named, ("how", pl.String)], orient="row")
+    for other in subject.trained[1:]:
+        found.trial = other.name
+        _minimum(_subject(subject.opened, (other,), asked), found, asked)
+    named = ("value", pl.Float64), ("error", pl.Float64), ("how", pl.String)
+    schema = [("trial", pl.String), ("quantity", pl.String), *named]
+    numbers = pl.DataFrame(found.rows, schema=schema, orient="row")
     one, against = subject.one, [other.name for other in subject.trained[1:]]
     return Measured(
         one.name,
@@ -263,6 +280,14 @@ def _measured(subject: Subject, asked: Asked) -> Measured:
         numbers,
         found.curves,
     )
+
+
+def _minimum(subject: Subject, found: Found, asked: Asked) -> None:
+    """What is measured of a solution, of the second one too."""
+    if "spectrum" in asked.parts:
+        parts.spectrum(subject, found, asked.order, _probes(subject, asked))
+    if "sharpness" in asked.parts:
+        sharpness(subject, found, asked.search)
 
 
 def _facts(subject: Subject, asked: Asked) -> tuple[tuple[str, str], ...]:

@@ -27,16 +27,10 @@ from experiments.diagnostics.dual_noise import dual_noise
 from experiments.diagnostics.gradient_statistics import gradient_statistics, measured_errors
 from experiments.diagnostics.preconditioners import divisor
 from experiments.diagnostics.problem import Params, Problem, flat
-from experiments.diagnostics.scaled_sharpness import (
-    filter_normalised_sharpness,
-    relative_sharpness,
-)
-from experiments.diagnostics.sharpness import DIMENSIONS, EPSILONS, Sharpness, keskar_sharpness
 from experiments.diagnostics.stability import threshold_now
 from experiments.diagnostics.trained import problem_of
 from experiments.runner.trained import OpenedRecord, TrainedTrial
 from experiments.training.state import make_task
-from experiments.training.step import scheduled
 from workloads.datasets.base import read as read_examples
 from workloads.datasets.base import size_of
 
@@ -108,15 +102,17 @@ class Subject:
 
 
 class Found:
-    """Rows of numbers and tables of curves, in the order in which they are added."""
+    """Rows of numbers of a trial and tables of curves, in the order in which they are added."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[str, float, float | None, str]] = []
+    def __init__(self, trial: str) -> None:
+        self.trial = trial
+        self.rows: list[tuple[str, str, float, float | None, str]] = []
         self.curves: dict[str, pl.DataFrame] = {}
 
     def add(self, quantity: str, value: Any, error: Any = None, how: str = "") -> None:
         """Add a number with its uncertainty, where there is one."""
-        self.rows.append((quantity, float(value), None if error is None else float(error), how))
+        known = None if error is None else float(error)
+        self.rows.append((self.trial, quantity, float(value), known, how))
 
 
 def problem_on(
@@ -130,17 +126,20 @@ def problem_on(
     return problem_of(*given, data, max(1, one.rows), quantity=quantity)
 
 
-def spectrum(subject: Subject, found: Found, order: int, draws: int, probes: int) -> None:
-    """Both ends, trace and density of the Hessian; ends and trace of the Gauss-Newton matrix."""
-    like = subject.like
+def spectrum(subject: Subject, found: Found, order: int, probes: int) -> None:
+    """Both ends and trace of the Hessian and of the Gauss-Newton matrix; the rule's bound."""
     for name, make in (("Hessian", hessian), ("Gauss-Newton matrix", gauss_newton)):
         _ends(subject, found, name, make, order)
         _trace(subject, found, name, make, probes)
-    operator = subject.operator(hessian)(subject.problem, subject.params)
-    density = spectral_density(operator, like, subject.key, draws=draws, order=order)
-    columns = {"eigenvalue": density.values, "density": density.density}
-    found.curves["density"] = pl.DataFrame(columns)
     _divided(subject, found, order)
+
+
+def density(subject: Subject, found: Found, order: int, draws: int) -> None:
+    """The spectral density of the Hessian."""
+    operator = subject.operator(hessian)(subject.problem, subject.params)
+    drawn = spectral_density(operator, subject.like, subject.key, draws=draws, order=order)
+    columns = {"eigenvalue": drawn.values, "density": drawn.density}
+    found.curves["density"] = pl.DataFrame(columns)
 
 
 Make = Callable[[Problem, Params], Operator]
@@ -169,12 +168,11 @@ def _trace(subject: Subject, found: Found, name: str, make: Make, probes: int) -
 def _divided(subject: Subject, found: Found, order: int) -> None:
     """The bound of the rule, and the preconditioned eigenvalue where it is of that."""
     one, optimizer = subject.one, subject.one.config.optimizer
-    numbers = {name: jnp.asarray(value) for name, value in one.hyperparameters.items()}
-    bound = threshold_now(optimizer, scheduled(one.config, one.state, numbers))
+    bound = threshold_now(optimizer, one.numbers_now)
     if bound is None:
         return
     if bound.matrix == "preconditioned":
-        parts = divisor(optimizer, one.state.opt_state, one.state.step, numbers)
+        parts = divisor(optimizer, one.state.opt_state, one.state.step, one.numbers)
         diagonal = jnp.concatenate([jnp.ravel(part) for part in parts])
 
         def divided(problem: Problem, params: Params) -> Operator:
@@ -189,23 +187,6 @@ def _divided(subject: Subject, found: Found, order: int) -> None:
         found.add("preconditioned sharpness", top.largest, top.largest_error, how)
     at = f"of {optimizer} at the rate of this step, for the {bound.matrix} matrix"
     found.add("stability bound", bound.value, None, at)
-
-
-def sharpness(subject: Subject, found: Found) -> None:
-    """Keskar's in both spaces at both of his epsilon, and the two scaled ones."""
-    given = subject.problem, subject.params, subject.seed
-    few = min(DIMENSIONS, int(subject.theta.size))
-    rows: list[tuple[str, Sharpness]] = []
-    for epsilon in EPSILONS:
-        full = keskar_sharpness(*given, epsilon=epsilon)
-        rows.append(("Keskar's sharpness, full space", full))
-        random = keskar_sharpness(*given, epsilon=epsilon, dimensions=few)
-        rows.append((f"Keskar's sharpness, {few} random dimensions", random))
-    rows.append(("relative sharpness", relative_sharpness(*given)))
-    rows.append(("filter-normalised sharpness", filter_normalised_sharpness(*given)))
-    for name, one in rows:
-        how = f"percent; {one.iterations} iterations of L-BFGS-B from a random point of the box"
-        found.add(f"{name}, epsilon {one.epsilon:g}", one.value, None, how)
 
 
 def gradients(subject: Subject, found: Found) -> None:

@@ -98,6 +98,7 @@ def make_ensemble(
     size: int,
     *,
     split: str = "validation",
+    search: int | None = None,
     seed: int = 0,
     data_dir: str | None = None,
     warn: Callable[[str], None] = warnings.warn,
@@ -110,6 +111,7 @@ def make_ensemble(
       kind: of `KINDS`.
       size: K, at least 2.
       split: where it is evaluated.
+      search: seed of the search whose trials it is made of; all of the record where None.
       seed: of the choice of subsets and of the bootstrap.
       data_dir: where the dataset's files are, if not in the usual places.
       warn: takes one line where a checkpoint cannot be used.
@@ -126,7 +128,10 @@ def make_ensemble(
     if size < 2:
         raise ValueError(f"size must be at least 2, got {size!r}")
     record, study = reopen(folder)
-    ranked = _ranked(record.trials, record, study)
+    if search is not None and search not in study.seeds:
+        raise ValueError(f"seed must be among {', '.join(map(str, study.seeds))}, got {search!r}")
+    trials = record.trials if search is None else record.trials.filter(seed=search)
+    ranked = _ranked(trials, record, study)
     if kind == "top" and len(ranked) < size:
         raise ValueError(
             f"size must be at most {len(ranked)} (trials with a best step), got {size}"

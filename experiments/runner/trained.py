@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
@@ -30,7 +31,8 @@ from experiments.training.population import Population
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import executed_how
-from experiments.training.step import TrainState
+from experiments.training.step import PHASE_RATE, TrainState, scheduled
+from schedules.batch_size import Stretch, stretch_at, stretches
 from workloads import datasets
 from workloads.datasets.base import Dataset, Split
 
@@ -78,6 +80,7 @@ class TrainedTrial:
       hyperparameters: as its programs take them.
       recorded: column -> value of the record's evaluation at that step.
       rows: examples that are evaluated at a time.
+      part: of a batch that grows: where the step lies.
     """
 
     trial: Trial
@@ -87,11 +90,25 @@ class TrainedTrial:
     hyperparameters: Mapping[str, np.floating]
     recorded: Mapping[str, Any]
     rows: int
+    part: Stretch
 
     @property
     def name(self) -> str:
         """B/INDEX, with its seed."""
         return f"{self.trial.batch_size}/{self.trial.index} of seed {self.trial.seed}"
+
+    @property
+    def numbers(self) -> dict[str, jax.Array]:
+        """The hyperparameters as a step takes them, a growing batch's rate among them."""
+        numbers = {name: jnp.asarray(value) for name, value in self.hyperparameters.items()}
+        if self.config.batch_size_schedule != "constant":
+            numbers[PHASE_RATE] = jnp.asarray(self.part.rate_multiplier, jnp.result_type(float))
+        return numbers
+
+    @property
+    def numbers_now(self) -> dict[str, jax.Array]:
+        """`numbers` with the rate and the momentum of the step that follows."""
+        return dict(scheduled(self.config, self.state, self.numbers))
 
 
 def reopen(folder: Path | str) -> tuple[Record, ResolvedStudy]:
@@ -159,7 +176,8 @@ def trained_to_best(
     assert planned.evaluation_batch is not None
     rows = -(-planned.evaluation_batch // planned.layout.data)  # on one device here
     held = jax.device_get(state)
-    return TrainedTrial(again, best["step"], program.config, held, numbers, best, rows)
+    part = _part(study, again, best["step"])
+    return TrainedTrial(again, best["step"], program.config, held, numbers, best, rows, part)
 
 
 def trained_to(
@@ -179,7 +197,12 @@ def trained_to(
     assert planned.evaluation_batch is not None
     last = {name: values[-1] for name, values in found.items()}
     rows = -(-planned.evaluation_batch // planned.layout.data)
-    return TrainedTrial(trial, step, program.config, jax.device_get(state), numbers, last, rows)
+    held, part = jax.device_get(state), _part(opened.study, trial, step)
+    return TrainedTrial(trial, step, program.config, held, numbers, last, rows, part)
+
+
+def _part(study: ResolvedStudy, trial: Trial, step: int) -> Stretch:
+    return stretch_at(stretches(study.phases(trial.batch_size)), step)
 
 
 def _as_executed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from experiments.diagnostics.curvature.operators import (
 from experiments.diagnostics.curvature.spectrum import ends, largest_eigenvalues, spectral_density
 from experiments.diagnostics.problem import Problem, flat, in_chunks
 from workloads.losses import softmax_cross_entropy
+from workloads.models.convolution import convolve
 
 SIZES = (8, 12, 6)
 LANCZOS = 1e-6
@@ -85,6 +88,51 @@ def test_products_are_those_of_the_dense_matrices_in_any_chunks(exact, rows):
     n = flat(params)[0].size
     np.testing.assert_allclose(dense(hessian(problem, params), n), exact[0], atol=1e-12)
     np.testing.assert_allclose(dense(gauss_newton(problem, params), n), exact[1], atol=1e-12)
+
+
+def test_nets_of_convolutions_have_the_products_of_ones_that_can_be_differentiated_forwards():
+    """Ours have a reverse rule alone; XLA's own have both."""
+
+    def with_convolution(convolution):
+        def outputs(params, chunk):
+            hidden = jnp.tanh(convolution(chunk["inputs"], params["kernel"]))
+            return hidden.mean(axis=(1, 2)) @ params["w"]
+
+        return outputs
+
+    random = np.random.default_rng(0)
+    data = {"inputs": random.normal(size=(7, 4, 4, 1)), "targets": random.integers(0, 3, 7)}
+    params = {"kernel": random.normal(size=(3, 3, 1, 2)), "w": random.normal(size=(2, 3))}
+    params, chunks = jax.tree.map(jnp.asarray, (params, in_chunks(data, 4)))
+    n = flat(params)[0].size
+    usual = functools.partial(
+        jax.lax.conv_general_dilated, window_strides=(1, 1), padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip
+    for make in (hessian, gauss_newton):
+        ours, xlas = (
+            dense(make(Problem(with_convolution(c), sums, chunks), params), n)
+            for c in (convolve, usual)
+        )
+        assert np.abs(xlas).max() > 0.01
+        np.testing.assert_allclose(ours, xlas, atol=1e-12)
+
+
+def test_the_top_five_of_a_net_of_2410_parameters_are_those_of_its_dense_hessian():
+    from scipy.linalg import eigh
+
+    random = np.random.default_rng(3)
+    data = {"inputs": random.normal(size=(64, 64)), "targets": random.integers(0, 10, 64)}
+    params = {"w1": random.normal(size=(64, 32)) / 8, "b1": np.zeros(32),
+              "w2": random.normal(size=(32, 10)) / 5, "b2": np.zeros(10)}  # fmt: skip
+    params, chunks = jax.tree.map(jnp.asarray, (params, in_chunks(data, 40)))
+    problem = Problem(net, sums, chunks)
+    theta, unflat = flat(params)
+    assert theta.size == 2410
+    matrix = jax.jit(jax.hessian(lambda v: problem.loss(unflat(v))))(theta)
+    true = eigh(np.asarray(matrix), eigvals_only=True, subset_by_index=[2405, 2409])
+    found, _ = largest_eigenvalues(hessian(problem, params), theta, jax.random.key(0), 5)
+    np.testing.assert_allclose(found, true[::-1], rtol=LANCZOS)
 
 
 def test_loss_and_gradient_do_not_depend_on_the_chunks():

@@ -24,6 +24,7 @@ EXAMPLES = {
     "synthetic_images": ((32, 32, 3), (), jnp.uint8),
     "synthetic_tokens": ((32,), (32,), jnp.uint16),
     "text": ((64,), (64,), jnp.uint8),
+    "timit": ((360,), (), jnp.float32),
 }
 LOADABLE_HERE = (
     *("digits", "noisy_quadratic", "synthetic_images", "synthetic_tokens"),

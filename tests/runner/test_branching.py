@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 import pytest
 from support.engine_factory import tiny_study
 
 from experiments.analysis.branching import critical_factor, smoothed
 from experiments.cli import main
+from experiments.report.branch_page import branch_page
 from experiments.runner.branching import Branching, branch, branch_losses, multiplier, rate_rule
 from experiments.runner.study import run_study
 from experiments.training.state import TrainState
@@ -113,6 +117,23 @@ def test_a_trial_of_a_record_is_branched_from_its_own_state(folder, capsys):
                  "--factors", "1", "2"]) == 0  # fmt: skip
     assert "critical batch size" in capsys.readouterr().out
     assert (folder / "branches" / "8-0" / "report" / "index.html").exists()
+
+
+def test_one_figure_holds_the_branches_the_measured_curve_and_every_critical_size(folder):
+    asked = Branching(window=256, factors=(1, 2), tolerance=0.2)
+    found = branch(folder, (8, 0), asked)
+    curve = pl.DataFrame({"batch_size": [8, 16], "median": [40.0, 22.0], "low": [30.0, None],
+                          "high": [50.0, None]})  # fmt: skip
+    limit = dataclasses.replace(found.limit, value=1e9)
+    drawn = branch_page(dataclasses.replace(found, curve=curve, limit=limit), 0.2).figures[0]
+    branches, measured = drawn.chart.to_dict()["vconcat"]
+    points = [row for layer in measured["layer"] for row in layer["data"]["values"]]
+    assert {row["median"] for row in points if "median" in row} == {40.0, 22.0, 20.0}
+    marks = {row["quantity"] for row in points if "quantity" in row}
+    assert marks >= {"gradient noise scale here"} and any("local" in name for name in marks)
+    assert "end of perfect scaling (record)" not in marks
+    assert "Too far to draw: end of perfect scaling (record) 1,000,000,000" in drawn.caption
+    assert "smoothed loss over the unbranched" in str(branches)
 
 
 @pytest.mark.parametrize(

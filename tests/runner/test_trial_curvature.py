@@ -6,17 +6,25 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
 from support.engine_factory import TINY, tiny_study
+from support.tolerances import FLOAT32, FLOAT32_SOLVES
 
 from experiments.cli import main
-from experiments.diagnostics.problem import flat
+from experiments.diagnostics.problem import flat, in_chunks
+from experiments.diagnostics.trained import problem_of_iterate
+from experiments.report.trial_curvature import numbers_table
 from experiments.runner import curvature
 from experiments.runner.curvature import Asked, measure
+from experiments.runner.curvature_alignment import successive_gradients
+from experiments.runner.curvature_sharpness import Search
 from experiments.runner.study import run_study
+from experiments.runner.trained import reopen, trained_to, trial_row, with_data
 from experiments.spec.trial import Precision
+from experiments.training.order import ExampleOrder
 
 SMALL = dataclasses.replace(
     TINY, name="digits_smaller", model_options={"hidden_sizes": [4], "classes": 10}
@@ -66,13 +74,16 @@ def test_every_part_has_its_numbers_and_its_curve(found):
     result, said = found
     names = set(result.numbers["quantity"])
     assert {
-        "preconditioned sharpness", "stability bound", "relative sharpness, epsilon 0.01",
-        "filter-normalised sharpness, epsilon 0.01", "noise scale, sign norm",
+        "preconditioned sharpness", "stability bound", "noise scale, sign norm",
+        "relative sharpness, epsilon 0.01, 10 iterations",
+        "filter-normalised sharpness, epsilon 0.01, to convergence",
         "noise scale, spectral norm", "norm test, theta 0.5", "inner-product test, theta 1",
-        "Keskar's sharpness, 100 random dimensions, epsilon 0.001",
+        "Keskar's sharpness, 100 random dimensions, epsilon 0.001, 10 iterations",
+        "Keskar's sharpness, full space, epsilon 0.0005, to convergence",
+        "alignment of successive gradients of batches", 
         "barrier of the line, train/cross_entropy", "barrier of the curve, train/cross_entropy",
     } <= names  # fmt: skip
-    assert set(result.curves) == {"density", "errors", "plane", "lines"}
+    assert set(result.curves) == {"density", "errors", "alignment", "plane", "lines"}
     assert (result.numbers["value"].is_finite()).all()
     lines = result.curves["lines"]
     assert set(lines["path"]) == {"line", "arc", "curve", "line, units matched"}
@@ -83,6 +94,61 @@ def test_every_part_has_its_numbers_and_its_curve(found):
     assert again.startswith("trial 16/0 of seed 0 has no checkpoint at its best step")
     assert "is trained again from its start" in again_of
     assert "products with the Hessian" in cost and "MB of vectors" in cost
+
+
+def test_the_second_solution_has_a_spectrum_and_a_sharpness_beside(found):
+    result, _ = found
+    both = result.numbers.filter(pl.col("quantity") == "trace of the Hessian")
+    assert both["trial"].to_list() == [result.trial, result.against]
+    assert both["value"][0] != both["value"][1]
+    table = numbers_table(result.numbers)
+    assert table.columns == ("quantity", result.trial, "±", result.against, "±", "how")
+    (own,) = (row for row in table.rows if row[0] == "norm test, theta 1")
+    assert own[3] == own[4] == ""  # gradients are the first one's
+
+
+def test_more_iterations_and_restarts_find_no_smaller_maximum(found, folder):
+    """The search goes uphill: to convergence it is no lower than after ten iterations."""
+    result, _ = found
+    name = "Keskar's sharpness, full space, epsilon 0.001"
+    few = number(result, f"{name}, 10 iterations")
+    many = number(result, f"{name}, to convergence")
+    assert 0 < few["value"] <= many["value"] + 100 * FLOAT32  # percent of a float32 loss
+    assert many["how"].endswith("1 of 1 converged")
+    random = number(
+        result, "Keskar's sharpness, 100 random dimensions, epsilon 0.001, 10 iterations"
+    )
+    assert "A [n, 100] of independent N(0, 1) entries, seed 0" in random["how"]
+    search = Search((2,), restarts=2, distribution="orthonormal")
+    asked = dataclasses.replace(QUICK, parts=("sharpness",), search=search)
+    again = measure(folder, (16, 0), asked).numbers
+    assert "from 2 random points" in again["how"][1] and "orthonormal columns" in again["how"][1]
+    assert again["quantity"].str.ends_with("2 iterations").all()
+
+
+def test_successive_gradients_are_those_of_the_trials_own_next_steps(folder):
+    """Against an engine of Python: the trial trained on step by step, its gradients kept."""
+    record, study = reopen(folder)
+    opened = with_data(folder, record, study)
+    row = trial_row(record, study, 16, None, 0)
+    early = trained_to(opened, row, 10)
+    subject = curvature._subject(opened, (early,), QUICK)
+    of_batches, of_examples = successive_gradients(subject, 3)
+    for k in range(4):
+        there = trained_to(opened, row, 10 + k)
+        own = curvature._subject(opened, (there,), QUICK)
+        exact = flat(own.problem.gradient(there.state.params))[0]
+        np.testing.assert_allclose(of_examples[k], exact, atol=FLOAT32_SOLVES)
+    places = np.arange(10 * 16, 11 * 16)
+    order = ExampleOrder(early.trial.seed, early.trial.index, opened.data.examples)
+    rows = order.take(places[-1] + 1)[places]
+    batch = {name: value[rows] for name, value in opened.dataset.splits["train"].items()}
+    problem = problem_of_iterate(
+        early.config, early.state, early.hyperparameters,
+        jax.tree.map(jnp.asarray, in_chunks(batch, 16)),
+    )  # fmt: skip
+    exact = flat(problem.gradient(early.state.params))[0]
+    np.testing.assert_allclose(of_batches[0], exact, atol=FLOAT32_SOLVES)
 
 
 def test_a_block_is_the_curvature_of_its_parameters(folder):

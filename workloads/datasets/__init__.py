@@ -80,6 +80,12 @@ DATASETS: dict[str, DatasetSpec] = {
         "windows of 64 characters or bytes of a text (default: the King James Bible)",
         "of the text given; the King James Bible is in the public domain",
     ),
+    "timit": DatasetSpec(
+        "workloads.datasets.timit:load",
+        {"train": 649_197, "validation": 72_132, "test": 310_621},
+        "frames of speech, 360 features, 1,973 classes, as NumPy files of your own",
+        "LDC93S1, for members and licensees of the Linguistic Data Consortium",
+    ),
 }
 
 
