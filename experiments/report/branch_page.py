@@ -106,7 +106,7 @@ def _figure(found: Branched, table: pl.DataFrame, tolerance: float) -> Figure:
     domain = batch_domain([*sizes, *drawn.values()])
     x = batch_axis(sizes).scale(type="log", base=2, nice=False, domain=domain)
     rules = alt.Chart(alt.Data(values=marks)).mark_rule(strokeWidth=2, strokeDash=[5, 3])
-    rules = rules.encode(x=x, tooltip=tooltips(("quantity", "batch_size")))
+    rules = rules.encode(x=x, tooltip=[alt.Tooltip("quantity:N"), *tooltips(("batch_size",))])
     legend = alt.Legend(labelLimit=300, symbolType="stroke")
     told, untold = (
         alt.Color(

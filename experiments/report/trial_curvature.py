@@ -133,7 +133,7 @@ def alignment(table: pl.DataFrame) -> Figure:
             zero.encode(y=y),
             base.mark_line(strokeWidth=1.5),
             base.mark_point(size=22, filled=True, opacity=1).encode(
-                tooltip=tooltips(("step", "cosine", "gradients"))
+                tooltip=tooltips(("step", "cosine"))
             ),
         ).properties(width=560, height=240),
         table,
@@ -223,6 +223,6 @@ def _path_panel(table: pl.DataFrame, path: str, metric: str) -> alt.LayerChart:
         ends.mark_rule(strokeDash=[4, 4]).encode(x="alpha:Q"),
         curve.mark_line(strokeWidth=1.5),
         curve.mark_point(size=14, filled=True).encode(
-            tooltip=tooltips(("alpha", "value", "quantity"))
+            tooltip=[*tooltips(("alpha", "value")), alt.Tooltip("quantity:N")]
         ),
     ).properties(width=340, height=180)

@@ -37,6 +37,7 @@ STUDY = Study(
     step_budget=600,
     example_budget=20 * 1024,
     trials=12,
+    seeds=(0, 1, 2),
     sampler="halton",
     record_curvature=10,
 )
@@ -46,6 +47,7 @@ SMOKE = dataclasses.replace(
     name="small_and_large_digits-smoke",
     batch_sizes=(16, 1024),
     trials=3,
+    seeds=(0,),
     step_budget=100,
     example_budget=4 * 1024,
 )

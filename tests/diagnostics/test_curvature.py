@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -240,6 +241,25 @@ def test_the_density_has_integral_one_and_the_moments_of_the_matrix(exact):
         error = per_draw.std(ddof=1) / np.sqrt(len(per_draw))
         truth = np.trace(np.linalg.matrix_power(exact[0], power)) / like.size
         assert abs(found.moment(power) - truth) < 5 * error
+
+
+def test_a_density_of_known_points_is_their_gaussians_with_the_references_constants():
+    """Ghorbani et al.: variance 1e-5 max(1, range); 10,000 points, to 0.01 beyond the ends."""
+    spectrum = np.r_[np.full(30, -1.0), np.full(10, 4.0)]
+    found = spectral_density(
+        quadratic(spectrum), jnp.zeros(40), jax.random.key(0), draws=1, sigma_squared=1e-3
+    )
+    assert len(found.values) == 10_000
+    np.testing.assert_allclose(found.values[[0, -1]], [-1.01, 4.01], atol=1e-6)
+    kept = found.weights[0] > 1e-8
+    np.testing.assert_allclose(found.nodes[0][kept], [-1, 4], atol=1e-9)
+    variance = 1e-3 * 5
+    bells = sum(
+        weight * np.exp(-0.5 * (found.values - node) ** 2 / variance)
+        for weight, node in zip(found.weights[0][kept], (-1, 4), strict=True)
+    )
+    np.testing.assert_allclose(found.density, bells / np.trapezoid(bells, found.values), atol=1e-6)
+    assert inspect.signature(spectral_density).parameters["sigma_squared"].default == 1e-5
 
 
 def test_bad_numbers_are_refused_in_one_line():
