@@ -151,6 +151,23 @@ def test_successive_gradients_are_those_of_the_trials_own_next_steps(folder):
     np.testing.assert_allclose(of_batches[0], exact, atol=FLOAT32_SOLVES)
 
 
+def test_a_grown_batch_goes_on_at_its_size_and_its_rate(tmp_path):
+    """From 8 to 32 after 80 examples: the step that follows has 32, and its bound its rate."""
+    study = tiny_study(
+        workload=SMALL, batch_sizes=(8,), trials=1, step_budget=1, example_budget=480,
+        optimizer="sgd", batch_size_schedule="smith", batch_size_cuts=(80,),
+        batch_size_factor=8.0, max_batch_size=32,
+    )  # fmt: skip
+    folder = run_study(study, tmp_path / "grown", execution="scan")
+    asked = dataclasses.replace(QUICK, parts=("spectrum", "gradients"), steps=2, order=5)
+    result = measure(folder, (8, 0), asked)
+    batches = number(result, "alignment of successive gradients of batches")
+    assert "batches of 32" in batches["how"] and -1 <= batches["value"] <= 1
+    rate = reopen(folder)[0].trials["learning_rate"][0]
+    bound = number(result, "stability bound")
+    assert bound["value"] == pytest.approx(2 / (rate / 2), rel=FLOAT32)  # four of eight in B
+
+
 def test_a_block_is_the_curvature_of_its_parameters(folder):
     asked = dataclasses.replace(QUICK, parts=("spectrum",), block="Dense_1/bias")
     result = measure(folder, (16, 0), asked)
