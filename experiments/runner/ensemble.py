@@ -207,12 +207,14 @@ class _Maker:
                 jax.tree.map(lambda *x: np.concatenate(x), *states)
                 for states in zip(*found, strict=True)
             ]
-        execution = Execution("packed", len(trials)) if packed else Execution("scan")
+        slots = 1 << (len(trials) - 1).bit_length()  # a pack's are a power of two
+        execution = Execution("packed", slots) if packed else Execution("scan")
         population = Population(
             program, batch_size, execution, grid=study.grid, phases=study.phases(batch_size)
         )
         self.examples += len(trials) * self._consumed(trials[0], steps[-1])
-        states = states_at(population, trials, steps)
+        every = states_at(population, trials, steps)
+        states = [jax.tree.map(lambda x: x[: len(trials)], one) for one in every]
         lost = np.flatnonzero(np.asarray(states[-1].diverged_at) > 0)
         if len(lost):
             raise StudyError(

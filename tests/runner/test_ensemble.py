@@ -74,6 +74,15 @@ def test_new_initialisations_are_those_of_a_population_of_their_own(folder, made
     assert np.abs(first - second).max() > 1e-2
 
 
+def test_any_number_of_initialisations_is_trained_in_one_pack(folder, made):
+    """Three new ones are in a pack of four slots; the first is that of an ensemble of two."""
+    found = make_ensemble(folder, "inits", 4)
+    assert len(found.ensemble.members) == 4 and found.trained_examples % 3 == 0
+    first, again = (one.ensemble.members[1].params for one in (found, made[0]["inits"]))
+    for one, other in zip(*map(jax.tree.leaves, (first, again)), strict=True):
+        np.testing.assert_allclose(one, other, atol=FLOAT32_SOLVES)
+
+
 def test_probabilities_are_averaged_never_logits(made):
     inputs = load("digits").splits["validation"]["inputs"][:50]
     ensemble = made[0]["inits"].ensemble
@@ -141,6 +150,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
         (["--kind", "all", "--size", "2"], "argument --kind: invalid choice: 'all'"),
         (["--kind", "top", "--size", "1"], "argument --size: must be a whole number of at least 2"),
         (["--kind", "top", "--size", "3"], "size must be at most 2 (trials with a best step), got"),
+        (["--kind", "top", "--size", "2", "--seed", "9"], "seed must be among 0, got 9"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(folder, capsys, words, message):
