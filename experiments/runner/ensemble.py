@@ -49,7 +49,6 @@ from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.trial import Status, Trial
 from experiments.training.layout import Execution
 from experiments.training.population import Population, states_at
-from experiments.training.program import Program
 from experiments.training.state import TrainState, to_evaluate
 from optimizers import OPTIMIZERS
 from schedules.batch_size import examples_after, stretches
@@ -199,7 +198,7 @@ class _Maker:
     def _side_by_side(self, trials: Sequence[Trial], steps: Sequence[int]) -> list[TrainState]:
         """States [members, ...] of trials of one batch size after each of these steps."""
         study, batch_size = self.opened.study, trials[0].batch_size
-        program = Program(study.config("off"), self.opened.data, study.divergence_factor)
+        program = self.opened.program(study.config("off"))
         packed = len(trials) > 1 and not OPTIMIZERS[study.optimizer].needs_value_fn
         if len(trials) > 1 and not packed:
             found = [self._side_by_side([trial], steps) for trial in trials]

@@ -52,6 +52,7 @@ class OpenedRecord:
       folder, record, study: as recorded.
       dataset: the one that it was trained on.
       data: its training examples, on the device.
+      programs: configuration -> its programs, compiled once for all trials that share it.
     """
 
     folder: Path
@@ -59,6 +60,14 @@ class OpenedRecord:
     study: ResolvedStudy
     dataset: Dataset
     data: ResidentData
+    programs: dict[TrialConfig, Program] = dataclasses.field(default_factory=dict)
+
+    def program(self, config: TrialConfig) -> Program:
+        """The programs of a configuration."""
+        if config not in self.programs:
+            factor = self.study.divergence_factor
+            self.programs[config] = Program(config, self.data, factor)
+        return self.programs[config]
 
     def split(self, name: str) -> Split:
         """A split of the dataset; ValueError where it has none of this name."""
@@ -210,7 +219,7 @@ def _as_executed(
 ) -> tuple[Program, Population]:
     """The programs and the population that a recorded plan trains a batch size with."""
     study, config = opened.study, opened.study.config(plan.record_norms)
-    program = Program(config, opened.data, study.divergence_factor)
+    program = opened.program(config)
     checkpoints = Checkpoints(opened.folder, study.goal, math.inf, warn)
     population = Population(
         program,
@@ -294,7 +303,7 @@ def initial_state(opened: OpenedRecord, trained: TrainedTrial) -> TrainState:
     """The state that the trial began with, on the host."""
     from experiments.training.pack import initial_state as started
 
-    program = Program(trained.config, opened.data, opened.study.divergence_factor)
+    program = opened.program(trained.config)
     keys = trial_keys(trained.trial.seed, trained.trial.index)
     inputs = program.start_inputs(trained.hyperparameters, keys, trained.trial.train_steps)
     return jax.device_get(started(program.computation, inputs))
