@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from experiments.report import style
-from experiments.report.figure import Figure, log_axis, nothing, step_axis, tooltips, values
+from experiments.report.figure import Figure, log_axis, nothing, tooltips, values
 from experiments.report.tables import Table
 from experiments.report.words import label
 
@@ -120,9 +120,10 @@ def alignment(table: pl.DataFrame) -> Figure:
     ))  # fmt: skip
     zero = alt.Chart(alt.Data(values=[{"cosine": 0}])).mark_rule(strokeDash=[4, 4])
     y = alt.Y("cosine:Q", title="cosine with the next", scale=alt.Scale(domain=[-1, 1]))
-    base = alt.Chart(values(held)).encode(
-        x=step_axis("step:Q", "step", held["step"]), y=y, color=colour
-    )
+    x = alt.X("step:Q", scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(
+        format=",d", grid=False, tickMinStep=1
+    ))  # fmt: skip
+    base = alt.Chart(values(held)).encode(x=x, y=y, color=colour)
     return Figure(
         "gradient_alignment",
         "Alignment of successive gradients",
