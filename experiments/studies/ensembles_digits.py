@@ -3,7 +3,7 @@
 Command:   batchscale run ensembles_digits
            batchscale run ensembles_digits --smoke    (the same in miniature)
            batchscale ensemble runs/ensembles_digits --kind inits top checkpoints average --size 5
-Time:      minutes on two CPU cores.
+Time:      14 CPU-seconds, and 35 for the four kinds of all six searches.
 Expected:  no order of the kinds. CS231n's notes: a few points of a per cent each; several
            initialisations differ by chance alone, checkpoints of one run are cheap and differ less.
 

@@ -3,7 +3,7 @@
 Command:   batchscale run ensembles_fashion
            batchscale run ensembles_fashion --smoke    (the same in miniature)
            batchscale ensemble runs/ensembles_fashion --kind inits top checkpoints average --size 4
-Time:      minutes on two CPU cores.
+Time:      58 CPU-seconds for the searches.
 Expected:  no order of the kinds, as ensembles_digits.
 
 The first 10,000 training images and a momentum of 0.9; six searches of five rates each.

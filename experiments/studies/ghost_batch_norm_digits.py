@@ -2,7 +2,7 @@
 
 Command:   batchscale run ghost_batch_norm_digits
            batchscale run ghost_batch_norm_digits --smoke    (the same in miniature)
-Time:      minutes on two CPU cores.
+Time:      under a minute of one CPU core.
 Expected:  Hoffer et al. (2017): part of the large batch's gap at equal epochs is due to batch norm
            over the whole of it; statistics of small ghost batches take that part away.
 

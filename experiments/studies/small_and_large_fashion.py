@@ -2,7 +2,7 @@
 
 Command:   batchscale run small_and_large_fashion
            batchscale run small_and_large_fashion --smoke    (the same in miniature)
-Time:      minutes on two CPU cores.
+Time:      220 CPU-seconds on two shared cores.
 Expected:  as small_and_large_digits: a gap at equal epochs, above all without retuning (Keskar et
            al. 2017); none at equal steps with it (Hoffer et al. 2017, Shallue et al. 2019).
 

@@ -2,7 +2,7 @@
 
 Command:   batchscale run warm_start_digits
            batchscale run warm_start_digits --smoke    (the same in miniature)
-Time:      a minute on two CPU cores.
+Time:      64 CPU-seconds.
 Expected:  Keskar et al. (2017, Figure 5): after enough epochs of small batches the large batch
            keeps their error and their flatness; from the start it has neither.
 
