@@ -283,7 +283,7 @@ def _measured(subject: Subject, asked: Asked) -> Measured:
 
 
 def _minimum(subject: Subject, found: Found, asked: Asked) -> None:
-    """What is measured of a solution, of the second one too."""
+    """Measure the parts that a second solution has too."""
     if "spectrum" in asked.parts:
         parts.spectrum(subject, found, asked.order, _probes(subject, asked))
     if "sharpness" in asked.parts:
