@@ -31,7 +31,7 @@ from experiments.procedures.budget import Budget
 from workloads import datasets
 from workloads.datasets.splits import fixed_permutation
 
-FASHION_EXAMPLES = 5000
+FASHION_EXAMPLES = 3000
 BUDGETS = {"fashion_mnist": "17trials"}
 BUDGET = "49trials"
 """One round of Hyperband's brackets up to 27 epochs; 17 is one up to 9."""

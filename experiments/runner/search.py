@@ -192,7 +192,7 @@ def run_search(
         trainer = _trainer(
             asked, task, pruner, folder, seconds=60 * checkpoint_minutes, stop=stop, warn=warn
         )
-        shown = Shown(asked, described) if show else None
+        shown = Shown(asked, described, open_ended=limit is not None) if show else None
         with Writer.open(folder, header, resume=resume) as writer:
             question = _question(asked, pruner, task, described, header["identity"])
             if limit is not None:

@@ -23,10 +23,13 @@ class Shown:
     Args:
       asked: the search.
       described: as it is recorded.
+      open_ended: its rounds go on until something else than a number of trials ends them.
     """
 
-    def __init__(self, asked: UserSearch, described: Mapping[str, Any]):
-        self._asked, self._described = asked, described
+    def __init__(
+        self, asked: UserSearch, described: Mapping[str, Any], *, open_ended: bool = False
+    ):
+        self._asked, self._described, self._open_ended = asked, described, open_ended
         self._sign = 1 if described["direction"] == "min" else -1
         self._best: tuple[float, dict[str, Any], int] | None = None
         self._rows: list[tuple[str, ...]] = []
@@ -57,8 +60,11 @@ class Shown:
         """Print what is asked, and the brackets of a pruner that has some."""
         asked = self._described
         print(f"{asked['name']}: {asked['question']}")
+        many = f"up to {asked['trials']} trials of"
+        if self._open_ended:
+            many = "rounds of trials of up to"
         print(
-            f"up to {asked['trials']} trials of {asked['pruner']['resource']} {asked['unit']}, "
+            f"{many} {asked['pruner']['resource']} {asked['unit']}, "
             f"sampler {asked['sampler']}, pruner {asked['pruner']['name']}"
             + (f", patience {asked['patience']}" if asked["patience"] else "")
         )
@@ -151,7 +157,8 @@ class Shown:
         best = self._best[1] if self._best else {}
         for name in self._asked.checked.ranges:
             now.add_row(Text(name), *(Text(_word(v.get(name))) for v in (self._latest, best)))
-        head = Text(f"{self._ended} of {self._described['trials']} trials have ended")
+        of = "" if self._open_ended else f" of {self._described['trials']}"
+        head = Text(f"{self._ended}{of} trials have ended")
         return Group(head, recent, Text(), now)
 
 

@@ -190,6 +190,13 @@ def test_a_budget_too_short_for_one_trial_is_refused_and_nothing_is_written(tmp_
 
 
 BAD = [
+    (
+        ["--target", "kind", "--data", "TABLE,kind\n1,a\nnan,b\n"],
+        "TABLE must be finite, got nan",
+    ),
+    (["--target", "kind", "--data", "TABLE,kind\n1,a\n2,a\n"], "two classes at least, got a alone"),
+    (["--target", "kind", "--data", "TABLE,kind\n1,a\n2\n"], "line 3 has 1 cells, expected 2"),
+    (["--data", "digit"], "source 'digit' is unknown; did you mean 'digits'"),
     (["--target", "leaf"], "--target must be a column of"),
     (["--target", "height"], "the target is continuous: 9. different numbers"),
     (["--target", "tree", "--budget", "1000steps"], "--budget must be a time or trials"),
@@ -200,6 +207,10 @@ BAD = [
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[message for _, message in BAD])
 def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, capsys, words, message):
     table = write_table(tmp_path / "trees.csv")
+    for place, word in enumerate(words):
+        if word.startswith("TABLE"):
+            (tmp_path / "bad.csv").write_text(word)
+            words = [*words[:place], str(tmp_path / "bad.csv"), *words[place + 1 :]]
     assert main(["automl", "--data", str(table), "--out", str(tmp_path / "out"), *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and re.search(message, error)
