@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+from benchmarks import inclusion, many_trials, samplers_page
 from benchmarks.search import LENGTH, Searches, optimum
 from benchmarks.search_tables import (
     BATCH_SIZES,
@@ -84,3 +85,35 @@ def test_best_rates_of_real_perceptrons_grow_by_the_square_root_rule_and_not_the
     rates = best_rates("phoneme")
     assert np.all((RATES[0] < rates) & (rates < RATES[-1]))
     assert rates[-1] > 5 * rates[0]
+
+
+def test_the_tables_of_the_page_are_those_of_the_results():
+    assert samplers_page.PAGE.read_text() == samplers_page.page(samplers_page.PAGE.read_text())
+
+
+def test_a_sampler_is_better_where_its_interval_says_so():
+    pairs = {"a": (-0.3, 0.1), "b": (-0.1, 0.2), "c": (0.3, 0.2)}
+    regret = {
+        name: {"x": {"minus_halton": {"mean": mean, "half_width_95": half}}}
+        for name, (mean, half) in pairs.items()
+    }
+    said = samplers_page._said("x", regret)
+    assert "on 1 of 3 data sets and is worse on 1; the interval of the others" in said
+
+
+def test_the_chance_that_equal_rules_stay_below_the_bar_is_that_of_drawn_searches():
+    """Log2 of steps, normal: 20,000 times six pairs; three standard errors of the share."""
+    ours, theirs = 0.2, 0.3
+    generator = np.random.default_rng(0)
+    general = generator.normal(0, ours, (20_000, 6))
+    special = generator.normal(0, theirs, (20_000, 6))
+    below = (2 ** (general - special) <= inclusion.BAR).all(axis=1).mean()
+    expected = inclusion.chance(ours, theirs, 6)
+    assert below == pytest.approx(expected, abs=3 * np.sqrt(expected / 20_000))
+
+
+def test_a_tiny_study_costs_what_the_benchmark_says_it_does():
+    """All trials are counted, from the first that ended to the record's end."""
+    row = many_trials.function_way(25)
+    assert row["trials"] == 25 and row["per_trial_ms"] > 0
+    assert many_trials.loss(0.0, 0.9, 3) == many_trials.loss(0.0, 0.5, 3) > 0
