@@ -13,6 +13,7 @@ Doubling saves the share f at B_noise ((q - 2^-p) / (1 - q))^(1/p), q = (1 - f)^
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -65,8 +66,8 @@ class FreeSharpness:
     @classmethod
     def fit(cls, batch_sizes: np.ndarray, steps: np.ndarray) -> FreeSharpness:
         """Least squares of log S over ``steps`` [n]; p = 1 for fewer than five finite ones."""
-        found = fit_free_sharpness(np.asarray(batch_sizes, float), np.asarray(steps, float)[None])
-        noise, power, least, examples, residual = (float(column[0]) for column in found)
+        points = np.asarray(batch_sizes, float), np.asarray(steps, float)
+        noise, power, least, examples, residual = _fitted_once(*(p.tobytes() for p in points))
         return cls(least, noise, power, examples, residual)
 
     def steps(self, batch_sizes: np.ndarray) -> np.ndarray:
@@ -104,6 +105,13 @@ def fit_free_sharpness(batch_sizes: np.ndarray, steps: np.ndarray) -> FreeFit:
         for at in range(0, len(steps), _ROWS_AT_ONCE)
     ]
     return FreeFit(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _fitted_once(batch_sizes: bytes, steps: bytes) -> tuple[float, ...]:
+    """`fit_free_sharpness` of one search; several estimates are read off the same curve."""
+    found = fit_free_sharpness(np.frombuffer(batch_sizes), np.frombuffer(steps)[None])
+    return tuple(float(column[0]) for column in found)
 
 
 class _Rows(NamedTuple):

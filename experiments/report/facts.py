@@ -23,12 +23,29 @@ _ARCHIVED = ("workload", "step_budget", "example_budget", "optimizer", "space", 
 """Fields that an archive says; a default of the others is not what was done."""
 
 
+def _archive_lengths(studies: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say where an archive's trials have no common length: by early stopping, or a time budget."""
+    sizes = sorted(studies, key=int)
+    early = [size for size in sizes if studies[size]["early_stopping"]]
+    timed = [size for size in sizes if studies[size]["train_steps"] == 0]
+    found = []
+    for name, own, words in (
+        ("Early stopping", early, "trials may have stopped before their length"),
+        ("Time budget", timed, "a trial is COMPLETE whatever its steps; budgets are what all made"),
+    ):  # fmt: skip
+        if own:
+            where = "everywhere" if len(own) == len(sizes) else f"at {', '.join(own)}"
+            found.append((name, f"{where}: {words}"))
+    return found
+
+
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """(name, value) pairs for the head of the page, in reading order."""
     question, study = summary.question, summary.record.study
     shown: list[tuple[str, str]] = []
     if imported := study.get("imported"):
         shown.append(("Imported", f"{imported['path']}, in the layout {imported['format']}"))
+        shown += _archive_lengths(imported["studies"])
     for name, row in rows_of(type(question)).items():
         value = getattr(question, name)
         known = not question.imported or name in _ARCHIVED

@@ -105,7 +105,7 @@ def test_ranges_of_both_critical_batch_sizes_and_of_the_borders_cover_theirs(stu
         hyperbola_limit: 0.2 * np.median(noise),
     }
     for of in (perfect_scaling_limit, flat_start, anchored_limit, convex_limit, fewest_examples):
-        single = [of([(BATCH_SIZES, row)]) for row in measured[:2_000]]
+        single = [of([(BATCH_SIZES, row)]) for row in measured[:1_000]]
         truths[of] = np.median([s.value if s.relation == "=" else math.inf for s in single])
     for of, truth in truths.items():
         found = [of([(BATCH_SIZES, steps) for steps in high[r]]) for r in range(REPEATS)]

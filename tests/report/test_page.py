@@ -38,42 +38,66 @@ def report(tmp_path_factory):
     return write_report_of(with_question(record, HOSTILE), tmp_path_factory.mktemp("study"))
 
 
+def open_page(browser, path, **options):
+    """(tab, requests, errors) of a page offline; all but the file itself is refused and logged."""
+    context = browser.new_context(**options)
+    context.set_offline(True)
+    requests, errors = [], []
+
+    def note(said):
+        if said.type in ("error", "warning"):
+            errors.append(said.text)
+
+    def answer_request(route):
+        requests.append(route.request.url)
+        own = route.request.url == path.as_uri()
+        route.continue_() if own else route.abort()
+
+    context.route("**/*", answer_request)
+    tab = context.new_page()
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", note)
+    tab.on("dialog", lambda dialog: errors.append("a dialog opened"))
+    tab.goto(path.as_uri())
+    tab.wait_for_selector("body[data-drawn]", timeout=60_000)
+    return tab, requests, errors
+
+
+@pytest.fixture(scope="module")
+def drawn_once(browser, report):
+    """The report, opened and drawn once for the tests that leave it as it was."""
+    tab, requests, errors = open_page(browser, report)
+    yield tab, requests, errors
+    tab.context.close()
+
+
+@pytest.fixture
+def shared(drawn_once):
+    """The tab of `drawn_once`, nothing selected, filtered, printed or dimmed before or after."""
+    tab, requests, errors = drawn_once
+    yield tab, requests, errors
+    tab.emulate_media(media="screen")
+    tab.keyboard.press("Escape")
+    tab.mouse.move(0, 0)
+
+
 @pytest.fixture
 def opened(browser, report):
-    """Opens the report offline; every request is logged and all but the file itself refused."""
+    """Opens the report, or another page, in a tab of its own."""
     contexts = []
 
-    def open_page(path=report, **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.set_offline(True)
-        requests, errors = [], []
+    def open_own(path=report, **options):
+        found = open_page(browser, path, **options)
+        contexts.append(found[0].context)
+        return found
 
-        def note(said):
-            if said.type in ("error", "warning"):
-                errors.append(said.text)
-
-        def answer_request(route):
-            requests.append(route.request.url)
-            own = route.request.url == path.as_uri()
-            route.continue_() if own else route.abort()
-
-        context.route("**/*", answer_request)
-        tab = context.new_page()
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.on("console", note)
-        tab.on("dialog", lambda dialog: errors.append("a dialog opened"))
-        tab.goto(path.as_uri())
-        tab.wait_for_selector("body[data-drawn]", timeout=60_000)
-        return tab, requests, errors
-
-    yield open_page
+    yield open_own
     for context in contexts:
         context.close()
 
 
-def test_it_opens_offline_with_every_chart_drawn_and_asks_for_nothing_else(opened, report):
-    tab, requests, errors = opened()
+def test_it_opens_offline_with_every_chart_drawn_and_asks_for_nothing_else(shared, report):
+    tab, requests, errors = shared
     assert requests == [report.as_uri()] and errors == []
     assert tab.locator(".chart svg").count() == len(FIGURES)
     drawn = tab.locator(".chart svg .mark-symbol.role-mark path").count()
@@ -95,8 +119,8 @@ def test_findings_show_how_grave_they_are_the_gravest_first():
     assert sentences == {found.sentence for found in summary.verdict.findings}
 
 
-def test_a_point_selects_its_trial_in_the_charts_the_table_and_the_address(opened, report):
-    tab, _, errors = opened()
+def test_a_point_selects_its_trial_in_the_charts_the_table_and_the_address(shared, report):
+    tab, _, errors = shared
     point = tab.locator("#chart-axis_plots .mark-symbol.role-mark path").nth(3)
     point.scroll_into_view_if_needed()
     box = point.bounding_box()
@@ -155,16 +179,16 @@ def test_the_table_sorts_filters_and_is_downloaded(opened, report):
     assert errors == []
 
 
-def test_print_leaves_out_what_only_a_screen_can_use(opened):
-    tab, _, _ = opened()
+def test_print_leaves_out_what_only_a_screen_can_use(shared):
+    tab, _, _ = shared
     tab.emulate_media(media="print")
     hidden = tab.locator(".files, .method, #section-trials")
     assert not any(hidden.nth(i).is_visible() for i in range(hidden.count()))
     assert tab.locator("#chart-steps_to_result svg").is_visible()
 
 
-def test_hovering_a_point_shows_the_trials_hyperparameters(opened):
-    tab, _, _ = opened()
+def test_hovering_a_point_shows_the_trials_hyperparameters(shared):
+    tab, _, _ = shared
     for chart in ("steps_to_result", "search"):
         point = tab.locator(f"#chart-{chart} .mark-symbol.role-mark path").last
         point.scroll_into_view_if_needed()
@@ -189,8 +213,8 @@ def test_clicking_a_batch_size_in_the_legend_dims_the_others(opened):
     assert opacities == {"0.06", "0.95"}
 
 
-def test_a_hostile_question_is_shown_as_text(opened):
-    tab, _, errors = opened()
+def test_a_hostile_question_is_shown_as_text(shared):
+    tab, _, errors = shared
     assert tab.title() == "synthetic: a batch-size study"
     assert tab.locator("h1").inner_text() == HOSTILE
     assert tab.locator("h1 *").count() == 0 and errors == []
@@ -236,7 +260,7 @@ def test_a_broad_study_stays_a_small_page():
 
 
 def test_five_thousand_trials_are_a_page_of_less_than_ten_megabytes(opened, tmp_path):
-    record = make_record(make_study((4, 16, 64, 256), trials=625, seeds=(0, 1), goal=0.04))
+    record = make_record(make_study((4, 16, 64, 256), trials=300, seeds=(0, 1), goal=0.04))
     assert len(record.trials) >= 5_000
     path = tmp_path / "index.html"
     path.write_text(document(record), encoding="utf-8")

@@ -163,8 +163,14 @@ def test_the_record_says_what_the_archive_does_and_no_default(archive, tmp_path)
 def test_a_time_budget_counts_what_a_trial_made(archive, tmp_path):
     for path in archive.rglob("study.json"):
         about = json.loads(path.read_text())
-        path.write_text(json.dumps(about | {"train_steps": 0}))
+        early = about["batch_size"] == 16
+        path.write_text(json.dumps(about | {"train_steps": 0, "early_stopping": early}))
     (record,) = import_archive(archive, tmp_path / "records", Asked())
+    summary = summarise(read(record))
+    shown = dict(facts(summary))
+    assert shown["Early stopping"].startswith("at 16: trials may have stopped before")
+    assert shown["Time budget"].startswith("everywhere: a trial is COMPLETE whatever its steps")
+    assert (summary.question.step_budget, summary.question.example_budget) == (100, 400)
     trials = read(record).trials
     assert trials.filter(status="COMPLETE")["train_steps"].unique().to_list() == [100]
     assert trials.filter(status="INFEASIBLE")["train_steps"].unique().to_list() == [5]
