@@ -84,11 +84,12 @@ def interval(gained: Sequence[float]) -> tuple[float, float, float]:
 PREFACE = """\
 # Ensembles
 
-`batchscale ensemble DIR --kind inits top checkpoints average --size K` makes the four kinds of the
-notes of CS231n (neural networks, part 3, model ensembles) from a finished study: several
-initialisations of the best configuration, the best trials of the search, checkpoints of the best
-trial's second half, and one model of those checkpoints' mean weights. Probabilities are averaged,
-never logits. Each is saved as one checkpoint that predicts from Python ([running](running.md)).
+`batchscale ensemble runs/quickstart --kind inits top checkpoints average --size 4` makes the four
+kinds of the notes of CS231n (neural networks, part 3, model ensembles) from a finished study:
+several initialisations of the best configuration, the best trials of the search, checkpoints of the
+best trial's second half, and one model of those checkpoints' mean weights. Probabilities are
+averaged, never logits. Each is saved as one checkpoint that predicts from Python
+([running](running.md)).
 
 Nothing says beforehand which is best. Here the four are compared on two data sets by independent
 searches. Trials are chosen on validation examples; all numbers are of the test split. A gain is
@@ -129,7 +130,7 @@ def _section(entry: Mapping[str, Any]) -> str:
             *(_gain(entry, kind, name, 1, "+.3f") for name in ("nll", "brier", "ece")),
         ]
         lines.append(f"| {kind} | {cost} | {' | '.join(cells)} | {_disagreement(entry, kind)} |")
-    lines += ["", *(f"- {_sentence(entry, kind)}" for kind in EXPLAINED), ""]
+    lines += ["", *(f"- {_sentence(entry, kind)}" for kind in EXPLAINED), f"- {_told(entry)}", ""]
     return "\n".join(lines)
 
 
@@ -156,6 +157,16 @@ def _sentence(entry: Mapping[str, Any], kind: str) -> str:
         f"{kind}: {told} of {len(rows)} searches; {more:.1f} trials' training beyond the best "
         f"one{free}."
     )
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    """The kinds whose whole range helps."""
+    found = {
+        name: [k for k in EXPLAINED if all(_helps(name, gain) for gain in gains(entry, k, name))]
+        for name in ("accuracy", "nll")
+    }
+    more, less = (", ".join(kinds) or "none" for kinds in found.values())
+    return f"The whole range is a gain in accuracy for: {more}; in NLL for: {less}."
 
 
 def _helps(metric: str, gain: float) -> bool:
