@@ -44,6 +44,10 @@ def plan_command(options: argparse.Namespace) -> int:
     from experiments.spec.user_search import UserSearch
 
     study = chosen_study(argparse.Namespace(**{**vars(options), "batch_sizes": None}))
+    if isinstance(study, UserSearch) and study.proposer is not None:
+        from experiments.commands.plan_architectures import plan_architectures
+
+        return _written(plan_architectures(study, options.data_dir), options.json)
     if isinstance(study, (Paths, UserSearch)):
         raise ValueError(f"{study.name} has no batch sizes to plan")  # noqa: TRY004 (bad input)
     members = list(study.studies.values()) if isinstance(study, Comparison) else [study]
@@ -62,10 +66,13 @@ def plan_command(options: argparse.Namespace) -> int:
         )
         found.append(answer)
         print("\n".join(described(answer)))
-    if options.json:
-        result = found if isinstance(study, Comparison) else found[0]
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-        print(f"written: {options.json}")
+    return _written(found if isinstance(study, Comparison) else found[0], options.json)
+
+
+def _written(result: Any, file: Path | None) -> int:
+    if file:
+        file.write_text(json.dumps(result, indent=2) + "\n")
+        print(f"written: {file}")
     return 0
 
 

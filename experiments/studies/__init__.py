@@ -26,6 +26,7 @@ Defined = StudyFields | Comparison | Paths | UserSearch
 
 STUDIES: dict[str, str] = {
     "quickstart": "experiments.studies.quickstart",
+    "architecture_digits": "experiments.studies.architecture_digits",
     "autoclip": "experiments.studies.autoclip",
     "beta2_digits": "experiments.studies.beta2_digits",
     "budgets_digits": "experiments.studies.budgets_digits",

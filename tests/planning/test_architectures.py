@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,9 @@ import pytest
 from flax import linen as nn
 from jax.extend.core import jaxprs_in_params
 
+from experiments.cli import main
 from experiments.planning.architectures import framed_cost, network_cost
+from experiments.planning.packing import Pace, Packing
 from experiments.search.architecture.cells import NAS_BENCH_201, chosen_edges, every_edge
 from experiments.search.architecture.frames import (
     NotPackableError,
@@ -267,3 +271,33 @@ def test_the_mean_over_nine_points_counts_those_inside():
 def test_a_convolution_of_an_architecture_is_a_linen_module():
     assert isinstance(MODULES["conv5x5"](width=3), PlainConvolution)
     assert isinstance(MODULES["skip"](), nn.Module)
+
+
+def test_packing_pays_where_many_short_trainings_share_a_compilation():
+    plain, packed = Pace(compile=2.0, step=1e-3), Pace(compile=5.0, step=4e-3)
+    few = Packing(plain, packed, architectures=2, steps=1000, flops=4.0)
+    assert few.seconds == (2 * (2 + 1), 5 + 2 * 4) and not few.pays
+    many = dataclasses.replace(few, architectures=100, steps=100)
+    assert many.seconds == pytest.approx((100 * 2.1, 5 + 40)) and many.pays
+    assert "packing does not pay: give packed=False" in str(few)
+
+
+def test_the_plan_says_what_packing_brings_and_where_it_cannot(tmp_path, capsys):
+    study = tmp_path / "wide.py"
+    study.write_text(
+        "from experiments.search.architecture.question import architecture_search\n"
+        "from experiments.search.architecture.stacks import stacks\n"
+        "space = stacks((64,), 10, (1, 2), ('dense',), (8, 16))\n"
+        "STUDY = architecture_search(space, (64,), workload='digits_fc',\n"
+        "                            fixed={'learning_rate': 0.01})\n"
+    )
+    assert main(["plan", str(study)]) == 0
+    printed = capsys.readouterr().out
+    assert "parameters 610 to 1,482" in printed
+    assert "one program for the whole space: not here: packed needs cells" in printed
+    answer = tmp_path / "plan.json"
+    assert main(["plan", "architecture_digits", "--smoke", "--json", str(answer)]) == 0
+    printed = capsys.readouterr().out
+    assert "s to compile each" in printed and "6 architectures of 8 steps: plain" in printed
+    found = json.loads(answer.read_text())
+    assert found["packing"]["packed"]["step"] > 0 and isinstance(found["pays"], bool)
