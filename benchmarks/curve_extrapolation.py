@@ -42,7 +42,7 @@ def trained(runs: int, epochs: int) -> pl.DataFrame:
         "curves", "How do curves end?", get("digits_fc"), (64,), 1, 1, optimizer="nesterov"
     ).resolved
     data = ResidentData.put(datasets.load("digits").splits, 256)
-    program = Program(study.config(), data, 1e4)
+    program = Program(study.config("off"), data, 1e4)
     grid = [int(np.ceil(e * data.examples / 64)) for e in range(1, epochs + 1)]
     rates = 10 ** np.random.default_rng(0).uniform(-4, np.log10(0.3), runs)
     base = {k: float(v) for k, v in study.hyperparameters.items() if v is not None}

@@ -2,11 +2,12 @@
 
     python -m benchmarks.tabulated_space [--seeds 3] [--seconds 500]
 
-The space: cells of four nodes over 16 features whose edges are nothing, relu or an affine map
-(`SPACE`), in the skeleton `SKELETON`, on scikit-learn's digits. Isomorphic codes are one
-architecture. All are one compiled program, whose weights say which one a trial is; trials run side
-by side in a pack. Results go to benchmarks/results/tabulated_digits.parquet: a row an architecture
-and seed, with its validation error after every epoch, and the same at lower fidelities of one seed.
+The space: cells of four nodes over an image's rows as tokens of 8 features, whose edges are
+nothing, self-attention of two heads or a feed-forward block (`SPACE`), in the skeleton `SKELETON`,
+on scikit-learn's digits. Isomorphic codes are one architecture. All are one compiled program, whose
+weights say which one a trial is; trials run side by side in a pack. Results go to
+benchmarks/results/tabulated_digits.parquet: a row an architecture and seed, with its validation
+error after every epoch, and the same at lower fidelities of one seed.
 A file that is there is gone on with. docs/architecture_search.md has its datasheet.
 """
 
@@ -38,9 +39,9 @@ from workloads.base import Goal, Workload
 from workloads.models.architectures import Cells
 from workloads.models.users import number_of
 
-SKELETON = Skeleton((8, 8, 1), 10, width=16, stem="dense")
-SPACE = every_edge(4, ("none", "relu", "affine"), shape=(16,))
-BATCH_SIZE, EPOCHS, RATE = 32, 20, 3e-3
+SKELETON = Skeleton((8, 8, 1), 10, width=8, stem="rows")
+SPACE = every_edge(4, ("none", "attention2", "feed_forward"), shape=(8, 8))
+BATCH_SIZE, EPOCHS, RATE = 64, 10, 3e-3
 FIDELITIES = {
     "full": Fidelity(),
     "a quarter of the data": Fidelity(data=0.25),

@@ -86,7 +86,7 @@ class Packing:
         lines = [
             f"the one program makes {self.flops:.1f} times the FLOPs of the mean architecture",
             f"plain: {each.compile:.1f} s to compile each, {1e3 * each.step:.3g} ms a step",
-            f"packed: {once.compile:.1f} s to compile once, {1e3 * once.step:.3g} ms a trial's step",
+            f"packed: {once.compile:.1f} s to compile, {1e3 * once.step:.3g} ms a trial's step",
             f"{self.architectures:,} architectures of {self.steps:,} steps: plain {plain:,.0f} s, "
             + f"packed {packed:,.0f} s",
             "packing pays" if self.pays else "packing does not pay: give packed=False",

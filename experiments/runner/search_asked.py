@@ -85,9 +85,15 @@ def pruner_of(asked: UserSearch, task: Task | None) -> Pruner:
     if asked.proposer is not None:
         if pruner.at_once or pruner.name == "hyperband":
             raise ValueError(
-                f"pruner must be none or patience: {asked.pruner} compares all trials at once, and "
-                f"{asked.proposer.name} asks for them in rounds"
+                f"pruner must be none, patience or extrapolation: {asked.pruner} compares all "
+                f"trials at once, and {asked.proposer.name} asks for them in rounds"
             )
+    elif pruner.name == "extrapolation" and not SAMPLERS[asked.sampler].adaptive:
+        learning = ", ".join(name for name, row in SAMPLERS.items() if row.adaptive)
+        raise ValueError(
+            f"sampler must be one of {learning} with the pruner extrapolation, which compares a "
+            f"trial with earlier rounds, got {asked.sampler!r}"
+        )
     elif pruner.at_once and SAMPLERS[asked.sampler].adaptive:
         plain = ", ".join(name for name, row in SAMPLERS.items() if not row.adaptive)
         raise ValueError(

@@ -119,7 +119,7 @@ class Driver:
     def _adaptive(self, size: int, started: int) -> int:
         """Points of the next round of one who waits for results."""
         question = self._question
-        if question.pruner.name not in ("none", "patience"):
+        if question.pruner.name not in ("none", "patience", "extrapolation"):
             return size
         done = {ONE: Progress(started, started)}
         return counts(question.trials, done, adaptive=True).get(ONE, 0)

@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from experiments.search.asynchronous import Asynchronous
+from experiments.search.extrapolation import Extrapolated
 from experiments.search.pruning import Rounding, Rung, best_of, hyperband, median_stop, power_floor
 from experiments.spec.fields import StudyFields
 
@@ -32,6 +33,7 @@ PRUNERS = {
     "asha": "successive halving without waiting for a rung, on a virtual clock",
     "median": "a trial stops once it is worse than the median of the others so far",
     "patience": "a trial stops after so many resources without an improvement",
+    "extrapolation": "a trial stops where its extrapolated curve hardly beats earlier rounds",
 }
 
 Curve = Callable[[int, int], Sequence[float] | None]
@@ -135,8 +137,12 @@ class Pruner:
             made, before = made + rung.trials * (rung.resource - before), rung.resource
         return made
 
-    def population(self, number: int, trials: int) -> Population:
-        """Population ``number``, of so many trials."""
+    def population(self, number: int, trials: int, before: int = 0) -> Population:
+        """Population ``number``, of so many trials, after ``before`` of earlier ones."""
+        if self.name == "extrapolation":
+            return Extrapolating(
+                Extrapolated(trials, before, self.resource, minimize=self.minimize)
+            )
         if self.name == "median":
             return Median(trials, self.resource, minimize=self.minimize)
         rungs = self.rungs(number, trials)
@@ -272,6 +278,18 @@ class Median:
             self._at += 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Extrapolating:
+    """Trials stopped by extrapolation of their curves."""
+
+    trials: Extrapolated
+
+    def decide(self, curve: Curve) -> Decision:
+        """The trials that have not trained to their next check."""
+        jobs = self.trials.jobs(curve)
+        return Decision(jobs, frozenset(self.trials.pruned))
+
+
 class Populations:
     """The populations of one search at one batch size, in the order of their trials' indices.
 
@@ -289,7 +307,7 @@ class Populations:
     def add(self, trials: int) -> None:
         """The next round's; its trials follow those of the rounds before."""
         if trials:
-            population = self._pruner.population(len(self._members), trials)
+            population = self._pruner.population(len(self._members), trials, self.trials)
             self._members.append((self.trials, population))
             self.trials += trials
 

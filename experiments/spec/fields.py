@@ -30,7 +30,9 @@ DEFAULT_SAMPLER = "rounds"
 WITHOUT_A_SPACE = "halton"
 """The same where nothing is searched: trials then repeat one configuration."""
 PRUNERS = ("none", "successive_halving", "hyperband", "asha", "median", "patience")
-"""Names of `experiments.search.fidelity.PRUNERS`."""
+"""Names of `experiments.search.fidelity.PRUNERS`, as a study takes them."""
+SEARCH_PRUNERS = (*PRUNERS, "extrapolation")
+"""The same of a search over a user's own model or function."""
 
 _OWN = "its own search space"
 

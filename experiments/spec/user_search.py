@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, get_args
 from experiments.spec import space as spaces
 from experiments.spec import values
 from experiments.spec.conditions import Space, When
-from experiments.spec.fields import MOST_TRIALS, PRUNERS, SAMPLERS
+from experiments.spec.fields import MOST_TRIALS, SAMPLERS, SEARCH_PRUNERS
 from experiments.spec.parts import PARTS
 from experiments.spec.trial import RECORDED_COLUMNS
 from workloads.base import Goal, Workload
@@ -124,7 +124,7 @@ class UserSearch:
     def __post_init__(self) -> None:
         values.file_name("name", self.name)
         self._check_target()
-        for field, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+        for field, known in (("sampler", SAMPLERS), ("pruner", SEARCH_PRUNERS)):
             if getattr(self, field) not in known:
                 raise unknown_name(field, getattr(self, field), known)
         if self.rounding not in get_args(Rounding):

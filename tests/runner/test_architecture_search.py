@@ -153,7 +153,7 @@ def test_a_space_of_a_users_own_builds_has_no_picture():
         ({"settings": {"population": 0}}, "population and sample are whole numbers"),
         ({"at_once": 0}, "at_once must be a whole number from 1 on, got 0"),
         ({"workload": "digit_fc"}, "'digit_fc' is unknown"),
-        ({"pruner": "hyperband"}, "pruner must be none or patience"),
+        ({"pruner": "hyperband"}, "pruner must be none, patience or extrapolation"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):

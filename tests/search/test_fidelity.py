@@ -40,7 +40,7 @@ def test_whole_brackets_as_long_as_they_fit_and_a_larger_search_begins_like_a_sm
         assert pruner.sizes(trials) == pruner.sizes(60)[: len(pruner.sizes(trials))]
     with pytest.raises(ValueError, match="trials must be at least 9, the first bracket"):
         pruner.check(8)
-    assert set(PRUNERS) == set(fields.PRUNERS)
+    assert set(PRUNERS) == set(fields.SEARCH_PRUNERS)
 
 
 def played(pruner, trials, curves, seed=0, limit=None):
@@ -157,3 +157,33 @@ def test_every_value_of_a_stepped_range_has_the_same_share(integer):
     assert found.tolist() == list(range(integer.low, integer.high + 1, integer.step))
     assert counts.max() - counts.min() <= 1
     assert all(integer.value(integer.position(value)) == value for value in integer.values)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_extrapolation_stops_what_hardly_beats_earlier_rounds_and_nothing_else(direction):
+    """Planted curves c + 0.6 / x: round 0 ends at c = 0.2; of round 1 only c = 0.1 goes on."""
+    generator, x = np.random.default_rng(0), np.arange(1, 41)
+    ends = [0.2, 0.25, 0.5, 0.1, 0.4]
+    curves = {
+        t: (direction * (c + 0.6 / x + 0.003 * generator.normal(size=40))).tolist()
+        for t, c in enumerate(ends)
+    }
+    reached = dict.fromkeys(range(5), 0)
+    populations = Populations(Pruner("extrapolation", 40, minimize=direction == 1))
+
+    def curve(trial, resource):
+        known = trial in reached and reached[trial] >= resource
+        return curves[trial][:resource] if known else None
+
+    def play():
+        while wanted := populations.jobs(curve):
+            trial, resource = random.Random(len(reached)).choice(sorted(wanted.items()))
+            reached[trial] = resource
+
+    populations.add(2)
+    play()
+    assert not populations.pruned and reached[0] == reached[1] == 40
+    populations.add(3)
+    play()
+    assert populations.pruned == {2, 4}
+    assert reached == {0: 40, 1: 40, 2: 10, 3: 40, 4: 10}
