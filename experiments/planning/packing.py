@@ -25,7 +25,7 @@ PROBE_STEPS = 64
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-    """How fast a program is.
+    """The pace of a program.
 
     Attributes:
       compile: seconds until its first steps were made, over those of a second time.
