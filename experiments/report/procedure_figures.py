@@ -75,7 +75,10 @@ def value_against_rate(
     drawn = table.filter(pl.col("value").is_finite())
     x, y = rate_axis(table["rate"].to_list()), log_or_linear("value", metric, drawn["value"])
     base = alt.Chart(values(drawn)).encode(x=x, y=y)
-    dash = {"strokeDash": alt.StrokeDash("group:N", title=group)} if group else {}
+    dash: dict[str, alt.StrokeDash] = {}
+    if group:
+        order = table["group"].unique(maintain_order=True).to_list()
+        dash = {"strokeDash": alt.StrokeDash("group:N", title=group, sort=order)}
     line = base.mark_line(strokeWidth=1.2, color=style.GREY).encode(**dash)
     hover = [*tooltips(["rate", "value"], value=metric), alt.Tooltip("kind:N", title="class")]
     points = base.mark_point(filled=True, size=70, opacity=1).encode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,14 +31,12 @@ def layer_histograms(name: str, layers: Sequence[Mapping[str, Any]], steps: int)
     if len(shown) > _MOST_LAYERS:
         places = np.linspace(0, len(shown) - 1, _MOST_LAYERS).round().astype(int)
         shown = [shown[i] for i in places]
-    rows, order = [], []
-    for row in shown:
-        title = f"{row['name'].split('/', 1)[-1]} {row['kind'] if name == 'activations' else ''}"
-        order.append(title.strip())
+    rows, order = [], _titles(shown, name == "activations")
+    for layer, row in zip(order, shown, strict=True):
         counts, edges = np.histogram(row["sample"], _BINS)
         share = counts / max(counts.sum(), 1)
         rows += [
-            {"layer": title.strip(), "low": float(a), "high": float(b), "share": float(n)}
+            {"layer": layer, "low": float(a), "high": float(b), "share": float(n)}
             for a, b, n in zip(edges[:-1], edges[1:], share, strict=True)
         ]
     kinds = {"layer": pl.String, "low": pl.Float64, "high": pl.Float64, "share": pl.Float64}
@@ -68,6 +67,24 @@ def layer_histograms(name: str, layers: Sequence[Mapping[str, Any]], steps: int)
         .resolve_scale(x="independent", y="independent")
     )  # fmt: skip
     return Figure(name, title, caption, chart, table)
+
+
+def _titles(layers: Sequence[Mapping[str, Any]], kinds: bool) -> list[str]:
+    """A title a layer, each another: its path without the first part, whole where that repeats."""
+    found: list[str] = []
+    names = [row["name"] for row in layers]
+    for paths in ([name.split("/", 1)[-1] for name in names], names):
+        found = [
+            f"{path} {row['kind']}" if kinds else path
+            for path, row in zip(paths, layers, strict=True)
+        ]
+        if len(set(found)) == len(found):
+            return found
+    seen: Counter[str] = Counter()
+    for at, title in enumerate(found):
+        seen[title] += 1
+        found[at] = f"{title} ({seen[title]})" if seen[title] > 1 else title
+    return found
 
 
 def update_ratios(ratios: Mapping[str, float], band: tuple[float, float]) -> Figure:

@@ -22,6 +22,7 @@ from experiments.diagnostics.overlap import near_copies, overlaps
 from experiments.procedures.bench import Asked, Bench
 from experiments.procedures.check import CHECKS, check, plain
 from experiments.procedures.procedure import Running
+from experiments.report.sanity_figures import layer_histograms
 from workloads.base import Losses
 from workloads.datasets.base import Dataset
 from workloads.losses import CLASSIFICATION
@@ -279,6 +280,21 @@ def test_a_ratio_outside_its_band_is_named():
         for ratio in (2e-3, 0.1, 1e-6, 0.0)
     ]
     assert results == ["pass", "warn", "warn", "fail"]
+
+
+def test_layers_of_one_name_in_several_blocks_have_histograms_of_their_own():
+    def table(*names, kind=""):
+        layers = [{"name": n, "kind": kind, "sample": np.array([0.0, k])} for k, n in
+                  enumerate(names, 1)]  # fmt: skip
+        drawn = layer_histograms("activations" if kind else "gradients", layers, 5).table
+        return drawn.group_by("layer", maintain_order=True).len().rows()
+
+    assert table("Net/Dense_0", "Net/Dense_1", kind="relu") == [
+        ("Dense_0 relu", 40), ("Dense_1 relu", 40),
+    ]  # fmt: skip
+    paths = ("Block_0/Conv_0/kernel", "Block_1/Conv_0/kernel")
+    assert table(*paths) == [(path, 40) for path in paths]
+    assert table("Net/Dense_0", "Net/Dense_0") == [("Net/Dense_0", 40), ("Net/Dense_0 (2)", 40)]
 
 
 # The command.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ from experiments.procedures.steps_search import Found as Fitted
 from experiments.procedures.steps_search import _extended, steps_search
 from experiments.procedures.sweep_options import SweepOptions
 from experiments.procedures.variants import base_of, plain
-from experiments.procedures.warmup_found import Compared, Found, Length
+from experiments.procedures.warmup_found import Compared, Found, Length, said_of
 from experiments.procedures.warmup_search import warmup_search
 from experiments.records.store import read
 from experiments.spec.study import Study
@@ -104,6 +105,27 @@ def test_the_shortest_stable_warmup_is_chosen_by_the_best_checkpoint():
     found = Found(base, 0.2, 0.1, good, compared)
     assert (found.chosen.rate, found.chosen.warmup_steps) == (20.0, 10)
     assert Compared("x", 1.0, 1, (None, None, 0.1)).median is None
+
+
+def test_the_best_value_is_drawn_against_the_rate_with_and_without_the_warmup():
+    def at(rate, kind, best):
+        curve = Curve([1, 2], [1.0, 0.5], 1.0, 2)
+        return Run((64, 0, 0), rate, curve, Judged(kind, None, ""), best, 2)
+
+    without = [at(0.1, "stable", 0.2), at(0.2, "divergence", 0.8)]
+    with_it = [at(0.1, "stable", 0.3), at(0.2, "stable", 0.1)]
+    found = Found(
+        base_of(digits()), 0.2, 0.1, [length(10, 2.0, 10, "stable")], (), without, with_it
+    )
+    said = said_of(found, "digits", "", Path("w"))
+    (figure,) = (one for one in said.figures if one.name == "value_against_rate")
+    rows = figure.table.select("group", "rate", "value").rows()
+    assert rows == [("none", 0.1, 0.2), ("none", 0.2, None), ("10 steps", 0.1, 0.3),
+                    ("10 steps", 0.2, 0.1)]  # fmt: skip
+    assert "with that warmup is 0.1 at 0.2; without it 0.2 at 0.1" in str(said.noted)
+    found = dataclasses.replace(found, swept=(), with_warmup=())
+    names = [figure.name for figure in said_of(found, "digits", "", Path("w")).figures]
+    assert names == ["warmups"]
 
 
 @pytest.fixture(scope="module")
