@@ -19,7 +19,13 @@ from experiments.cli import main
 from experiments.procedures.automl.clock import Spent
 from experiments.procedures.automl.data import split_source
 from experiments.procedures.automl.limits import TimeLimit, TrialLimit
-from experiments.procedures.automl.plan import bounded, first_bracket, round_epochs
+from experiments.procedures.automl.plan import (
+    Plan,
+    affordable,
+    bounded,
+    first_bracket,
+    round_epochs,
+)
 from experiments.records.store import RecordError, read
 from experiments.runner.predict import load
 from experiments.runner.search_models import ModelTrainer
@@ -290,3 +296,20 @@ def test_the_larger_the_budget_the_more_is_asked():
         sizes.append(largest_values(preset, (12,))["dense_width"])
     assert sizes == sorted(sizes)
     assert space_of(PRESETS[0], (2, 2, 1))["family"].values == ("dense",)  # too small to pool
+
+
+def test_a_large_training_split_is_cut_so_that_enough_epochs_fit():
+    plan = Plan("quick", 32, 1, "", step_seconds=0.032)  # a millisecond an example
+    whole = round_epochs(27) * 1000 * 1e-3
+    found = affordable(plan, 1000, 1.01 * 32 / 31 * whole)
+    assert (found.epochs, found.train_examples) == (27, 0)
+    cut = affordable(plan, 50_000, round_epochs(9) * 5.0)
+    assert cut.train_examples == 5000 and cut.epochs in (3, 9)  # steps are whole
+    assert affordable(plan, 50_000, round_epochs(3) * 2.1).train_examples == 2000
+    assert affordable(plan, 50_000, 0.1) is None
+    targets = np.repeat([0, 1], [300, 100])
+    source = Source("s", "", np.arange(800.0).reshape(400, 2), targets)
+    examples = split_source(source, 0)
+    few = examples.limited(100, 0)
+    assert few.counts("train").tolist() == [75, 25] and few.size("test") == examples.size("test")
+    assert examples.limited(0, 0) is examples

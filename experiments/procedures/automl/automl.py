@@ -29,11 +29,12 @@ from experiments.procedures.automl.ending import Chosen, chosen, score, untraine
 from experiments.procedures.automl.limits import TimeLimit, TrialLimit
 from experiments.procedures.automl.page import Result, said_of, write_rehearsal
 from experiments.procedures.automl.plan import (
+    LEAST_EXAMPLES,
     Plan,
+    affordable,
     first_bracket,
     measured,
     planned,
-    with_epochs,
 )
 from experiments.procedures.budget import Budget, Cost
 from experiments.procedures.outcome import Outcome, conclude
@@ -54,6 +55,8 @@ from workloads.datasets.sources import read_source
 PLAN_FILE = "plan.json"
 MOST_ENDING = 0.25
 """Share of a budget in time that training the ensemble's members again may take."""
+MOST_MEASURING = 0.1
+"""Share that measuring batch sizes may have taken where another one is measured."""
 MARGIN = 1.5
 """Over what was measured of the ending: a machine is not equally fast at every moment."""
 INTERPRETER_SECONDS = 0.5
@@ -137,7 +140,7 @@ def automl(
     with switched():
         plan = work.recorded_plan() or work.plan()
         with procedure, spent.kept():
-            work.keep(plan)
+            work.begin(plan)
             work.tell(plan)
             found = run_search(
                 work.search(plan),
@@ -192,15 +195,17 @@ class _Work:
         preset = preset_of(total)
         first = Plan(preset.level, self.batch_size, 1, "")
         task, _ = task_of(self.search(first), None)
-        plan = measured(self.examples, preset, task, self.clock)
+        plan = measured(self.examples, preset, task, self.clock, MOST_MEASURING * total)
         self.rehearse(plan)
         spent = self.spent()
         left = total - spent - self.ending_seconds - INTERPRETER_SECONDS
-        epoch = plan.epoch_seconds(self.examples.size("train"))
+        train = self.examples.size("train")
         training = left * (1 - MOST_ENDING) - 2 * plan.compile_seconds
-        longest = with_epochs(plan, self.examples.size("train"), training)
+        longest = affordable(plan, train, training)
+        least = dataclasses.replace(plan, train_examples=min(train, LEAST_EXAMPLES))
+        epoch = plan.epoch_seconds(least.train_examples)
         if longest is None and left > plan.compile_seconds + 2 * epoch:
-            longest = dataclasses.replace(plan, reason=f"{plan.reason}; 1 epoch")
+            longest = dataclasses.replace(least, reason=f"{plan.reason}; 1 epoch")
         if longest is None:
             needed = spent + self.ending_seconds + plan.compile_seconds + 2 * epoch
             raise ValueError(
@@ -224,8 +229,9 @@ class _Work:
             write_rehearsal(untrained(self.examples, plan), self.examples)
             self.ending_seconds = MARGIN * (self.clock() - began)
 
-    def keep(self, plan: Plan) -> None:
-        """Write the plan, once."""
+    def begin(self, plan: Plan) -> None:
+        """Write the plan, once, and take as many examples as it says."""
+        self.examples = self.examples.limited(plan.train_examples, self.asked.seed)
         if not (self.folder / PLAN_FILE).exists():
             content = {"schema_version": SCHEMA_VERSION, **plan.to_json()}
             with disk_errors(self.folder):
@@ -275,6 +281,7 @@ class _Work:
             return TrialLimit(int(self.asked.budget.amount or 0), plan.epochs)
         members = plan.preset.members * self.member_seconds(plan)
         ending = self.ending_seconds + INTERPRETER_SECONDS + min(members, MOST_ENDING * total)
+        ending += plan.compile_seconds  # a compilation under way cannot be stopped
         each = plan.epoch_seconds(self.examples.size("train"))
         return TimeLimit(self.spent, total - ending, each)
 

@@ -52,6 +52,15 @@ class Examples:
         enough = len(self.splits["validation"][1]) >= ENOUGH_TO_COUNT
         return "classification_error" if enough else "cross_entropy"
 
+    def limited(self, examples: int, seed: int) -> Examples:
+        """With so many training examples, about, each class in its share; 0: all."""
+        inputs, targets = self.splits["train"]
+        if not 0 < examples < len(targets):
+            return self
+        kept = split_by_class(targets, seed, {"kept": examples / len(targets)})["kept"]
+        train = (inputs[kept], targets[kept])
+        return dataclasses.replace(self, splits={**self.splits, "train": train})
+
     def size(self, split: str) -> int:
         """Number of examples of a split."""
         return len(self.splits[split][1])

@@ -23,6 +23,8 @@ from experiments.search.fidelity import Pruner
 from experiments.spec.families import ETA, PRESETS, Preset, largest_values
 from experiments.spec.trial import Trial
 
+ENOUGH_EPOCHS, LEAST_EXAMPLES = 9, 2000
+"""Of a full trial: below, a training split of more examples is cut, down to so many."""
 UPDATES_AN_EPOCH = 16
 """At least: a larger batch leaves too few updates in so many epochs."""
 HALF = 0.5
@@ -44,6 +46,7 @@ class Plan:
       compile_seconds: of its programs; 0 likewise.
       rows: what was measured, one a batch size.
       bytes: memory predicted of one trial with the data, 0 where it was not.
+      train_examples: of the training split that are trained on; 0: all.
     """
 
     level: str
@@ -54,6 +57,7 @@ class Plan:
     compile_seconds: float = 0.0
     rows: Sequence[Mapping[str, float]] = ()
     bytes: int = 0
+    train_examples: int = 0
 
     @property
     def preset(self) -> Preset:
@@ -113,7 +117,7 @@ def bounded(size: int, examples: int, most: int = 1 << 20) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def measured(examples: Examples, preset: Preset, task: Task, clock: Clock) -> Plan:
+def measured(examples: Examples, preset: Preset, task: Task, clock: Clock, allowed: float) -> Plan:
     """The plan of a budget in time, but for its epochs, of which it knows the price of one.
 
     Of the sizes that are measured one is taken, so that its programs are compiled by then.
@@ -122,6 +126,7 @@ def measured(examples: Examples, preset: Preset, task: Task, clock: Clock) -> Pl
       examples, preset: what is searched on what.
       task: as the search trains it.
       clock: counts seconds.
+      allowed: a further size is measured until so many are over.
 
     Raises:
       ValueError: not even the smallest measured batch fits in memory.
@@ -131,7 +136,10 @@ def measured(examples: Examples, preset: Preset, task: Task, clock: Clock) -> Pl
     program, numbers = task.program(module), task.numbers({"learning_rate": 1e-6})
     room, where = device_bytes()
     rows: list[dict[str, float]] = []
+    first = clock()
     for size in sorted({bounded(size, train) for size in MEASURED[preset.level]}):
+        if rows and clock() - first > allowed:
+            break
         trial = Trial(size, 0, 0, 1_000_000, numbers, "")
         began = clock()
         found, _ = step_seconds(program, [trial])
@@ -159,6 +167,32 @@ def measured(examples: Examples, preset: Preset, task: Task, clock: Clock) -> Pl
         preset.level, size, 1, words, taken["seconds_per_step"], taken["compile_seconds"], rows,
         int(taken["bytes"]),
     )  # fmt: skip
+
+
+def affordable(plan: Plan, examples: int, seconds: float) -> Plan | None:
+    """The plan with the epochs that the time holds; where these are too few of a large training
+    split, with fewer of its examples and the more epochs.
+
+    Args:
+      plan: as it was measured.
+      examples: of the training split.
+      seconds: of training.
+
+    Returns:
+      None where not all brackets of one epoch fit.
+    """
+    found = with_epochs(plan, examples, seconds)
+    enough = found is not None and found.epochs >= ENOUGH_EPOCHS
+    if enough or examples <= LEAST_EXAMPLES:
+        return found
+    each = plan.step_seconds / plan.batch_size
+    held = int(max(0.0, seconds) / (round_epochs(ENOUGH_EPOCHS) * each))
+    few = max(LEAST_EXAMPLES, held)
+    if few >= examples:
+        return found
+    words = f"{plan.reason}; {few:,} of {examples:,} training examples, so that more epochs fit"
+    fewer = dataclasses.replace(plan, train_examples=few, reason=words)
+    return with_epochs(fewer, few, seconds)
 
 
 def with_epochs(plan: Plan, examples: int, seconds: float) -> Plan | None:
