@@ -7,6 +7,7 @@ from a stream that NumPy does not promise to keep; these come from raw Philox wo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,6 +20,7 @@ from experiments.spec.space import Real
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
 
 
+@functools.lru_cache(maxsize=len(_PRIMES))
 def scramble(seed: int, dimension: int) -> np.ndarray:
     """One random permutation of the digits 0..b-1 for each digit's place (Owen 2017).
 
@@ -28,7 +30,9 @@ def scramble(seed: int, dimension: int) -> np.ndarray:
     base = _PRIMES[dimension]
     places = int(np.ceil(53 / np.log2(base)))
     drawn = words("scramble", seed, dimension, count=places * base).reshape(places, base)
-    return np.argsort(drawn, axis=1, kind="stable")
+    found = np.argsort(drawn, axis=1, kind="stable")
+    found.flags.writeable = False  # kept for the next point
+    return found
 
 
 def halton(seed: int, indices: np.ndarray, dimensions: int) -> np.ndarray:
