@@ -40,6 +40,8 @@ from workloads.datasets.base import bytes_of
 from workloads.registry import unknown_name
 
 _NOT_MADE = "could not be made"
+_REPEATED = 25
+"""Steps that are made twice."""
 _RELOADED_BYTES = 256 << 20
 """A larger training split is not loaded twice."""
 
@@ -104,7 +106,7 @@ def _shuffled(bench: Bench) -> Check:
 
 
 def _determinism(bench: Bench) -> Check:
-    rows, pipeline = bench.rows[:25], bench.pipeline
+    rows, pipeline = bench.rows[:_REPEATED], bench.pipeline
     once, _ = pipeline.advance(bench.started, bench.off, pipeline.train, rows)
     equal = True
     if bytes_of(bench.dataset.splits["train"]) <= _RELOADED_BYTES:
@@ -184,6 +186,7 @@ def check(
             raise unknown_name("check", name, CHECKS)
     began = time.perf_counter()
     with Procedure("check", folder, {"workload": workload.name}, running) as procedure:
+        procedure.state_cost(_most(asked))
         bench, found = Bench(workload, asked), []
         kept = MadeChecks(procedure.folder, question_of(workload, asked))
         with switched():
@@ -201,6 +204,17 @@ def check(
         outcome = conclude(procedure, said, values)
         kept.drop()
         return outcome, found
+
+
+def _most(asked: Asked) -> Cost:
+    """The most that the wanted checks train, at 20 examples a step; the timing of steps apart."""
+    wanted = set(asked.only or CHECKS)
+    lengths = [asked.steps]
+    if wanted & {"memorises 20 examples", "penalty raises the loss"}:
+        lengths += [max(2 * asked.steps, measure.CHUNK)] * len(measure.RATES)
+    lengths += [asked.steps] * ("shuffled labels" in wanted)
+    lengths += [_REPEATED] * (2 * ("determinism" in wanted))
+    return Cost(len(lengths), sum(lengths))
 
 
 def _made(name: str, bench: Bench) -> Check:

@@ -329,14 +329,16 @@ def test_an_interrupted_check_goes_on_after_the_last_that_was_made(tmp_path, mon
 
     for name in names:
         monkeypatch.setitem(CHECKS, name, counted(name, CHECKS[name]))
-    folder = tmp_path / "c"
+    folder, heard = tmp_path / "c", []
 
     def interrupt(line):
+        heard.append(line)
         if line.split(maxsplit=1)[1] == names[1]:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         check(workload, folder, asked, running=Running(say=interrupt))
+    assert heard[0] == "cost: at most 1 trials, 50 steps"
     assert (folder / "made.json").exists() and not (folder / "verdict.json").exists()
     shutil.copytree(folder, tmp_path / "other")  # asked something else, it begins anew
     check(workload, tmp_path / "other", dataclasses.replace(asked, seed=1))
