@@ -10,7 +10,7 @@ outcome = diagnose(study, "runs/diagnose", SweepOptions(batch_size=64))
 3. above: 5 lr* and 10 lr* over the whole length: a sudden rise after a steady decline is a
    mid-training instability.
 4. with ``fix``, the remedies in the playbook's order, tried at unstable_base_learning_rate
-   (procedures/fixes.py).
+   (procedures/remedies.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from experiments.analysis import rate_sweep
 from experiments.analysis.rate_sweep import Run
-from experiments.procedures import fixes
+from experiments.procedures import fixes, remedies
 from experiments.procedures.budget import BudgetEnds, Cost
 from experiments.procedures.diagnosis import (
     CHECK_FACTORS,
@@ -58,7 +58,7 @@ def diagnose(
     asked = question(base, ends, curvature=base.study.record_curvature)
     with Procedure("diagnose", folder, asked, options.running) as procedure:
         cost = most(base, ends) + Cost(3, PROBE_STEPS + 2 * base.steps)
-        cost += fixes.most(base) if fix else Cost()
+        cost += remedies.most(base) if fix else Cost()
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
         found = Diagnosis(base, sweep(procedure, base, ends, first_loss))
@@ -68,7 +68,7 @@ def diagnose(
             if fix:
                 tried: list[fixes.Tried] = []
                 found = dataclasses.replace(found, fixed=tried)
-                fixes.try_all(procedure, base, found.sweep, tried)
+                remedies.try_all(procedure, base, found.sweep, tried)
         except BudgetEnds as end:
             ended = str(end)
         said = said_of(found, options.subject, ended, fix, procedure.folder)

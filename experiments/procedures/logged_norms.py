@@ -12,7 +12,7 @@ from experiments.analysis.clip_threshold import clip_thresholds, threshold_from_
 from experiments.analysis.findings import CLIPPED_SHARE
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.question import TRIAL
-from experiments.procedures.clip_threshold import norm_figures
+from experiments.procedures.clip_found import norm_figures
 from experiments.procedures.procedure import PLAIN, Running
 from experiments.records.reader import Record
 from experiments.records.store import read, require_current

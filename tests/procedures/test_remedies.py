@@ -18,8 +18,9 @@ from experiments.analysis.training_stability import Curve, Judged
 from experiments.cli import main
 from experiments.procedures.clip_threshold import clip_threshold
 from experiments.procedures.procedure import Running
-from experiments.procedures.steps_search import Found as Fitted
-from experiments.procedures.steps_search import _extended, steps_search
+from experiments.procedures.steps_found import Found as Fitted
+from experiments.procedures.steps_found import extended
+from experiments.procedures.steps_search import steps_search
 from experiments.procedures.sweep_options import SweepOptions
 from experiments.procedures.variants import base_of, plain
 from experiments.procedures.warmup_found import Compared, Found, Length, said_of
@@ -222,11 +223,11 @@ def test_the_first_tenth_and_the_last_quarter_and_an_end_of_the_sweep():
 
 def test_schedules_are_extended_as_the_playbook_does():
     linear = base_of(digits(schedule="linear", fixed={"decay_steps_factor": 1.0}))
-    fields, words = _extended(linear, 100, 1000)
+    fields, words = extended(linear, 100, 1000)
     assert fields["schedule"] == "warmup_stable_decay"
     assert fields["fixed"]["decay_fraction"] == 0.1 and "keeps its 100 steps" in words
     cosine = base_of(digits(schedule="cosine"))
-    fields, words = _extended(cosine, 100, 1000)
+    fields, words = extended(cosine, 100, 1000)
     assert "schedule" not in fields and "base rate stays" in words
 
 
