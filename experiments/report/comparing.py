@@ -200,7 +200,8 @@ def _stability(compared: Compared) -> Figure:
     if len(rows):
         low = min(0.0, float(rows["value"].min()))  # type: ignore[arg-type]
         colour = alt.Color("measure:N", title=None, sort=list(shown.values()),
-                           legend=alt.Legend(orient="top", labelLimit=400))  # fmt: skip
+                           legend=alt.Legend(orient="top", labelLimit=400,
+                                             symbolOpacity=1))  # fmt: skip
         x = alt.X("k:Q", title="trials of each search", axis=alt.Axis(format="d", tickMinStep=1))
         y = alt.Y("value:Q", title="agreement with the order after all trials",
                   scale=alt.Scale(domain=[low, 1.02], nice=False))  # fmt: skip

@@ -101,6 +101,10 @@ def in_training(summary: Summary) -> Figure:
     )
 
 
+_BESIDE = 1.4
+"""Factor between the places of the first and the last layer of one batch size."""
+
+
 def by_layer(summary: Summary) -> Figure:
     """The noise scale of every layer at the goal."""
     table = layer_noise_at_goal(summary.view, summary.steps)
@@ -112,13 +116,20 @@ def by_layer(summary: Summary) -> Figure:
         colour = alt.Color(
             "layer:N", title="layer",
             scale=alt.Scale(domain=layers, range=style.batch_colours(len(layers))),
+            legend=alt.Legend(symbolOpacity=1),
         )  # fmt: skip
         x = batch_axis(summary.question.batch_sizes)
-        hover = [alt.Tooltip("layer:N"), *tooltips(("batch_size", "noise_scale", "low", "high"))]
-        base = alt.Chart(values(own)).encode(x=x, color=colour)
+        hover = [alt.Tooltip("layer:N"), *tooltips(("size", "noise_scale", "low", "high"),
+                                                   size="batch size")]  # fmt: skip
+        place = pl.col("layer").replace_strict({name: at for at, name in enumerate(layers)})
+        aside = _BESIDE ** ((place + 0.5) / len(layers) - 0.5)
+        beside = own.with_columns(
+            size=pl.col("batch_size"), batch_size=pl.col("batch_size") * aside
+        )
+        base = alt.Chart(values(beside)).encode(x=x, color=colour)
         chart = alt.layer(
             base.mark_rule(opacity=0.35, clip=True).encode(
-                y=alt.Y("low:Q", scale=y["scale"], title=None), y2="high:Q"
+                y=alt.Y("low:Q", scale=y["scale"], title=y["title"]), y2="high:Q"
             ),
             base.mark_line(strokeWidth=1.5, opacity=0.8).encode(y=y),
             base.mark_point(filled=True, size=40, opacity=1).encode(y=y, tooltip=hover),
@@ -126,8 +137,9 @@ def by_layer(summary: Summary) -> Figure:
     return Figure(
         "noise_scale_layers",
         "Gradient noise scale of every layer at the goal",
-        "As above, of each array of the parameters alone: tr(Sigma) and |G|² of its own entries, "
-        "which add up to the whole ones. A layer with a smaller noise scale than the others is "
+        "As above, of each array of the parameters alone (side by side about their batch size): "
+        "tr(Sigma) and |G|² of its own entries, which add up to the whole ones. A layer with a "
+        "smaller noise scale than the others is "
         "where larger batches stop paying first. Layers whose |G|² is not told from zero are "
         "missing.",
         chart,

@@ -100,13 +100,16 @@ def _figure(held: pl.DataFrame, key: str) -> Figure:
         x = alt.X(f"{key.replace('.', '_')}:Q", title=key,
                   scale=alt.Scale(type="log", nice=False, padding=20))  # fmt: skip
         colour = alt.Color("quantity:N", title=None, sort=list(QUANTITIES),
-                           legend=alt.Legend(orient="top", columns=1, labelLimit=400))  # fmt: skip
+                           legend=alt.Legend(orient="top", columns=1, labelLimit=400,
+                                             symbolOpacity=1))  # fmt: skip
         named = {key: key.replace(".", "_")}
         base = alt.Chart(values(shown.rename(named))).encode(x=x, y=y, color=colour)
         hover = [alt.Tooltip("study:N"), *tooltips(("batch_size", "low", "high"))]
         chart = alt.layer(
             alt.Chart(values(bars.rename(named))).mark_rule(strokeWidth=3, opacity=0.25).encode(
-                x=x, color=colour, y=alt.Y("low:Q", scale=y["scale"], title=None), y2="high:Q"),
+                x=x, color=colour, y2="high:Q",
+                y=alt.Y("low:Q", scale=y["scale"], title=y["title"]),
+            ),
             base.mark_line(strokeWidth=1.5, opacity=0.8),
             base.mark_point(filled=True, size=50, opacity=1).encode(tooltip=hover),
         ).properties(width=560, height=340)  # fmt: skip
