@@ -13,7 +13,7 @@ import pytest
 
 from experiments.cli import build_parser
 from experiments.records.store import read
-from experiments.studies import STUDIES
+from experiments.studies import STUDIES, quickstart
 from optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parents[2]
@@ -139,11 +139,11 @@ def test_the_table_that_is_shown_is_the_figures():
     for cells, rows in zip(shown, searches.values(), strict=True):
         steps = float(cells[1].replace(",", ""))
         assert steps == pytest.approx(float(rows[0]["across_median"]), abs=0.5)
-        counted, infeasible = (
-            sum(int(row[name]) for row in rows for name in names)
-            for names in (("complete", "stopped"), ("infeasible",))
+        missing, infeasible = (
+            sum(int(row[name]) for row in rows) for name in ("missing", "infeasible")
         )
-        assert cells[-2:] == [str(counted), str(infeasible)]
+        wanted = quickstart.STUDY.trials * len(quickstart.STUDY.seeds)
+        assert cells[-2:] == [str(wanted - missing), str(infeasible)]
         assert rows[0]["across_regime"].startswith(cells[-3].removesuffix("?"))
 
 
