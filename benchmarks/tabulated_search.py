@@ -1,6 +1,6 @@
 """Strategies compared on a table of our own: every architecture of a small space on digits.
 
-    python -m benchmarks.tabulated_search [--repeats 200]
+    python -m benchmarks.tabulated_search [--repeats 100]
 
 Reads benchmarks/results/tabulated_digits.parquet (`benchmarks.tabulated_space` makes it). A search
 is told the mean validation error over an architecture's seeds, or that of one seed drawn anew;
@@ -102,7 +102,7 @@ def fidelities(rows: pl.DataFrame) -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=100)
     options = parser.parse_args()
     known, rows = table()
     means = np.array([np.mean(errors) for errors in known.values()])

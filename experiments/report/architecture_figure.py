@@ -38,8 +38,10 @@ def kind_of(operation: str) -> str:
     """The family that an operation is coloured by."""
     if operation in ("input", "output"):
         return "ends"
-    words = {"conv": "convolution", "dense": "dense", "pool": "pool", "attention": "attention",
-             "feed_forward": "dense"}  # fmt: skip
+    words = {
+        "conv": "convolution", "dense": "dense", "affine": "dense", "feed_forward": "dense",
+        "pool": "pool", "attention": "attention",
+    }  # fmt: skip
     return next((kind for word, kind in words.items() if word in operation), "other")
 
 

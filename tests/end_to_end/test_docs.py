@@ -249,6 +249,17 @@ def test_the_automl_of_the_page_runs(tmp_path):
     assert (tmp_path / "runs" / "automl-wine" / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
+def test_the_architecture_search_of_the_page_runs(tmp_path):
+    (code,) = blocks(ROOT / "docs" / "architecture_search.md", "python")
+    assert code.count("\n") <= 20
+    printed = python("-c", code, cwd=tmp_path)
+    assert "output = " in printed
+    folder = tmp_path / "runs" / "architectures"
+    assert len(read(folder).trials) == 12
+    assert (folder / "report" / "figures" / "architecture.png").exists()
+
+
 def test_a_study_that_changes_another_file_is_read(tmp_path):
     """The second block of add_a_study.md, beside the first."""
     file = saved("add_a_study.md", tmp_path)
