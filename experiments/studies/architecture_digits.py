@@ -4,8 +4,9 @@ Command:   batchscale run architecture_digits
            batchscale plan architecture_digits
            batchscale run architecture_digits --smoke
 Time:      45 s on two busy cores, 17 CPU-seconds, much of it the compilation of the one program.
-Expected:  an error of the best trial near 0.07, which is luck: its cell's mean over seeds is 0.12; two seeds of one cell differ by more
-           than good cells do, so that the order of the best says little.
+Expected:  an error of the best trial near 0.07, which is luck: its cell's mean over seeds is 0.12.
+           Two seeds of one cell differ by more than good cells do, so that the order of the best
+           says little.
 
 Edges are nothing, relu or an affine map of 8 features: 261 cells differ. Regularised evolution asks
 for eight at a time; all are one compiled program. docs/architecture_search.md has the table of all
