@@ -3,7 +3,8 @@
 Caruana, Niculescu-Mizil, Crew and Ksikes (2004), Ensemble selection from libraries of models: from
 the empty ensemble on, the member whose addition gives the least loss of the averaged probabilities
 is added, again and again, with replacement; the ensemble with the least loss on the way is taken.
-A member's weight is its share of the additions.
+A member's weight is its share of the additions. Their remedy where few examples choose: the best
+members are all in the ensemble from the start, and the first of the ensembles that are compared.
 """
 
 from __future__ import annotations
@@ -25,13 +26,16 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(-np.log(np.maximum(own, LEAST)).mean())
 
 
-def selected(probabilities: np.ndarray, labels: np.ndarray, additions: int) -> np.ndarray:
+def selected(
+    probabilities: np.ndarray, labels: np.ndarray, additions: int, *, start: int = 0
+) -> np.ndarray:
     """[members] weights that sum to 1; of equal members the first is added.
 
     Args:
       probabilities: [members, examples, classes] on examples that trained none of them.
       labels: [examples] whole numbers.
       additions: at most.
+      start: the first so many members are in the ensemble from the start.
 
     Raises:
       ValueError: no member, or no addition.
@@ -40,10 +44,12 @@ def selected(probabilities: np.ndarray, labels: np.ndarray, additions: int) -> n
         raise ValueError(
             f"selection needs a member and an addition, got {len(probabilities)} and {additions!r}"
         )
-    counts = np.zeros(len(probabilities), int)
-    total = np.zeros(probabilities.shape[1:])
-    best, weights = np.inf, counts
-    for made in range(1, additions + 1):
+    counts = (np.arange(len(probabilities)) < start).astype(int)
+    held = int(counts.sum())
+    total = probabilities[:held].sum(axis=0)
+    best = cross_entropy(total / held, labels) if held else np.inf
+    weights = counts.copy()
+    for made in range(held + 1, held + additions + 1):
         losses = [cross_entropy((total + own) / made, labels) for own in probabilities]
         chosen = int(np.argmin(losses))
         counts[chosen] += 1

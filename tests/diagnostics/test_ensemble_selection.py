@@ -44,6 +44,9 @@ def test_two_members_that_err_apart_are_taken_together_and_a_useless_one_is_not(
     useless = np.full((4, 2), 0.5)
     weights = selected(np.stack([useless, one, other]), labels, 4)
     assert weights.tolist() == [0.0, 0.5, 0.5]
+    # All are in it from the start where few examples choose; then the useful ones are added.
+    started = selected(np.stack([useless, one, other]), labels, 4, start=3)
+    assert started[0] == pytest.approx(1 / 7) and started[1] == started[2]
     certain = np.array([[0.0, 1.0]])
     assert np.isfinite(cross_entropy(certain, np.array([0])))
     with pytest.raises(ValueError, match="needs a member and an addition"):

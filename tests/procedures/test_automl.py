@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 from support import automl_child
 from support.automl_child import run, write_table
@@ -75,10 +76,13 @@ def test_the_command_says_what_it_does_and_what_came_of_it(finished):
     assert figures == {"progress", "curves", "hyperparameters", "confusions"}
 
 
-def test_the_ensemble_is_no_worse_on_validation_than_the_best_trial_alone(finished):
-    verdict = values(finished[0])
-    best = verdict["best_trial_validation_cross_entropy"]
-    assert verdict["validation_cross_entropy"] <= best
+def test_few_validation_examples_leave_all_of_the_best_trials_in_the_ensemble(finished):
+    nets = values(finished[0])["nets"]
+    trials = read(finished[0] / "automl" / "01-search").evaluations
+    best = trials.group_by("trial").agg(pl.col("validation/cross_entropy").min())
+    ranked = best.sort("validation/cross_entropy")["trial"].to_list()
+    assert {net["name"] for net in nets} == {f"trial {i}" for i in ranked[:4]}
+    assert min(net["weight"] for net in nets) >= 1 / 16  # once of at most four and twelve
 
 
 FRESH = """
@@ -254,11 +258,12 @@ def test_what_a_source_keeps_for_testing_stays_its_test_split():
 
 def test_a_round_begins_where_half_of_it_fits_and_all_stops_at_the_end():
     now = [0.0]
-    limit = TimeLimit(lambda: now[0], 100.0, 1.0)
+    limit = TimeLimit(lambda: now[0], 100.0, 1.0, trials=20, epochs=9)
     assert limit.begins(0, 9, 60) and not limit.over()
     now[0] = 60.0  # a second an epoch, as expected
-    assert not limit.begins(1, 9, 90)
-    assert limit.begins(1, 9, 80)
+    assert not limit.begins(1, 5, 90)
+    assert limit.begins(1, 5, 80)
+    assert not limit.begins(3, 9, 1)  # 17 were begun: nine more are over 20
     now[0] = 99.0
     assert not limit.over()
     now[0] = 100.0

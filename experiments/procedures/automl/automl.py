@@ -35,6 +35,7 @@ from experiments.procedures.automl.plan import (
     first_bracket,
     measured,
     planned,
+    trials_of_round,
 )
 from experiments.procedures.budget import Budget, Cost
 from experiments.procedures.outcome import Outcome, conclude
@@ -283,7 +284,8 @@ class _Work:
         ending = self.ending_seconds + INTERPRETER_SECONDS + min(members, MOST_ENDING * total)
         ending += plan.compile_seconds  # a compilation under way cannot be stopped
         each = plan.epoch_seconds(self.examples.size("train"))
-        return TimeLimit(self.spent, total - ending, each)
+        trials = max(trials_of_round(plan.epochs), self.examples.size("validation"))
+        return TimeLimit(self.spent, total - ending, each, trials, plan.epochs)
 
     def member_seconds(self, plan: Plan) -> float:
         """To train a member again, as far as is known beforehand."""

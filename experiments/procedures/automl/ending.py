@@ -11,7 +11,7 @@ import numpy as np
 from experiments.analysis.intervals import Interval
 from experiments.analysis.shares import exact_share
 from experiments.diagnostics.ensemble_selection import cross_entropy, selected
-from experiments.procedures.automl.data import Examples
+from experiments.procedures.automl.data import ENOUGH_TO_COUNT, Examples
 from experiments.procedures.automl.plan import Plan
 from experiments.runner.predict import Net, Predictor, initial, probabilities
 from experiments.runner.search import Found
@@ -99,7 +99,9 @@ def chosen(
         shares.append(probabilities(nets[-1], inputs, len(examples.classes)))
     say(f"ensemble: selection among the best {len(nets)} of {len(known)} trials")
     stacked = np.stack(shares)
-    weights = selected(stacked, labels, ADDITIONS * len(nets))
+    # Few examples flatter the single net that suits them by luck.
+    start = len(nets) if len(labels) < ENOUGH_TO_COUNT else 0
+    weights = selected(stacked, labels, ADDITIONS * len(nets), start=start)
     kept = [dataclasses.replace(net, weight=float(w)) for net, w in zip(nets, weights, strict=True)
             if w > 0]  # fmt: skip
     kept.sort(key=lambda net: -net.weight)

@@ -16,17 +16,22 @@ class TimeLimit:
       spent: seconds by now.
       until: seconds at which the search is over.
       epoch_seconds: expected of an epoch; of later rounds the mean of those that were trained.
+      trials: at most; more than there are validation examples are told apart by luck.
+      epochs: R, of a full trial.
     """
 
     spent: Callable[[], float]
     until: float
     epoch_seconds: float
+    trials: int
+    epochs: int
     _began: float | None = None
     _epochs: int = 0
 
     def begins(self, number: int, trials: int, resources: int) -> bool:
         """As of `experiments.runner.search_driver.Limit`."""
-        del number, trials
+        if not TrialLimit(self.trials, self.epochs).begins(number, trials, resources):
+            return False
         now = self.spent()
         if self._began is None:
             self._began = now

@@ -83,6 +83,11 @@ def first_bracket(epochs: int) -> int:
     return pruner(epochs).following(0, 0, 1 << 30)
 
 
+def trials_of_round(epochs: int) -> int:
+    """Trials of all brackets of Hyperband, each once."""
+    return pruner(epochs).round_of_brackets
+
+
 def round_epochs(epochs: int) -> int:
     """Epochs of all brackets of Hyperband, each once."""
     found, each = pruner(epochs), pruner(epochs).round_of_brackets
