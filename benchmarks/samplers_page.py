@@ -47,9 +47,10 @@ def inclusion(found: dict[str, Any]) -> str:
     ]
     missed = sum(not row["met"] for row in found["rows"])
     likely = [row["chance"] for row in found["rows"]]
+    mark = "\\* The" if missed else "The"
     said = (
-        f"\\* The upper end is above {found['bar']}: {missed} of {len(found['rows'])}. Were both "
-        f"optima equal, {len(found['seeds'])} searches of this spread would keep it below with a "
+        f"{mark} upper end is above {found['bar']} in {missed} of {len(found['rows'])}. Were both "
+        f"optima equal, {len(found['seeds'])} searches of this spread\nwould keep it below with a "
         f"probability of {min(likely):.2f} to {max(likely):.2f}."
     )
     return _table(["", *(f"batch size {b}" for b in sizes)], rows) + "\n\n" + said
@@ -87,6 +88,7 @@ def _said(sampler: str, regret: dict[str, Any]) -> str:
 
 
 PARTS: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
+    "inclusion": (inclusion, "inclusion"),
     "inclusion widened": (inclusion, "inclusion_widened"),
     "tables": (tables, "search_tables"),
 }
