@@ -397,3 +397,18 @@ def test_every_trial_is_shown_beside_the_best_so_far(tmp_path, capsys):
 def test_a_folder_without_a_search_is_refused(tmp_path):
     with pytest.raises(RecordError, match="holds no record"):
         searched(tmp_path)
+
+
+def test_extrapolation_stops_what_hardly_beats_earlier_rounds(tmp_path):
+    """The valley's curves are level + 1 / epoch; of the first round all train to their end."""
+    found = run(tmp_path, trials=9, budget=28, pruner="extrapolation", sampler="tpe")
+    pruned = found.table.filter(reason="pruned")
+    assert 0 < len(pruned) <= 6 and pruned["round"].min() > 0
+    assert set(pruned["resource"]) <= {7, 14, 21}
+    whole = found.table.filter(status="COMPLETE")
+    assert len(whole) + len(pruned) == 9 and found.value == whole["value"].min()
+    best = whole.filter(round=0)["value"].min()
+    for rate in pruned["rate"]:
+        assert (math.log10(rate) + 2) ** 2 + 1 / 28 > best - 0.05  # no great loss
+    with pytest.raises(ValueError, match="sampler must be one of rounds, gp, tpe, cma with the"):
+        run(tmp_path, folder=tmp_path / "other", pruner="extrapolation", budget=40)
