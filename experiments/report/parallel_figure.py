@@ -87,7 +87,7 @@ def _chart(summary: Summary, table: pl.DataFrame, names: list[str]) -> alt.Layer
             y=up,
             detail=f"{KEY}:N",
             color=batch_colour(summary.question.batch_sizes),
-            opacity=alt.condition(IS_SELECTED, alt.value(1), alt.value(0.35)),
+            strokeOpacity=alt.condition(IS_SELECTED, alt.value(1), alt.value(0.35)),
             strokeWidth=alt.condition(IS_SELECTED, alt.value(4), alt.value(1.2)),
             tooltip=tooltips(("batch_size", "seed", "trial", *names)),
         )

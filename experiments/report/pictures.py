@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -31,11 +32,32 @@ def rendered(specification: dict[str, Any], endings: Sequence[str] = ENDINGS) ->
 
     svg = vl_convert.vegalite_to_svg(specification)
     make: dict[str, Callable[[], bytes]] = {
-        "png": lambda: vl_convert.svg_to_png(svg, scale=_SCALE),
+        "png": lambda: vl_convert.svg_to_png(_one_paint(svg), scale=_SCALE),
         "svg": svg.encode,
         "pdf": lambda: vl_convert.svg_to_pdf(svg),
     }
     return {ending: make[ending]() for ending in endings}
+
+
+def _one_paint(svg: str) -> str:
+    """The same picture with the opacity of a path in its one paint, be it fill or stroke.
+
+    A path's own opacity has the renderer draw it on a layer as large as the path and blend that: a
+    hundred lines across a chart take ten times as long.
+    """
+    return _SEEN_THROUGH.sub(_in_its_paint, svg)
+
+
+_SEEN_THROUGH = re.compile(r'<path [^>]* opacity="[^>]*>')
+
+
+def _in_its_paint(found: re.Match[str]) -> str:
+    tag = found[0]
+    filled = ' fill="' in tag and ' fill="none"' not in tag and ' fill="transparent"' not in tag
+    stroked = ' stroke="' in tag and ' stroke="transparent"' not in tag
+    if filled == stroked or "-opacity=" in tag:
+        return tag
+    return tag.replace(' opacity="', f' {"fill" if filled else "stroke"}-opacity="')
 
 
 class Pictures:
