@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
     )
     add_workload_options(check)
     check.add_argument("--only", nargs="+", default=[], metavar="CHECK", help="names of checks")
+    check.add_argument("--budget", metavar="AMOUNT", help="bound on the cost: 1e4steps, 5min")
     check.add_argument("--json", action="store_true", help="print the checks as JSON alone")
     check.set_defaults(function=check_command)
 
@@ -56,6 +57,7 @@ def check_command(options: argparse.Namespace) -> int:
     """Make the checks, print them, and return 1 where one fails."""
     workload = chosen_workload(options.workload)
     asked = dataclasses.replace(asked_of(options), only=tuple(options.only))
+    from experiments.procedures.budget import NO_BUDGET, Budget
     from experiments.procedures.check import check, plain
     from experiments.procedures.procedure import Running
 
@@ -64,7 +66,9 @@ def check_command(options: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    running = Running(say=say) if sys.stderr.isatty() else Running()
+    running = Running(Budget.parse(options.budget) if options.budget else NO_BUDGET)
+    if sys.stderr.isatty():
+        running = dataclasses.replace(running, say=say)
     outcome, checks = check(workload, folder, asked, subject=words_of(options), running=running)
     failed = any(one.result == "fail" for one in checks)
     if options.json:

@@ -169,13 +169,15 @@ def check(
       folder: of the verdict and the report; made where it does not exist.
       asked: what it is checked with.
       subject: the words that name it on a command line.
-      running: ``say`` hears of every check.
+      running: ``say`` hears of every check; ``budget`` bounds the trials and steps beforehand, and
+        the time before each check.
 
     Returns:
       (the end of the procedure, every check in order).
 
     Raises:
       UnknownNameError: ``asked.only`` names a check that does not exist.
+      BudgetEnds: the budget does not hold the next check; those made are kept.
       StudyError: the model cannot be built.
       DataError: the data are missing.
       RecordError: the folder holds something else.
@@ -187,14 +189,18 @@ def check(
     began = time.perf_counter()
     with Procedure("check", folder, {"workload": workload.name}, running) as procedure:
         procedure.state_cost(_most(asked))
+        running.budget.check(_most(asked), "the checks")
         bench, found = Bench(workload, asked), []
         kept = MadeChecks(procedure.folder, question_of(workload, asked))
         with switched():
             bench.pipeline  # noqa: B018 (a model that cannot be built is one line)
             for name in asked.only or CHECKS:
                 if (one := kept.get(name)) is None:
+                    running.budget.check(Cost(seconds=kept.seconds), f"the check {name!r}")
+                    begun = time.perf_counter()
                     one = _made(name, bench)
-                    kept.keep(name, plain(dataclasses.asdict(one)))
+                    spent = time.perf_counter() - begun
+                    kept.keep(name, plain(dataclasses.asdict(one)), spent)
                 found.append(one)
                 running.say(f"{one.result:>14}  {name}")
             figures = _figures(bench, found)

@@ -40,6 +40,9 @@ class MadeChecks:
       folder: of the procedure, its lock held.
       question: `question_of`; what was made for another one is forgotten.
 
+    Attributes:
+      seconds: that those made so far took.
+
     Raises:
       RecordError: the file is damaged.
     """
@@ -47,20 +50,22 @@ class MadeChecks:
     def __init__(self, folder: Path, question: Mapping[str, Any]):
         self._path, self._question = folder / MADE_FILE, dict(question)
         self._made: dict[str, dict[str, Any]] = {}
+        self.seconds = 0.0
         if self._path.exists():
             held = read_json(self._path, "a check")
             if held["question"] == self._question:
-                self._made = held["checks"]
+                self._made, self.seconds = held["checks"], held["seconds"]
 
     def get(self, name: str) -> Check | None:
         """The check of that name, None where it is still to be made."""
         return Check(**self._made[name]) if name in self._made else None
 
-    def keep(self, name: str, check: Mapping[str, Any]) -> None:
-        """Record a check, its fields as JSON values."""
+    def keep(self, name: str, check: Mapping[str, Any], seconds: float) -> None:
+        """Record a check, its fields as JSON values, and the seconds it took."""
         self._made[name] = dict(check)
+        self.seconds += seconds
         content = {"schema_version": SCHEMA_VERSION, "question": self._question,
-                   "checks": self._made}  # fmt: skip
+                   "checks": self._made, "seconds": self.seconds}  # fmt: skip
         with disk_errors(self._path.parent):
             write_whole(self._path, sealed_json(content))
 

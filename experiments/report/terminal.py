@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from experiments.analysis.checks import checks_of
 from experiments.analysis.question import Record
 from experiments.analysis.regimes import DIMINISHING, FLAT, PERFECT
 from experiments.analysis.searches import counted_trials
@@ -253,12 +254,10 @@ def _print_verdict(summary: Summary, console: Console) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    verdict = summary.verdict
-    for finding in verdict.findings:
-        console.print(
-            Text("! ", style="bold yellow").append(finding.sentence, style="not bold default")
-        )
-    step = verdict.next
+    for check in checks_of(summary.question, summary.verdict):
+        weight = Text(f"! {check.severity}: ", style="bold yellow")
+        console.print(weight.append(check.sentence, style="not bold default"))
+    step = summary.verdict.next
     reason = step.reason + (" The report shows the file." if step.file_name else "")
     if step.command:
         console.print(Text("\nNext: ").append(step.command, style="bold"))

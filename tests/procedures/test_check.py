@@ -20,8 +20,10 @@ from experiments.diagnostics import sanity as measure
 from experiments.diagnostics.gradient_check import check_gradient
 from experiments.diagnostics.overlap import near_copies, overlaps
 from experiments.procedures.bench import Asked, Bench
+from experiments.procedures.budget import Budget, BudgetEnds
 from experiments.procedures.check import CHECKS, check, plain
 from experiments.procedures.procedure import Running
+from experiments.records.seal import read_json
 from experiments.report.sanity_figures import layer_histograms
 from workloads.base import Losses
 from workloads.datasets.base import Dataset
@@ -322,6 +324,11 @@ def test_an_interrupted_check_goes_on_after_the_last_that_was_made(tmp_path, mon
     names = ("initial loss", "update to weight ratio", "first-layer filters", "better than chance")
     asked = dataclasses.replace(QUICK, only=names)
     whole, expected = check(workload, tmp_path / "whole", asked)
+    with pytest.raises(BudgetEnds, match="budget of 45steps ends before the checks"):
+        check(workload, tmp_path / "b", asked, running=Running(Budget.parse("45steps")))
+    with pytest.raises(BudgetEnds, match="ends before the check 'update to weight ratio'"):
+        check(workload, tmp_path / "b", asked, running=Running(Budget.parse("0.0000001s")))
+    assert list(read_json(tmp_path / "b" / "made.json", "a check")["checks"]) == [names[0]]
     counts = Counter()
 
     def counted(name, made):

@@ -130,4 +130,4 @@ def test_one_search_says_in_words_that_it_cannot_say_how_much_earlier():
     said = " ".join(printed(make_record(make_study((1, 16, 256), trials=6))).split())
     assert "with 95% (checked by simulation)" in said
     assert "one search cannot say how much earlier another might be" in said
-    assert "! One search cannot say how much earlier" in said
+    assert "! low: One search cannot say how much earlier" in said
