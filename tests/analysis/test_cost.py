@@ -199,7 +199,7 @@ def test_the_command_takes_a_price_and_a_plan(tmp_path, capsys, monkeypatch):
     plan.write_text(json.dumps(PLAN))
     seen = {}
     monkeypatch.setattr(
-        write, "write_report_of", lambda summary, folder: seen.update(s=summary) or folder
+        write, "write_report_of", lambda summary, folder, **_: seen.update(s=summary) or folder
     )
     options = ["--plan", str(plan), "--price-per-device-hour", "2.5"]
     assert main(["report", str(folder), *options]) == 0

@@ -53,8 +53,8 @@ class Preparation:
             if texts and len(columns[name] or ()) > MOST_CATEGORIES:
                 raise DataError(
                     f"column {name} holds {len(columns[name] or ())} different texts, such as "
-                    f"{column[0]!r}; at most {MOST_CATEGORIES} can be categories: leave it out, or "
-                    "group them"
+                    f"{str(column[0])!r}; at most {MOST_CATEGORIES} can be categories: leave it "
+                    "out, or group them"
                 )
         numbers = [inputs[name] for name, kinds in columns.items() if kinds is None]
         stacked = np.stack(numbers, axis=1) if numbers else np.zeros((count(inputs), 0))
