@@ -41,7 +41,6 @@ CASES = [
     ("digits_fc", 1024, False, 0.005),
     ("fashion_mnist_fc", 64, False, 0.005),
     ("fashion_mnist_fc", 64, True, 0.05),
-    ("fashion_mnist_cnn", 16, True, 0.05),
 ]
 
 
