@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 import json
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ _CODES = {status: code for code, status in enumerate(Status, start=1)}
 _STATUSES = {code: status for status, code in _CODES.items()}
 
 
-class RecordState:
+class RecordState(abc.ABC):
     """The study and its plans; `Writer` and `Follower` add the trials."""
 
     _study: dict[str, Any]
@@ -24,9 +25,9 @@ class RecordState:
         """A copy of what study.json holds now."""
         return copy.deepcopy(self._study)
 
+    @abc.abstractmethod
     def recorded(self) -> dict[Key, tuple[Status, str]]:
         """(batch size, seed, index) -> (status, identity) of every committed trial."""
-        raise NotImplementedError
 
     def add_plan(self, plan: Mapping[str, Any]) -> int:
         """Index of ``plan`` (JSON values) among the recorded plans, appended where it is new."""

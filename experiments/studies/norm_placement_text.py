@@ -10,39 +10,20 @@ Adam at constant rates, no warmup, no clipping; characters of the King James Bib
 variant has six layers of width 32 and reads windows of 32 characters.
 """
 
-import dataclasses
-from typing import Any
-
-from experiments.studies.sweeps import swept
-from workloads.text_transformer import WORKLOAD
+from experiments.studies.sweeps import FULL_TRANSFORMER, SMALL_TRANSFORMER, placements, swept
 
 QUESTION = "Does a Transformer train at larger rates with its normalization inside the branches?"
 EXPECTED = (
     "Pre-norm trains at rates at which post-norm does not without warmup, and ends no higher "
     "(Tuning Playbook; Xiong et al. 2020)."
 )
-FULL = {"layers": 12, "width": 256, "feed_forward": 1024, "heads": 8}
-SMALL = {"layers": 6, "width": 32, "feed_forward": 64, "heads": 2}
-
-
-def _members(sizes: dict[str, int], **data: int) -> dict[str, dict[str, Any]]:
-    def workload(placement: str) -> Any:
-        return dataclasses.replace(
-            WORKLOAD,
-            name=f"text_transformer_{placement}",
-            model_options={**WORKLOAD.model_options, **sizes, "placement": placement},
-            dataset_options={**WORKLOAD.dataset_options, **data},
-            search_spaces={},
-        )
-
-    return {placement: {"workload": workload(placement)} for placement in ("pre", "post")}
-
+PLACEMENTS = ("pre", "post")
 
 STUDY = swept(
     "norm_placement_text",
     QUESTION,
     EXPECTED,
-    _members(FULL),
+    placements(PLACEMENTS, FULL_TRANSFORMER),
     rates=(1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
     batch_size=128,
     steps=5000,
@@ -54,7 +35,13 @@ SMOKE = swept(
     "norm_placement_text-smoke",
     QUESTION,
     EXPECTED,
-    _members(SMALL, sequence_length=32, train_examples=8192, validation_examples=256),
+    placements(
+        PLACEMENTS,
+        SMALL_TRANSFORMER,
+        sequence_length=32,
+        train_examples=8192,
+        validation_examples=256,
+    ),
     rates=(2.5e-4, 1e-3, 4e-3, 1.6e-2, 6.4e-2),
     batch_size=16,
     steps=100,

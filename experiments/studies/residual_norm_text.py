@@ -10,39 +10,20 @@ Momentum 0.9 at constant rates, no warmup, no clipping; a Transformer on charact
 James Bible. The smoke variant has six layers of width 32 and reads windows of 32 characters.
 """
 
-import dataclasses
-from typing import Any
-
-from experiments.studies.sweeps import swept
-from workloads.text_transformer import WORKLOAD
+from experiments.studies.sweeps import FULL_TRANSFORMER, SMALL_TRANSFORMER, placements, swept
 
 QUESTION = "Should a residual block normalize its branch or its sum?"
 EXPECTED = (
     "x + Norm(f(x)) trains at rates at which Norm(x + f(x)) does not, and ends no higher (Tuning "
     "Playbook)."
 )
-FULL = {"layers": 12, "width": 256, "feed_forward": 1024, "heads": 8}
-SMALL = {"layers": 6, "width": 32, "feed_forward": 64, "heads": 2}
-
-
-def _members(sizes: dict[str, int], **data: int) -> dict[str, dict[str, Any]]:
-    def workload(placement: str) -> Any:
-        return dataclasses.replace(
-            WORKLOAD,
-            name=f"text_transformer_{placement}",
-            model_options={**WORKLOAD.model_options, **sizes, "placement": placement},
-            dataset_options={**WORKLOAD.dataset_options, **data},
-            search_spaces={},
-        )
-
-    return {placement: {"workload": workload(placement)} for placement in ("post_branch", "post")}
-
+PLACEMENTS = ("post_branch", "post")
 
 STUDY = swept(
     "residual_norm_text",
     QUESTION,
     EXPECTED,
-    _members(FULL),
+    placements(PLACEMENTS, FULL_TRANSFORMER),
     rates=(1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
     batch_size=128,
     steps=5000,
@@ -55,7 +36,13 @@ SMOKE = swept(
     "residual_norm_text-smoke",
     QUESTION,
     EXPECTED,
-    _members(SMALL, sequence_length=32, train_examples=8192, validation_examples=256),
+    placements(
+        PLACEMENTS,
+        SMALL_TRANSFORMER,
+        sequence_length=32,
+        train_examples=8192,
+        validation_examples=256,
+    ),
     rates=(5e-3, 2e-2, 8e-2, 0.32, 1.28),
     batch_size=16,
     steps=100,

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.spec.comparison import Comparison
 from experiments.spec.space import Choice
 from experiments.spec.study import Study
+from workloads import text_transformer
+
+FULL_TRANSFORMER = {"layers": 12, "width": 256, "feed_forward": 1024, "heads": 8}
+SMALL_TRANSFORMER = {"layers": 6, "width": 32, "feed_forward": 64, "heads": 2}
+
+
+def placements(
+    names: Sequence[str], sizes: Mapping[str, int], **data: int
+) -> dict[str, dict[str, Any]]:
+    """Members that differ in the placement of their normalization: Transformers on text.
+
+    Args:
+      names: of placements.
+      sizes: options of the model.
+      **data: options of the dataset.
+    """
+    base = text_transformer.WORKLOAD
+
+    def workload(placement: str) -> Any:
+        return dataclasses.replace(
+            base,
+            name=f"text_transformer_{placement}",
+            model_options={**base.model_options, **sizes, "placement": placement},
+            dataset_options={**base.dataset_options, **data},
+            search_spaces={},
+        )
+
+    return {placement: {"workload": workload(placement)} for placement in names}
 
 
 def swept(
