@@ -142,7 +142,7 @@ def newton(learning_rate: Scalar, damping: Scalar) -> optax.GradientTransformati
         del unused
         gradient, unravel = ravel_pytree(gradients)
         point, to_params = ravel_pytree(params)
-        _, product = jax.linearize(jax.grad(lambda w: value_fn(to_params(w))), point)
+        product = _hessian_product(lambda w: value_fn(to_params(w)), point)
         identity = jnp.eye(point.size, dtype=point.dtype)
         damped = jax.lax.map(product, identity, batch_size=PRODUCTS) + damping * identity
         direction = unravel(-learning_rate * jnp.linalg.solve(damped, gradient))
@@ -193,7 +193,7 @@ def hessian_free(
             return value_fn(to_params(w)).astype(point.dtype)
 
         def product(v: jax.Array) -> jax.Array:
-            return jax.jvp(jax.grad(loss), (point,), (v,))[1] + damping * v
+            return _hessian_product(loss, point)(v) + damping * v
 
         direction, products = _conjugate_gradients(product, gradient, tolerance)
         length, trials = _backtrack(loss, point, value, gradient @ direction, direction,
@@ -202,6 +202,14 @@ def hessian_free(
         return unravel(length * direction), CountedState(count, ())
 
     return _counted(lambda _: (), update)
+
+
+def _hessian_product(
+    loss: Callable[[jax.Array], jax.Array], point: jax.Array
+) -> Callable[[jax.Array], jax.Array]:
+    """v [n] -> H v at ``point`` [n], backwards as H^T v: a convolution may know no forward mode."""
+    _, pull = jax.vjp(jax.grad(loss), point)
+    return lambda v: pull(v)[0]
 
 
 def _counted(

@@ -12,6 +12,7 @@ from support.tolerances import FLOAT32, FLOAT64, FLOAT64_SUMS
 
 from optimizers import OPTIMIZERS
 from optimizers.second_order import function_evaluations
+from workloads.models.convolution import convolve
 
 NAMES = [name for name, optimizer in OPTIMIZERS.items() if optimizer.needs_value_fn]
 
@@ -202,6 +203,21 @@ def test_newton_cg_goes_as_at_scale_one_in_float32(scale):
     for _ in range(40):
         w, state = step(w, state)
     np.testing.assert_allclose(w, [1.0, 1.0], atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["newton", "hessian_free"])
+def test_a_convolution_whose_gradient_is_our_own_is_solved_too(name):
+    """A loss quadratic in the kernel: one step ends where its gradient is zero."""
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 5, 1)))
+
+        def loss(kernel):
+            return jnp.mean((convolve(x, kernel) - 1.0) ** 2)
+
+        settings = {"damping": 0.0} | ({"tolerance": 1e-12} if name == "hessian_free" else {})
+        start = jnp.zeros((2, 2, 1, 1))
+        kernel, _ = take_steps(name, loss, start, 1, learning_rate=1.0, **settings)
+        assert float(jnp.abs(jax.grad(loss)(kernel)).max()) < FLOAT64_SUMS
 
 
 def test_lbfgs_stays_where_the_loss_is_defined():
