@@ -40,7 +40,7 @@ def _study(name: str, label: str, beta2: float, **changes: object) -> Study:
         fixed={"beta1": 0.0, "beta2": beta2, "epsilon": 1e-8, "warmup_steps": 0.0,
                "end_learning_rate_factor": 0.0, "decay_steps_factor": 1.0},
         trials=7,
-        seeds=(0, 1, 2),
+        seeds=tuple(range(6)),
         sampler="halton",
         train_evaluation_examples=1024,
     )  # fmt: skip

@@ -12,8 +12,9 @@ Found:     (seed 0) the noise critical batch size is 75 and perfect scaling ends
            most of the training set, whose gradient is then small. Up to 32, one window of 16
            evaluations does not tell the gradient from its noise.
 
-The question and the budgets are those of quickstart, without the batch size of one, which has no
-second size to compare with. B_simple is no critical batch size: it knows neither the curvature nor
+The question, the budgets and the six searches are those of quickstart, without the batch size of
+one, which has no second size to compare with; the noise is read from the first search, which trains
+to full length. B_simple is no critical batch size: it knows neither the curvature nor
 the learning rate, and it grows as the loss falls.
 """
 
@@ -37,8 +38,9 @@ STUDY = Study(
     batch_sizes=tuple(2**k for k in range(1, 11)),
     step_budget=1000,
     example_budget=20 * 1024,
-    trials=24,
-    sampler="halton",
+    trials=12,
+    seeds=tuple(range(6)),
+    stop="race",
     record_noise=True,
 )
 
@@ -47,6 +49,7 @@ SMOKE = dataclasses.replace(
     name="noise_scale_digits-smoke",
     batch_sizes=(8, 64, 1024),
     trials=4,
+    seeds=(0,),
     step_budget=150,
     example_budget=4 * 1024,
     goal=Goal("classification_error", 0.1),
