@@ -46,8 +46,8 @@ NESTED = {
 """Spaces that contain each other."""
 
 
-def _searched(study: Study, optimizers: Sequence[str]) -> dict[str, Study]:
-    """One study an optimizer, in its nested space where it has one."""
+def searched(study: Study, optimizers: Sequence[str]) -> dict[str, Study]:
+    """One study an optimizer, in its space of `NESTED` where it has one."""
     return {
         name: dataclasses.replace(found, space=NESTED.get(name))
         for name, found in of_optimizers(study, optimizers).items()
@@ -73,7 +73,7 @@ STUDY = Comparison(
         "Which optimizer reaches a validation error on handwritten digits in the fewest steps, "
         "and which gets lowest, with equal tuning?"
     ),
-    studies=_searched(_ONE, OPTIMIZERS),
+    studies=searched(_ONE, OPTIMIZERS),
     expected=(
         "The larger the batch, the further the adaptive rules are ahead of plain SGD "
         "(Zhang et al. 2019; Choi et al. 2019)."
@@ -83,7 +83,7 @@ STUDY = Comparison(
 SMOKE = dataclasses.replace(
     STUDY,
     name="optimizers_digits-smoke",
-    studies=_searched(
+    studies=searched(
         dataclasses.replace(
             _ONE,
             name="optimizers_digits-smoke",

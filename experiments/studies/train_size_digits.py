@@ -32,7 +32,7 @@ def _study(name: str, examples: int, **changes: object) -> Study:
         goal=Goal("classification_error", 0.1),
         step_budget=200,
         example_budget=8 * 1024,
-        trials=9,
+        trials=12,
         seeds=tuple(range(6)),
         stop="race",
     )

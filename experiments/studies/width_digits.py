@@ -32,7 +32,7 @@ def _study(name: str, width: int, **changes: object) -> Study:
         batch_sizes=(8, 32, 128, 512),
         step_budget=400,
         example_budget=10 * 1024,
-        trials=9,
+        trials=12,
         seeds=tuple(range(6)),
         stop="race",
     )
