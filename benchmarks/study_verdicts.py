@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -65,6 +66,27 @@ def momentum(found: Found) -> Verdict:
         f"Plain SGD's steps over those of the better momentum rule, by batch size: {told}.",
         "End of perfect scaling: "
         + _limits(found, {"sgd": "SGD", "momentum": "momentum", "nesterov": "Nesterov"})
+        + ".",
+    )
+
+
+ADAPTIVE = ("rmsprop", "adam", "nadam", "adamw", "lamb")
+"""Rules that divide each coordinate by a running size of its gradient."""
+
+
+def optimizers(found: Found) -> Verdict:
+    """Adaptive rules are ahead of plain SGD, and the further the larger the batch."""
+    steps = {label: _steps(member) for label, member in found["members"].items()}
+    sizes = sorted(steps["sgd"])
+    ratios = [steps["sgd"][b] / min(steps[rule][b] for rule in ADAPTIVE) for b in sizes]
+    fastest = {b: min(steps, key=lambda label: steps[label][b]) for b in sizes}
+    return Verdict.of(
+        [ratios[-1] > 1, *(left < right for left, right in itertools.pairwise(ratios))],
+        "Plain SGD's steps over those of the best adaptive rule, by batch size: "
+        + ", ".join(f"{_ratio(ratio)} at {b:,}" for b, ratio in zip(sizes, ratios, strict=True))
+        + ".",
+        "Fewest steps: "
+        + ", ".join(f"{rule} at {b:,} ({steps[rule][b]:,.0f})" for b, rule in fastest.items())
         + ".",
     )
 
@@ -236,6 +258,7 @@ VERDICTS: dict[str, Callable[[Found], Verdict]] = {
     "momentum_digits": momentum,
     "autoclip": stability.autoclip,
     "noise_scale_digits": noise_scale,
+    "optimizers_digits": optimizers,
     "norm_placement_text": stability.norm_placement,
     "residual_norm_text": stability.residual_norm,
     "rezero_depth": stability.rezero,

@@ -139,6 +139,24 @@ def test_a_verdict_is_yes_in_part_no_or_not_known():
     assert VERDICTS["train_size_digits"]({"members": sizes}).outcome == "not known"
 
 
+def test_adaptive_rules_must_gain_on_plain_sgd_with_the_batch():
+    def optimizers(*adam):
+        members = {"sgd": (260, 106, 99), "rmsprop": (600, 300, 300), "nadam": (600, 300, 300)}
+        members |= {"adamw": (600, 300, 300), "lamb": (600, 300, 300), "adam": adam}
+        curves = {label: member(dict(zip((16, 128, 1024), steps, strict=True)))
+                  for label, steps in members.items()}  # fmt: skip
+        return VERDICTS["optimizers_digits"]({"members": curves})
+
+    found = optimizers(250, 50, 25)
+    assert found.outcome == "yes"
+    assert (
+        found.sentences[1]
+        == "Fewest steps: adam at 16 (250), adam at 128 (50), adam at 1,024 (25)."
+    )
+    assert optimizers(250, 20, 50).outcome == "in part"
+    assert optimizers(100, 100, 120).outcome == "no"
+
+
 def test_the_verdict_on_beta2_needs_both_the_fall_and_the_gain():
     def beta2(**losses):
         members = {label.replace("kept", "beta2=0."): member({}, best=values)
