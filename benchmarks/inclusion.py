@@ -1,7 +1,7 @@
 """What a larger search costs: a general rule beside the special case that it includes.
 
     python -m benchmarks.inclusion [--first 0] [--searches 6] [--trials 20] [--records DIR]
-        [--batch-sizes 16 128 1024] [--expand] [--name inclusion]
+        [--batch-sizes 16 128 1024] [--name inclusion]
 
 The rules of the study optimizers_digits whose spaces contain each other: SGD, momentum, Nesterov,
 Adam, NAdam, each searched by seeds FIRST, FIRST + 1, ... with N trials a batch size. Of every pair
@@ -10,7 +10,6 @@ search; their median with its exact range; and ``chance``, the probability that 
 that range would be at most 1.1 if both optima were equal, by the spread of the searches themselves
 (log2 of the steps, normal, independent): what a bar of 1.1 can ask of so many searches.
 
-``--expand`` lets rounds widen a range whose edge holds the optimum, as the study did at first.
 Results go to benchmarks/results/NAME.json.
 """
 
@@ -35,13 +34,10 @@ BAR = 1.1
 
 
 def searched(
-    rule: str, *, seeds: tuple[int, ...], trials: int, sizes: tuple[int, ...], expand: bool,
-    folder: Path,
-) -> Summary:  # fmt: skip
+    rule: str, *, seeds: tuple[int, ...], trials: int, sizes: tuple[int, ...], folder: Path
+) -> Summary:
     """The searches of one rule; a record that is there goes on."""
-    study = dataclasses.replace(
-        STUDY.studies[rule], seeds=seeds, trials=trials, batch_sizes=sizes, expand=expand
-    )
+    study = dataclasses.replace(STUDY.studies[rule], seeds=seeds, trials=trials, batch_sizes=sizes)
     return summarise(read(run_study(study, folder / rule)))
 
 
@@ -81,7 +77,6 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 128, 1024])
     parser.add_argument("--rules", nargs="+", choices=NESTED, default=list(NESTED))
-    parser.add_argument("--expand", action="store_true")
     parser.add_argument("--records", type=Path, help="keep the records of the searches here")
     parser.add_argument("--name", default="inclusion")
     options = parser.parse_args()
@@ -92,11 +87,10 @@ def main() -> None:
         found = {}
         for rule in options.rules:
             found[rule] = searched(
-                rule, seeds=seeds, trials=options.trials, sizes=sizes, expand=options.expand,
-                folder=kept,
-            )  # fmt: skip
+                rule, seeds=seeds, trials=options.trials, sizes=sizes, folder=kept
+            )
             print(rule, flush=True)
-    results = {"seeds": seeds, "trials": options.trials, "expand": options.expand, "bar": BAR}
+    results = {"seeds": seeds, "trials": options.trials, "bar": BAR}
     results |= {"rows": rows(found)}
     if results["rows"]:  # a pair of rules at least
         print(write_results(options.name, results))

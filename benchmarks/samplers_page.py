@@ -89,7 +89,7 @@ def _said(sampler: str, regret: dict[str, Any]) -> str:
 
 PARTS: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "inclusion": (inclusion, "inclusion"),
-    "inclusion widened": (inclusion, "inclusion_widened"),
+    "inclusion held out": (inclusion, "inclusion_held_out"),
     "tables": (tables, "search_tables"),
 }
 """Name on the page -> how it is made, and of which results."""

