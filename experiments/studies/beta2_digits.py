@@ -2,7 +2,7 @@
 
 Command:   batchscale run beta2_digits
            batchscale run beta2_digits --smoke    (the same in miniature)
-Time:      minutes on two CPU cores; not timed on idle ones.
+Time:      about three minutes on two busy CPU cores.
 Expected:  the best beta2 falls as the batch grows, and a half-life in examples loses little at any
            batch size where a fixed beta2 loses much at one end (Marek et al. 2025, of language
            models; on digits 0.999, 0.95 and 0.5 were best at 1, 8 and 64 examples).

@@ -2,7 +2,7 @@
 
 Command:   batchscale run growth_digits
            batchscale run growth_digits --smoke    (the same in miniature)
-Time:      minutes on two CPU cores; not timed on idle ones.
+Time:      about a minute on two CPU cores.
 Expected:  the same error after the same examples, with fewer updates, as long as batches stay below
            the critical batch size (Smith et al. 2018, for SGD's noise scale); Seesaw, a rule for
            normalised updates (Meterez et al. 2025), ends higher or lower with momentum SGD.
