@@ -21,6 +21,7 @@ from benchmarks.machine import RESULTS
 from benchmarks.study_verdicts import VERDICTS
 from experiments.analysis.rates_compared import medians, swept_members
 from experiments.analysis.training_stability import UNSTABLE
+from experiments.report.answer import steps_text
 
 if TYPE_CHECKING:
     from experiments.analysis.summary import Summary
@@ -212,7 +213,7 @@ def _steps(member: Mapping[str, Any], batch_size: int) -> str:
     if row["low"] is not None:
         high = "never" if row["high"] == "inf" else f"{row['high']:,.0f}"
         ends = f" ({row['low']:,.0f} to {high})"
-    return f"{row['median']:,.0f}{ends}"
+    return f"{steps_text(row['median'])}{ends}"
 
 
 def main() -> None:

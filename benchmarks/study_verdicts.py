@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks import stability_verdicts as stability
 from benchmarks.verdict import Found, Verdict
+from experiments.report.answer import steps_text
 
 
 def _steps(member: Found) -> dict[int, float]:
@@ -80,13 +81,14 @@ def optimizers(found: Found) -> Verdict:
     sizes = sorted(steps["sgd"])
     ratios = [steps["sgd"][b] / min(steps[rule][b] for rule in ADAPTIVE) for b in sizes]
     fastest = {b: min(steps, key=lambda label: steps[label][b]) for b in sizes}
+    told = [f"{rule} at {b:,} ({steps_text(steps[rule][b])})" for b, rule in fastest.items()]
     return Verdict.of(
         [ratios[-1] > 1, *(left < right for left, right in itertools.pairwise(ratios))],
         "Plain SGD's steps over those of the best adaptive rule, by batch size: "
         + ", ".join(f"{_ratio(ratio)} at {b:,}" for b, ratio in zip(sizes, ratios, strict=True))
         + ".",
-        "Fewest steps: "
-        + ", ".join(f"{rule} at {b:,} ({steps[rule][b]:,.0f})" for b, rule in fastest.items())
+        f"Fewest steps: {', '.join(told)}.",
+    )
         + ".",
     )
 

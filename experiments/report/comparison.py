@@ -72,7 +72,7 @@ def answers(compared: Compared) -> list[str]:
         else:
             parts.append(
                 f"{steps.label} needs the fewest steps to {goal_words(compared.shared)}, "
-                f"{steps.value:,.0f}{_near(steps)}"
+                f"{steps_text(steps.value)}{_near(steps)}"
             )
         if best is not None:
             parts.append(

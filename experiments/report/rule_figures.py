@@ -10,7 +10,7 @@ import polars as pl
 from experiments.analysis.regret import WITHIN, extents, measured_regret, regret_map, regret_table
 from experiments.analysis.summary import Summary
 from experiments.report import style
-from experiments.report.answer import interval_name, size_range
+from experiments.report.answer import interval_name, size_range, steps_text
 from experiments.report.figure import (
     Figure,
     batch_axis,
@@ -219,8 +219,8 @@ def trained_table(summary: Summary) -> Table:
                 label(row["rule"]),
                 f"{row['base']:,}",
                 f"{row['batch_size']:,}",
-                "not reached" if row["steps"] is None else f"{row['steps']:,.0f}",
-                "not reached" if row["retuned"] is None else f"{row['retuned']:,.0f}",
+                "not reached" if row["steps"] is None else steps_text(row["steps"]),
+                "not reached" if row["retuned"] is None else steps_text(row["retuned"]),
                 "" if row["regret"] is None else f"{row['regret']:+.0%}",
                 ends,
                 "" if row["coverage"] is None else f"{row['coverage']:.1%}",
