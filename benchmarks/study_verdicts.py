@@ -89,8 +89,6 @@ def optimizers(found: Found) -> Verdict:
         + ".",
         f"Fewest steps: {', '.join(told)}.",
     )
-        + ".",
-    )
 
 
 def _spread(found: Found) -> float | None:
