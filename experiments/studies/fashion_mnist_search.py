@@ -2,9 +2,12 @@
 
 Command:   batchscale run fashion_mnist_search
            batchscale run fashion_mnist_search --smoke
-Time:      71 CPU-seconds in miniature, compilation for the most part; not measured in full.
+Time:      4 1/2 minutes on two busy CPU cores; 71 CPU-seconds in miniature, most of it compilation.
 Expected:  1e-3 or 1e-2 beats 1e-4 within 10 epochs; the width matters little from some 150 units
            on.
+Found:     1e-3 leads: validation errors of 11.1 % with 272 and 368 units and 11.7 % with 144, after
+           10 epochs; 1e-2 does not get below 15 %, and 1e-4 reaches 14 % in 3 epochs with 416 and
+           480 units, where Hyperband stops it.
 
 The search that courses on tuning begin with: 16 to 512 units in steps of 16, a rate of 1e-2, 1e-3
 or 1e-4, dropout 0.2, Hyperband with at most 10 epochs and factor 3, early stopping after 5 epochs
