@@ -70,6 +70,40 @@ CLASSIFICATION = Losses(_classification_objective, _classification_metrics)
 ``hyperparameters["label_smoothing"]`` where the workload has one, the metrics never are."""
 
 
+def _nets(outputs: Any, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(logits [B, N, K], labels [B, N], membership [B, N])."""
+    logits = _at_least_float32(outputs)
+    labels = jnp.broadcast_to(batch["targets"][:, :1], logits.shape[:2])
+    return logits, labels, batch["targets"][:, 1:].astype(logits.dtype)
+
+
+def _folded_objective(
+    outputs: Any, batch: Batch, hyperparameters: Mapping[str, Any]
+) -> SumAndCount:
+    logits, labels, mine = _nets(outputs, batch)
+    smoothing = hyperparameters.get("label_smoothing")
+    losses = softmax_cross_entropy(logits, labels, smoothing)
+    # N times the mean over an example's nets: every net has the gradient it would have alone.
+    return _counted(mine.shape[1] * jnp.sum(mine * losses, axis=1) / jnp.sum(mine, axis=1))
+
+
+def _folded_metrics(outputs: Any, batch: Batch) -> Mapping[str, SumAndCount]:
+    logits, labels, mine = _nets(outputs, batch)
+    wrong = (jnp.argmax(logits, axis=-1) != labels).astype(logits.dtype)
+    return {
+        "cross_entropy": _per_example(softmax_cross_entropy(logits, labels), mine),
+        "classification_error": _per_example(wrong, mine),
+    }
+
+
+FOLDED = Losses(_folded_objective, _folded_metrics)
+"""N nets side by side, logits [B, N, K], of examples that belong to some of them: targets
+[B, 1 + N] are the label, then 1 for each net that the example belongs to and 0 for the others.
+A training example belongs to all nets but its fold's, a validation example to that one alone.
+Per example the objective is N / |M| sum_{n in M} loss_n over its nets M, a metric (sum over M,
+|M|)."""
+
+
 def _per_example(values: jax.Array, counted: jax.Array) -> SumAndCount:
     """Sums over all but the first axis: [B, ...] of tokens -> [B]."""
     axes = tuple(range(1, values.ndim))

@@ -43,7 +43,8 @@ def add(commands: Any) -> None:
 def automl_command(options: argparse.Namespace) -> int:
     """Search, choose, save, test once; print what came of it."""
     began = time.monotonic()
-    from experiments.procedures.automl.automl import Asked, automl
+    from experiments.procedures.automl.asked import Asked
+    from experiments.procedures.automl.automl import automl
     from experiments.procedures.budget import Budget
     from experiments.report.procedure import aligned
 

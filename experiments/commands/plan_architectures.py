@@ -76,9 +76,11 @@ def _packing(asked: UserSearch, proposer: Architectures, data_dir: str | None, f
         own = {**numbers, **(weights(values[index]) if packed else {})}
         return Trial(asked.batch_size, asked.seed, index, PROBE_STEPS, own, "plan")
 
-    plain = paced(task.program(Builder(proposer, None)(values[0])), [trial(0, False)], SCAN)
+    plain = paced(
+        task.program(Builder(proposer, None)(values[0]), values[0]), [trial(0, False)], SCAN
+    )
     packed = paced(
-        task.program(Builder(proposer, proposer.frames)(values[0])),
+        task.program(Builder(proposer, proposer.frames)(values[0]), values[0]),
         [trial(i, True) for i in range(slots)],
         Execution("packed", slots) if slots > 1 else SCAN,
     )

@@ -29,6 +29,7 @@ from experiments.training import checkpoint
 from experiments.training.checkpoint import CheckpointError
 from workloads.datasets.preparation import Preparation
 from workloads.datasets.sources import read_table
+from workloads.models.folds import Folds
 from workloads.models.linen import LinenModel
 from workloads.registry import resolve
 
@@ -47,6 +48,7 @@ class Net:
       params, state: its parameters and running statistics.
       weight: its share of the prediction.
       name: where it comes from.
+      folds: N nets of cross-validation, side by side in its arrays; 1: one net.
     """
 
     values: Mapping[str, Value]
@@ -54,11 +56,13 @@ class Net:
     state: Any
     weight: float
     name: str
+    folds: int = 1
 
 
-def module_of(values: Mapping[str, Value], classes: int) -> Any:
-    """The linen module of a trial's values."""
-    return resolve(FAMILIES[str(values["family"])].build)(values, classes)
+def module_of(values: Mapping[str, Value], classes: int, folds: int = 1) -> Any:
+    """The linen module of a trial's values: logits [B, K], of several folds [B, N, K]."""
+    net = resolve(FAMILIES[str(values["family"])].build)(values, classes)
+    return net if folds == 1 else Folds(net, folds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +105,19 @@ class Predictor:
 
 
 def probabilities(net: Net, prepared: np.ndarray, classes: int) -> np.ndarray:
-    """[n, classes] float64 of one net, of prepared inputs."""
-    apply = _applied(module_of(net.values, classes))
+    """[n, classes] float64 of one net, of prepared inputs: the mean over its folds."""
+    return of_folds(net, prepared, classes).mean(axis=1)
+
+
+def of_folds(net: Net, prepared: np.ndarray, classes: int) -> np.ndarray:
+    """[n, folds, classes] float64: the probabilities of a net, fold by fold."""
+    apply = _applied(module_of(net.values, classes, net.folds))
     chunks = in_chunks({"inputs": prepared}, ROWS)["inputs"]
     logits = np.concatenate([np.asarray(apply(net.params, net.state, chunk)) for chunk in chunks])
     logits = logits[: len(prepared)].astype(np.float64)
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares.reshape(len(prepared), net.folds, classes)
 
 
 @functools.lru_cache(maxsize=64)
@@ -154,7 +164,7 @@ def save(predictor: Predictor, folder: Path) -> None:
         "preparation": predictor.preparation.to_json(),
         "example": list(predictor.about["example"]),
         "nets": [
-            {"values": dict(net.values), "weight": net.weight, "name": net.name}
+            {"values": dict(net.values), "weight": net.weight, "name": net.name, "folds": net.folds}
             for net in predictor.nets
         ],
         "about": dict(predictor.about),
@@ -179,20 +189,25 @@ def load(folder: Path | str) -> Predictor:
     for number, held in enumerate(about["nets"]):
         if held["values"]["family"] not in FAMILIES:
             raise CheckpointError(f"{folder} holds a net of an unknown family: {held['values']}")
-        shapes = initial(held["values"], len(classes), about["example"], shapes=True)
+        folds = held.get("folds", 1)  # predictors of older versions have one net a trial
+        shapes = initial(held["values"], len(classes), about["example"], folds, shapes=True)
         tree = checkpoint.filled(f"{number}/", shapes, saved.arrays)
-        nets.append(
-            Net(held["values"], tree["params"], tree["state"], held["weight"], held["name"])
-        )
+        own = (held["values"], tree["params"], tree["state"], held["weight"], held["name"], folds)
+        nets.append(Net(*own))
     return Predictor(classes, Preparation.from_json(about["preparation"]), nets, about["about"])
 
 
 def initial(
-    values: Mapping[str, Value], classes: int, example: Sequence[int], *, shapes: bool = False
+    values: Mapping[str, Value],
+    classes: int,
+    example: Sequence[int],
+    folds: int = 1,
+    *,
+    shapes: bool = False,
 ) -> dict[str, Any]:
     """``params`` and ``state`` of an untrained net of prepared examples of this shape, or their
     shapes alone."""
-    model = LinenModel(module_of(values, classes))
+    model = LinenModel(module_of(values, classes, folds))
 
     def init() -> Any:
         batch = _batch(jnp.zeros((1, *example), jnp.float32))

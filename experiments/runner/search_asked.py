@@ -17,7 +17,7 @@ from experiments.search.fidelity import Pruner
 from experiments.search.samplers.table import SAMPLERS
 from experiments.spec import loading
 from experiments.spec.space import greatest
-from experiments.spec.user_search import UserSearch, goal_of
+from experiments.spec.user_search import CHOSEN_PARTS, UserSearch, goal_of
 from experiments.training.feed import ResidentData
 from workloads import datasets, get
 from workloads.base import Workload
@@ -32,8 +32,8 @@ def task_of(asked: UserSearch, data_dir: str | None) -> tuple[Task, Dataset]:
     if asked.data is not None:
         dataset = _arrays(asked.data)
         workload = Workload(
-            "arrays", "arrays", "workloads.models.users:numbered", CLASSIFICATION,
-            goal_of(asked, None),
+            "arrays", "arrays", "workloads.models.users:numbered",
+            asked.losses or CLASSIFICATION, goal_of(asked, None),
         )  # fmt: skip
     else:
         given = asked.workload
@@ -141,8 +141,7 @@ def described_of(asked: UserSearch, pruner: Pruner, task: Task | None) -> dict[s
     if task:
         described |= {
             "workload": {**task.workload.describe(), "model": None, "model_options": {}},
-            "optimizer": asked.optimizer,
-            "schedule": asked.schedule,
+            **{field: " or ".join(asked.parts(field)) for field in CHOSEN_PARTS},
             "fixed": task.numbers(asked.fixed),
             "batch_size": asked.batch_size,
         }

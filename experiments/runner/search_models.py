@@ -54,7 +54,7 @@ class Task:
     Attributes:
       workload: dataset, losses, preprocessing, metrics; its model is replaced.
       goal: the metric that decides, on its split.
-      optimizer, schedule: by name.
+      optimizer, schedule: by name, of trials that choose none.
       fixed: hyperparameters that are not searched.
       data: on the device.
       epochs: of a trial that trains to its end.
@@ -75,23 +75,30 @@ class Task:
         examples = self.data.examples
         return [steps_of_epochs(e, examples, batch_size) for e in range(1, self.epochs + 1)]
 
-    def program(self, module: Any) -> Program:
-        """The programs of a linen module, compiled on first use."""
+    def parts(self, values: Mapping[str, Value]) -> tuple[str, str]:
+        """(optimizer, schedule) of a trial."""
+        optimizer = values.get("optimizer", self.optimizer)
+        return str(optimizer), str(values.get("schedule", self.schedule))
+
+    def program(self, module: Any, values: Mapping[str, Value]) -> Program:
+        """The programs of a linen module with a trial's parts, compiled on first use."""
         workload = dataclasses.replace(
             self.workload,
             model="workloads.models.users:numbered",
             model_options={"number": number_of(module)},
         )
-        config = TrialConfig(
-            workload, self.optimizer, self.schedule, Precision(), "off", goal=self.goal
-        )
+        config = TrialConfig(workload, *self.parts(values), Precision(), "off", goal=self.goal)
         return Program(config, self.data, DIVERGENCE_FACTOR)
 
     def numbers(self, values: Mapping[str, Value]) -> dict[str, float]:
-        """The hyperparameters of a trial that the engine reads."""
-        defaults = {name: row.default for name, row in rows(self.optimizer, self.schedule).items()}
+        """The hyperparameters of a trial that the engine reads; those that bear the name of one of
+        its parts go before the plain ones."""
+        parts = self.parts(values)
+        defaults = {name: row.default for name, row in rows(*parts).items()}
         known = {**defaults, **self.workload.hyperparameters, **self.fixed}
-        known |= {name: value for name, value in values.items() if name in known}  # type: ignore[misc]
+        for prefix in ("", *(f"{part}_" for part in parts)):
+            own = {name: values[prefix + name] for name in known if prefix + name in values}
+            known |= own  # type: ignore[arg-type]
         return {name: float(value) for name, value in known.items() if value is not None}
 
     def all_numbers(self, values: Mapping[str, Value]) -> dict[str, float]:
@@ -123,7 +130,7 @@ class ModelTrainer:
     ):
         self._build, self._task, self._stop = build, task, stop
         self._checkpoints = Checkpoints(folder, task.goal, seconds, warn)
-        self._programs: dict[int, Program] = {}
+        self._programs: dict[tuple[int, str, str], Program] = {}
         self._lock = threading.Lock()
         self._held: Held = {}
 
@@ -181,11 +188,11 @@ class ModelTrainer:
         task = self._task
         module = self._build(dict(values))
         with self._lock:
-            number = number_of(module)
-            if number not in self._programs:
-                self._programs[number] = task.program(module)
+            key = (number_of(module), *task.parts(values))
+            if key not in self._programs:
+                self._programs[key] = task.program(module, values)
         return Population(
-            self._programs[number],
+            self._programs[key],
             trial.batch_size,
             execution,
             grid=lambda steps: task.grid(trial.batch_size),

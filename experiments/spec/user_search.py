@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from experiments.spec import space as spaces
 from experiments.spec import values
-from experiments.spec.conditions import Space, When
+from experiments.spec.conditions import Condition, Space, When
 from experiments.spec.fields import MOST_TRIALS, SAMPLERS, SEARCH_PRUNERS
 from experiments.spec.parts import PARTS
 from experiments.spec.trial import RECORDED_COLUMNS
@@ -24,6 +24,8 @@ Ranges = Mapping[str, spaces.Distribution | When | Mapping[str, Any]]
 Rounding = Literal["paper", "floor_first"]
 MOST_BUDGET = 100_000
 MOST_SLOTS = 1024
+CHOSEN_PARTS = ("optimizer", "schedule")
+"""Fields of built modules that a choice of the same name in the space replaces."""
 
 
 class Proposer(Protocol):
@@ -79,7 +81,10 @@ class UserSearch:
       metric, direction: what decides; default: the workload's goal, else the classification error;
         an objective's value is minimised unless told otherwise.
       optimizer, schedule, fixed, batch_size: of built modules; hyperparameters in ``fixed`` are
-        held, others take their defaults.
+        held, others take their defaults. A choice ``optimizer`` or ``schedule`` in ``space`` takes
+        the field's place; beside it ``NAME_learning_rate`` is the ``learning_rate`` of trials
+        with the part NAME, so that each part may have a range of its own.
+      losses: ``"module:attribute"`` of the `Losses` of ``data``; default: of classes.
       traced: searched hyperparameters that built modules read from ``context.hyperparameters``
         (`workloads.models.linen.Context`): a new value compiles nothing.
       seed: of points, initialisation and the order of examples.
@@ -114,6 +119,7 @@ class UserSearch:
     schedule: str = "constant"
     fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
     batch_size: int = 32
+    losses: str | None = None
     traced: tuple[str, ...] = ()
     seed: int = 0
     unit: str = ""
@@ -154,20 +160,24 @@ class UserSearch:
         values.whole("slots", self.slots, 1, MOST_SLOTS)
         if self.slots & (self.slots - 1):
             raise values.refuse("slots", "a power of two", self.slots)
-        if self.slots > 1 and "batch_size" in self.space:
-            raise ValueError("batch_size cannot be searched in slots: a pack has one batch size")
+        for field in ("batch_size", *CHOSEN_PARTS) if self.slots > 1 else ():
+            if field in self.space:
+                raise ValueError(f"{field} cannot be searched in slots: a pack has one {field}")
         if self.objective is not None:
             if self.weights is not None or self.slots > 1:
                 raise ValueError("weights and slots belong to build: an objective has its own")
-            for field in ("workload", "data", "fixed", "traced"):
+            for field in ("workload", "data", "losses", "fixed", "traced"):
                 if getattr(self, field):
                     raise ValueError(f"{field} belongs to build: an objective has its own")
             return
         if (self.workload is None) == (self.data is None):
             raise ValueError("build needs either a workload or data")
-        for field in ("optimizer", "schedule"):
-            if getattr(self, field) not in PARTS[field]:
-                raise unknown_name(field, getattr(self, field), PARTS[field])
+        if self.losses is not None and self.data is None:
+            raise ValueError("losses belongs to data: a workload has its own")
+        for field in CHOSEN_PARTS:
+            for name in self.parts(field):
+                if name not in PARTS[field]:
+                    raise unknown_name(field, name, PARTS[field])
         values.whole("batch_size", self.batch_size, 1, values.MOST_EXAMPLES)
 
     def _check_names(self) -> None:
@@ -185,29 +195,43 @@ class UserSearch:
         for name in self.fixed:
             if name in found.ranges:
                 raise ValueError(f"hyperparameter {name} is both searched and fixed")
-        for name, row in self.rows.items() if self.build else ():
-            if name in self.fixed:
-                row.check(values.real(f"hyperparameter {name}", self.fixed[name]))
-            elif name in found.ranges:
-                for value in ends(found.ranges[name]):
-                    row.check(values.real(f"hyperparameter {name}", value))
-            if name not in self.fixed and row.default is None:
-                if name not in found.ranges:
-                    raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
-                if name in found.conditions:
-                    raise ValueError(f"hyperparameter {name} must exist in every trial")
+        for field in CHOSEN_PARTS if self.build else ():
+            for part in self.parts(field):
+                for row in PARTS[field][part].hyperparameters:
+                    self._check_row(field, part, row)
+
+    def _check_row(self, field: str, part: str, row: Hyperparameter) -> None:
+        """Values of a part's hyperparameter are legal, and every trial with the part has one."""
+        found, name = self.checked, row.name
+        if name in self.fixed:
+            row.check(values.real(f"hyperparameter {name}", self.fixed[name]))
+        own = f"{part}_{name}"
+        for searched in (own, name):
+            if searched in found.ranges and (searched == own or name not in self.fixed):
+                for value in ends(found.ranges[searched]):
+                    row.check(values.real(f"hyperparameter {searched}", value))
+        if name in self.fixed or row.default is not None:
+            return
+        if field in found.ranges and found.conditions.get(own) == Condition(field, (part,)):
+            return
+        if name not in found.ranges:
+            raise ValueError(f"hyperparameter {name} must be searched (space) or fixed")
+        if name in found.conditions:
+            raise ValueError(f"hyperparameter {name} must exist in every trial")
 
     @functools.cached_property
     def checked(self) -> Space:
         """The space, in its normal form."""
         return Space.of(self.space)
 
-    @property
-    def rows(self) -> dict[str, Hyperparameter]:
-        """The hyperparameters that optimizer and schedule know, by name."""
-        found = (PARTS[field][getattr(self, field)].hyperparameters
-                 for field in ("optimizer", "schedule"))  # fmt: skip
-        return {row.name: row for part in found for row in part}
+    def parts(self, field: str) -> tuple[str, ...]:
+        """The optimizers, or the schedules, that trials may have: one, or those searched."""
+        chosen = self.checked.ranges.get(field)
+        if chosen is None:
+            return (getattr(self, field),)
+        if not isinstance(chosen, spaces.Choice) or field in self.checked.conditions:
+            raise ValueError(f"space of {field}: it must be a choice of names in every trial")
+        return tuple(str(name) for name in chosen.values)
 
 
 def ends(distribution: spaces.Distribution) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.tolerances import FLOAT32, FLOAT32_SUMS
 
-from workloads.losses import CLASSIFICATION, softmax_cross_entropy
+from workloads.losses import CLASSIFICATION, FOLDED, softmax_cross_entropy
 
 LOGITS = np.random.default_rng(0).normal(size=(7, 5)) * 3
 LABELS = np.array([0, 1, 2, 3, 4, 0, 2])
@@ -45,3 +45,23 @@ def test_large_logits_stay_finite_and_bfloat16_is_summed_in_float32():
     assert float(total[0]) == 0.0
     low, _ = CLASSIFICATION.objective(jnp.array(LOGITS, jnp.bfloat16), BATCH, {})
     assert low.dtype == jnp.float32
+
+
+def test_folded_examples_count_for_the_nets_that_they_belong_to():
+    """Loop by loop: N / |M| times the sum over an example's nets M; metrics (sum over M, |M|)."""
+    chance = np.random.default_rng(1)
+    logits, mine = chance.normal(size=(6, 3, 4)) * 2, chance.random((6, 3)) < 0.5
+    mine[:, 0] |= ~mine.any(axis=1)
+    labels = chance.integers(0, 4, 6)
+    batch = {"targets": jnp.array(np.column_stack([labels, mine]))}
+    total, count = FOLDED.objective(jnp.array(logits), batch, {})
+    metrics = FOLDED.metrics(jnp.array(logits), batch)
+    for i in range(6):
+        nets = [n for n in range(3) if mine[i, n]]
+        own = [-np.log(np.exp(x[labels[i]]) / np.exp(x).sum()) for x in logits[i, nets]]
+        wrong = [x.argmax() != labels[i] for x in logits[i, nets]]
+        np.testing.assert_allclose(total[i], 3 / len(nets) * sum(own), rtol=FLOAT32_SUMS)
+        assert count[i] == 1
+        for name, values in (("cross_entropy", own), ("classification_error", wrong)):
+            np.testing.assert_allclose(metrics[name][0][i], sum(values), rtol=FLOAT32_SUMS)
+            assert metrics[name][1][i] == len(nets)

@@ -20,6 +20,7 @@ from experiments.cli import main
 from experiments.procedures.automl.clock import Spent
 from experiments.procedures.automl.data import split_source
 from experiments.procedures.automl.limits import TimeLimit, TrialLimit
+from experiments.procedures.automl.nets_shown import graph_of, parameters
 from experiments.procedures.automl.plan import (
     Plan,
     affordable,
@@ -28,7 +29,8 @@ from experiments.procedures.automl.plan import (
     round_epochs,
 )
 from experiments.records.store import RecordError, read
-from experiments.runner.predict import load
+from experiments.runner import search_driver
+from experiments.runner.predict import Net, initial, load, of_folds
 from experiments.runner.search_models import ModelTrainer
 from experiments.search.pruning import hyperband
 from experiments.spec.families import FAMILIES, PRESETS, largest_values, preset_of, space_of
@@ -36,13 +38,18 @@ from experiments.training.checkpoint import CheckpointError
 from workloads.datasets.sources import Source, read_source
 
 
+def command_of(folder, *more):
+    """Words of the command that `run` is, too."""
+    return ["automl", "--data", str(folder / "trees.csv"), "--target", "tree", "--workers", "1",
+            "--budget", "5trials", "--out", str(folder / "automl"), *more]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Folder of a finished automl, and what the command printed."""
     folder = tmp_path_factory.mktemp("automl")
     write_table(folder / "trees.csv")
-    command = ["automl", "--data", str(folder / "trees.csv"), "--target", "tree", "--workers", "1",
-               "--budget", "5trials", "--baselines", "--out", str(folder / "automl")]  # fmt: skip
+    command = [*command_of(folder), "--baselines"]
     done = subprocess.run(
         [sys.executable, "-m", "experiments", *command], capture_output=True, text=True, check=False
     )
@@ -56,11 +63,9 @@ def values(folder):
 
 def test_the_command_says_what_it_does_and_what_came_of_it(finished):
     folder, said = finished
-    assert (
-        "57 train, 15 validation, 18 test; 2 columns of numbers standardised; bark one-hot" in said
-    )
-    assert "Leakage: no example of one split is an exact copy" in said
-    assert "Balance: 3 classes, from 19 training examples" in said
+    assert "72 in 5 folds, 18 test; 2 columns of numbers standardised; bark one-hot" in said
+    assert "Leakage: No example of one fold or of test is an exact copy" in said
+    assert "Balance: 3 classes, from 24 training examples" in said
     assert "best so far" in said and "  0:    3 trials: 3 @ 1, 1 @ 3" in said
     verdict = values(folder)
     assert verdict["test_examples"] == 18 and verdict["test_error"] < 0.3  # chance is 0.67
@@ -72,8 +77,9 @@ def test_the_command_says_what_it_does_and_what_came_of_it(finished):
     page = (folder / "automl" / "report" / "index.html").read_text()
     for words in ("What predicts", "Layers of trial", "Why this batch size", "Rounds", "Leakage"):
         assert words in page
+    assert '<ul class="findings">' not in page  # nothing is doubtful
     figures = {path.stem for path in (folder / "automl" / "report" / "figures").glob("*.png")}
-    assert figures == {"progress", "curves", "hyperparameters", "confusions"}
+    assert figures == {"architecture", "progress", "curves", "hyperparameters", "confusions"}
 
 
 def test_few_validation_examples_leave_all_of_the_best_trials_in_the_ensemble(finished):
@@ -83,6 +89,33 @@ def test_few_validation_examples_leave_all_of_the_best_trials_in_the_ensemble(fi
     ranked = best.sort("validation/cross_entropy")["trial"].to_list()
     assert {net["name"] for net in nets} == {f"trial {i}" for i in ranked[:4]}
     assert min(net["weight"] for net in nets) >= 1 / 16  # once of at most four and twelve
+
+
+def test_what_decides_is_measured_out_of_fold(finished):
+    """By hand: of each example the net that its fold did not train; the record says the same."""
+    folder, _ = finished
+    examples = split_source(read_source(str(folder / "trees.csv"), "tree"), 0)
+    inputs, labels = examples.splits["validation"]
+    evaluations = read(folder / "automl" / "01-search").evaluations
+    for net in load(folder / "automl").nets:
+        shares = of_folds(net, inputs, 3)
+        logs = [-np.log(shares[i, examples.folds[i], labels[i]]) for i in range(72)]
+        trial = evaluations.filter(trial=int(net.name.split()[1]))
+        assert trial["validation/cross_entropy"].min() == pytest.approx(np.mean(logs), rel=1e-4)
+        wrong = [shares[i, examples.folds[i]].argmax() != labels[i] for i in range(72)]
+        best = trial.sort("validation/cross_entropy")["validation/classification_error"][0]
+        assert best == pytest.approx(np.mean(wrong))
+
+
+@pytest.mark.parametrize("shape", [(7,), (9, 8, 2)])
+@pytest.mark.parametrize("folds", [1, 4])
+def test_the_picture_has_the_parameters_of_the_net(shape, folds):
+    for preset in PRESETS:
+        chosen = largest_values(preset, shape)
+        tree = initial(chosen, 3, shape, folds, shapes=True)
+        net = Net(chosen, tree["params"], tree["state"], 1.0, "", folds)
+        cost = graph_of(net, 3).cost(shape)
+        assert cost.shape == (3,) and folds * cost.parameters == parameters(net)
 
 
 FRESH = """
@@ -120,8 +153,7 @@ def test_a_fresh_process_loads_the_predictor_and_it_predicts_what_was_tested(fin
 def test_over_it_is_not_done_again_and_another_question_is_refused(finished, capsys):
     folder, _ = finished
     before = {p: p.stat().st_mtime_ns for p in (folder / "automl").rglob("*") if p.is_file()}
-    command = ["automl", "--data", str(folder / "trees.csv"), "--target", "tree", "--out",
-               str(folder / "automl"), "--budget", "5trials"]  # fmt: skip
+    command = command_of(folder)
     assert main(command) == 0
     assert "this automl is over, and its test split was evaluated" in capsys.readouterr().out
     for changes, field in ((["--seed", "1"], "seed"), (["--budget", "6trials"], "budget")):
@@ -148,13 +180,42 @@ def test_killed_in_a_round_the_same_command_goes_on_to_the_same_predictor(finish
     assert 0 < len(known) < 5 and not (tmp_path / "automl" / "verdict.json").exists()
     spent = json.loads((tmp_path / "automl" / "spent.json").read_text())["seconds"]
     run(tmp_path)
-    one, other = (read(f / "automl" / "01-search") for f in (whole, tmp_path))
-    assert one.trials.drop("seconds").equals(other.trials.drop("seconds"), null_equal=True)
-    assert one.evaluations.equals(other.evaluations, null_equal=True)
     assert values(tmp_path)["seconds"] > spent
-    changing = {"seconds", "baselines"}
+    equal(whole, tmp_path)
+
+
+def equal(whole, other):
+    """The rounds of two automls, their predictors and what came of them; all but time."""
+    records = [read(folder / "automl" / "01-search") for folder in (whole, other)]
+    one, two = (record.trials.drop("seconds") for record in records)
+    assert one.equals(two, null_equal=True)
+    assert records[0].evaluations.equals(records[1].evaluations, null_equal=True)
     for name, value in values(whole).items():
-        assert name in changing or values(tmp_path)[name] == value, name
+        assert name in {"seconds", "baselines"} or values(other)[name] == value, name
+
+
+def test_interrupted_it_ends_in_one_line_and_the_same_command_goes_on(
+    finished, tmp_path, monkeypatch, capsys
+):
+    write_table(tmp_path / "trees.csv")
+    command = command_of(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(search_driver, "COMMIT_SECONDS", 0.0)
+        patch.setattr(ModelTrainer, "train", automl_child.ending(4, signal.SIGINT))
+        assert main(command) == 130
+    said = capsys.readouterr().err.strip()
+    assert said == "interrupted; what finished is recorded. Go on with: " + " ".join(
+        ["batchscale", *command]
+    )
+    folder = tmp_path / "automl"
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"01-search", "lock", "plan.json", "procedure.json", "spent.json"}
+    assert not [path for path in folder.rglob("*") if "tmp" in path.name]
+    assert 0 < len(read(folder / "01-search").trials) < 5
+    spent = json.loads((folder / "spent.json").read_text())["seconds"]
+    assert main(command) == 0
+    assert values(tmp_path)["seconds"] > spent > 0
+    equal(finished[0], tmp_path)
 
 
 class Clock:
@@ -175,7 +236,7 @@ def test_a_budget_in_time_ends_the_search_in_the_middle_of_a_round(tmp_path, mon
         return train(self, job)
 
     monkeypatch.setattr(ModelTrainer, "train", slowly)
-    write_table(tmp_path / "trees.csv")
+    write_table(tmp_path / "trees.csv", 1300)  # too many for folds
     outcome = run(tmp_path, "100s", clock=clock)
     assert len(begun) == 10
     assert outcome.values["seconds"] == 100.0 and outcome.complete
@@ -183,7 +244,8 @@ def test_a_budget_in_time_ends_the_search_in_the_middle_of_a_round(tmp_path, mon
         "smallest with half of the best throughput"
         in outcome.said.facts["Why this batch size and length"]
     )
-    assert load(tmp_path / "automl").predict(str(tmp_path / "trees.csv")).shape == (90,)
+    assert outcome.said.facts["Splits"].startswith("832 train, 207 validation, 261 test; all")
+    assert load(tmp_path / "automl").predict(str(tmp_path / "trees.csv")).shape == (1300,)
 
 
 def test_a_budget_too_short_for_one_trial_is_refused_and_nothing_is_written(tmp_path):
@@ -242,8 +304,9 @@ def test_copies_between_splits_and_a_large_class_are_said():
     inputs[50:] = inputs[:50]  # every example twice
     targets = np.repeat([0, 1, 0, 1], [40, 10, 40, 10])
     found = split_source(Source("twice", "", inputs, targets), 0)
-    assert found.copies > 0 and found.noted[0].startswith("Leakage: exact copies, ")
-    assert "The largest class alone is 79.7%" in found.noted[1]
+    assert found.copies > 0 and found.remarks[0].text.startswith("Exact copies, ")
+    assert "The largest class alone is 80.0%" in found.remarks[1].text
+    assert all(one.doubtful for one in found.remarks)
     alone = split_source(Source("once", "", inputs[:50], targets[:50]), 0)
     assert alone.copies == 0
 
@@ -253,7 +316,11 @@ def test_what_a_source_keeps_for_testing_stays_its_test_split():
     source = Source("own", "", inputs, targets, (inputs[:4] + 0.5, targets[:4]))
     found = split_source(source, 3)
     assert found.raw_test is source.test[0] and found.size("test") == 4
-    assert found.size("train") + found.size("validation") == 20
+    assert found.size("train") == 20 and len(found.folds) == 20
+    many = Source("own", "", np.arange(2400.0).reshape(1200, 2), np.tile([0, 1], 600), source.test)
+    found = split_source(many, 3)
+    assert found.folds is None and found.size("test") == 4
+    assert found.size("train") + found.size("validation") == 1200
 
 
 def test_a_round_begins_where_half_of_it_fits_and_all_stops_at_the_end():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.procedures.automl.automl import Asked, automl
+from experiments.procedures.automl.asked import Asked
+from experiments.procedures.automl.automl import automl
 from experiments.procedures.budget import Budget
 from experiments.runner import search_driver
 from experiments.runner.search_models import ModelTrainer
@@ -36,15 +37,20 @@ def run(folder: Path, budget: str = "5trials", **options):
     return automl(asked, folder / "automl", workers=1, **options)
 
 
-if __name__ == "__main__":
-    search_driver.COMMIT_SECONDS = 0.0
-    trained, train = [], ModelTrainer.train
+def ending(jobs, number):
+    """`ModelTrainer.train` that sends its process a signal as so many jobs have begun."""
+    begun, train = [], ModelTrainer.train
 
-    def killing(self, job):
-        trained.append(job)
-        if len(trained) == int(os.environ["KILL"]):
-            os.kill(os.getpid(), signal.SIGKILL)
+    def trained(self, job):
+        begun.append(job)
+        if len(begun) == jobs:
+            os.kill(os.getpid(), number)
         return train(self, job)
 
-    ModelTrainer.train = killing
+    return trained
+
+
+if __name__ == "__main__":
+    search_driver.COMMIT_SECONDS = 0.0
+    ModelTrainer.train = ending(int(os.environ["KILL"]), signal.SIGKILL)
     run(Path(sys.argv[1]))

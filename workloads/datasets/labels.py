@@ -87,3 +87,24 @@ def split_by_class(
             own, left = own[taken:], left - 1
         found["train"].append(own)
     return {split: np.sort(np.concatenate(parts)) for split, parts in found.items()}
+
+
+def folds_by_class(numbers: np.ndarray, seed: int, folds: int) -> np.ndarray:
+    """[n] int32, the fold 0, 1, ... of each example; a function of the seed.
+
+    The examples of a class are dealt to the folds in turn, and the next class goes on where it
+    ended: folds differ by at most one example, of every class and in all.
+
+    Args:
+      numbers: [n] classes 0, 1, ...
+      seed: of the permutation within each class.
+      folds: how many.
+    """
+    found = np.empty(len(numbers), np.int32)
+    dealt = 0
+    for kind in range(int(numbers.max()) + 1):
+        own = np.flatnonzero(numbers == kind)
+        own = own[fixed_permutation(len(own), (seed << 20) + kind)]
+        found[own] = (dealt + np.arange(len(own))) % folds
+        dealt += len(own)
+    return found

@@ -6,8 +6,6 @@ import dataclasses
 import time
 import warnings
 
-import numpy as np
-
 from experiments.diagnostics.ensemble_selection import cross_entropy
 from experiments.procedures.automl.data import Examples
 
@@ -32,15 +30,14 @@ class Baseline:
 
 
 def baselines(examples: Examples, seed: int) -> list[Baseline]:
-    """Trained on training and validation examples together: they choose nothing by validation.
+    """Trained on all examples besides test: they choose nothing by validation.
 
     Inputs are prepared as the nets' are, and flattened.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
 
-    parts = [examples.splits[split] for split in ("train", "validation")]
-    x, y = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    x, y = examples.development
     test, labels = examples.splits["test"]
     found = []
     for model in (LogisticRegression(), MLPClassifier(random_state=seed)):

@@ -1,4 +1,9 @@
-"""The examples of an automl: split by class, checked, prepared by the training split alone."""
+"""The examples of an automl: split by class, checked, prepared without the test split.
+
+Of many examples one split validates. Of few, cross-validation uses every one for both: `FOLDS` nets
+train side by side (`workloads.models.folds.Folds`), each on all folds but its own, on which it is
+validated. The splits ``train`` and ``validation`` are then the same examples.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,14 @@ import numpy as np
 
 from experiments.diagnostics.overlap import overlaps
 from workloads.datasets.base import Dataset
-from workloads.datasets.labels import SHARES, classes_of, label, numbered, split_by_class
+from workloads.datasets.labels import (
+    SHARES,
+    classes_of,
+    folds_by_class,
+    label,
+    numbered,
+    split_by_class,
+)
 from workloads.datasets.preparation import Preparation
 from workloads.datasets.sources import Inputs, Source, rows
 
@@ -17,6 +29,23 @@ IMBALANCED = 3.0
 """The largest class over the smallest, from which on it is said."""
 ENOUGH_TO_COUNT = 1000
 """Validation examples from which on errors tell trials apart; below, cross-entropies do."""
+FOLDED_BELOW, FOLDS = 1000, 5
+"""Examples besides the test split below which there are folds, and how many."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Remark:
+    """A property of the data that was looked at.
+
+    Attributes:
+      subject: one word.
+      text: a sentence.
+      doubtful: whether results are to be doubted because of it.
+    """
+
+    subject: str
+    text: str
+    doubtful: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +58,9 @@ class Examples:
       preparation: of inputs.
       splits: ``train``, ``validation``, ``test`` -> (inputs float32 [n, ...], classes int32 [n]).
       raw_test: test inputs as the source gives them.
-      noted: sentences on leakage and balance.
+      remarks: on leakage and balance.
       copies: pairs of examples of two splits with equal inputs.
+      folds: [n] the fold of each example besides test; None where one split validates.
     """
 
     source: Source
@@ -38,8 +68,48 @@ class Examples:
     preparation: Preparation
     splits: Mapping[str, tuple[np.ndarray, np.ndarray]]
     raw_test: Inputs
-    noted: Sequence[str]
+    remarks: Sequence[Remark]
     copies: int
+    folds: np.ndarray | None = None
+
+    @property
+    def nets(self) -> int:
+        """Nets of a trial: one a fold."""
+        return 1 if self.folds is None else FOLDS
+
+    @property
+    def losses(self) -> str | None:
+        """Of the search's trials; None: those of classes."""
+        return None if self.folds is None else "workloads.losses:FOLDED"
+
+    @property
+    def searched(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Data of the search: targets say which nets an example belongs to, where there are folds
+        (`workloads.losses.FOLDED`)."""
+        if self.folds is None:
+            return {split: self.splits[split] for split in ("train", "validation")}
+        inputs, labels = self.splits["train"]
+        own = self.folds[:, None] == np.arange(FOLDS)
+        nets = {"train": ~own, "validation": own}
+        return {
+            split: (inputs, np.column_stack([labels, mine]).astype(np.int32))
+            for split, mine in nets.items()
+        }
+
+    @property
+    def development(self) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, labels) of all examples besides test."""
+        if self.folds is not None:
+            return self.splits["train"]
+        inputs, labels = zip(self.splits["train"], self.splits["validation"], strict=True)
+        return np.concatenate(inputs), np.concatenate(labels)
+
+    @property
+    def sizes(self) -> str:
+        """The sizes of the splits, in words."""
+        if self.folds is None:
+            return ", ".join(f"{self.size(s):,} {s}" for s in ("train", "validation", "test"))
+        return f"{self.size('train'):,} in {FOLDS} folds, {self.size('test'):,} test"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,6 +145,10 @@ def split_source(source: Source, seed: int) -> Examples:
 
     A split that the source keeps apart for testing stays; the rest is split by class.
 
+    Args:
+      source: as it was read.
+      seed: of the split.
+
     Raises:
       DataError: a target that is continuous, of one class, or with a class too small to split.
     """
@@ -84,6 +158,11 @@ def split_source(source: Source, seed: int) -> Examples:
     classes = classes_of(source.targets, len(shares) + 1)
     numbers = numbered(source.targets, classes)
     places = split_by_class(numbers, seed, shares)
+    folds = None
+    if len(places["train"]) + len(places["validation"]) < FOLDED_BELOW:
+        together = np.sort(np.concatenate([places["train"], places["validation"]]))
+        folds = folds_by_class(numbers[together], seed, FOLDS)
+        places = {**places, "train": together, "validation": together}
     raw: dict[str, Inputs] = {s: rows(source.inputs, own) for s, own in places.items()}
     targets = {split: numbers[own] for split, own in places.items()}
     if source.test is not None:
@@ -91,29 +170,45 @@ def split_source(source: Source, seed: int) -> Examples:
     preparation = Preparation.fit(raw["train"])
     names = ("train", "validation", "test")
     splits = {split: (preparation(raw[split]), targets[split]) for split in names}
-    copies, leaked = _leakage(source.name, splits)
-    noted = [leaked, _balance(classes, targets["train"])]
-    return Examples(source, classes, preparation, splits, raw["test"], noted, copies)
+    copies, leaked = _leakage(source.name, splits, folds)
+    remarks = [leaked, _balance(classes, targets["train"])]
+    return Examples(source, classes, preparation, splits, raw["test"], remarks, copies, folds)
 
 
-def _leakage(name: str, splits: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> tuple[int, str]:
-    dataset = Dataset(
-        name, {split: {"inputs": x, "targets": y} for split, (x, y) in splits.items()}
-    )
-    found = [one for one in overlaps(dataset, near=False) if one.split != one.other]
-    there = [one for one in found if one.copies]
-    if not there:
-        return 0, "Leakage: no example of one split is an exact copy of one of another."
+def _parts(
+    splits: Mapping[str, tuple[np.ndarray, np.ndarray]], folds: np.ndarray | None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Parts that must not share examples: the splits, or the folds and test."""
+    if folds is None:
+        return dict(splits)
+    inputs, labels = splits["train"]
+    found = {f"fold {k}": (inputs[folds == k], labels[folds == k]) for k in range(FOLDS)}
+    return {**found, "test": splits["test"]}
+
+
+def _leakage(
+    name: str, splits: Mapping[str, tuple[np.ndarray, np.ndarray]], folds: np.ndarray | None
+) -> tuple[int, Remark]:
+    parts = _parts(splits, folds)
+    dataset = Dataset(name, {part: {"inputs": x, "targets": y} for part, (x, y) in parts.items()})
+    there = [o for o in overlaps(dataset, near=False) if o.split != o.other and o.copies]
+    copies, differ = (sum(getattr(one, own) for one in there) for own in ("copies", "conflicts"))
+    if not copies:
+        part = "split" if folds is None else "fold or of test"
+        text = f"No example of one {part} is an exact copy of one of another."
+        return 0, Remark("Leakage", text, doubtful=False)
     words = ", ".join(f"{o.copies} of {o.examples:,} in {o.split} are in {o.other}" for o in there)
-    differ = sum(one.conflicts for one in there)
+    if folds is not None:
+        words = f"{copies} pairs of an example and one in another fold or in test"
     rest = f"; of {differ} every copy has another class" if differ else ""
-    return sum(one.copies for one in there), (
-        f"Leakage: exact copies, {words}{rest}. They make validation and test look better than "
-        "new examples will be."
+    text = (
+        f"Exact copies, {words}{rest}. They make validation and test look better than new "
+        "examples will be."
     )
+    return copies, Remark("Leakage", text, doubtful=True)
 
 
-def _balance(classes: np.ndarray, targets: np.ndarray) -> str:
+def _balance(classes: np.ndarray, targets: np.ndarray) -> Remark:
     counts = np.bincount(targets, minlength=len(classes))
     least, most = int(counts.argmin()), int(counts.argmax())
     words = (
@@ -121,9 +216,10 @@ def _balance(classes: np.ndarray, targets: np.ndarray) -> str:
         f") to {counts[most]:,} ({label(classes[most])})"
     )
     if counts[most] < IMBALANCED * counts[least]:
-        return f"Balance: {words}."
+        return Remark("Balance", f"{words}.", doubtful=False)
     share = counts[most] / counts.sum()
-    return (
-        f"Balance: {words}. The largest class alone is {share:.1%}: accuracy below that says "
-        "nothing, and accuracy above it says little of the small classes."
+    text = (
+        f"{words}. The largest class alone is {share:.1%}: accuracy below that says nothing, and "
+        "accuracy above it says little of the small classes."
     )
+    return Remark("Balance", text, doubtful=True)

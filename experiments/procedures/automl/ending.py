@@ -13,7 +13,7 @@ from experiments.analysis.shares import exact_share
 from experiments.diagnostics.ensemble_selection import cross_entropy, selected
 from experiments.procedures.automl.data import ENOUGH_TO_COUNT, Examples
 from experiments.procedures.automl.plan import Plan
-from experiments.runner.predict import Net, Predictor, initial, probabilities
+from experiments.runner.predict import Net, Predictor, initial, of_folds
 from experiments.runner.search import Found
 from experiments.spec.families import largest_values
 
@@ -87,7 +87,7 @@ def chosen(
     sign = found.searched.sign
     known = [r for r in found.table.iter_rows(named=True) if r["value"] is not None]
     ranked = sorted(known, key=lambda row: (sign * row["value"], row["trial"]))
-    inputs, labels = examples.splits["validation"]
+    labels = examples.splits["validation"][1]
     nets: list[Net] = []
     shares: list[np.ndarray] = []
     for row in ranked[:members]:
@@ -95,8 +95,8 @@ def chosen(
             break
         params, state = jax.device_get(found.model(row["trial"])[1:])
         values = found.searched.hyperparameters(row)
-        nets.append(Net(values, params, state, 0.0, f"trial {row['trial']}"))
-        shares.append(probabilities(nets[-1], inputs, len(examples.classes)))
+        nets.append(Net(values, params, state, 0.0, f"trial {row['trial']}", examples.nets))
+        shares.append(validated(nets[-1], examples))
     say(f"ensemble: selection among the best {len(nets)} of {len(known)} trials")
     stacked = np.stack(shares)
     # Few examples flatter the single net that suits them by luck.
@@ -110,11 +110,19 @@ def chosen(
                   score(averaged, labels))  # fmt: skip
 
 
+def validated(net: Net, examples: Examples) -> np.ndarray:
+    """[n, classes] probabilities of the validation examples, of each by a net that it did not
+    train."""
+    found = of_folds(net, examples.splits["validation"][0], len(examples.classes))
+    own = 0 if examples.folds is None else examples.folds
+    return found[np.arange(len(found)), own]
+
+
 def untrained(examples: Examples, plan: Plan) -> Predictor:
     """A predictor with the largest net, to rehearse with."""
     values = largest_values(plan.preset, examples.shape)
-    tree = jax.device_get(initial(values, len(examples.classes), examples.shape))
-    net = Net(values, tree["params"], tree["state"], 1.0, "untrained")
+    tree = jax.device_get(initial(values, len(examples.classes), examples.shape, examples.nets))
+    net = Net(values, tree["params"], tree["state"], 1.0, "untrained", examples.nets)
     return _predictor([net], examples)
 
 

@@ -6,10 +6,8 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import altair as alt
-import jax
 import numpy as np
 import polars as pl
 
@@ -18,6 +16,12 @@ from experiments.analysis.search_record import Searched
 from experiments.procedures.automl.baselines import Baseline
 from experiments.procedures.automl.data import Examples
 from experiments.procedures.automl.ending import Chosen, Score
+from experiments.procedures.automl.nets_shown import (
+    in_words,
+    layers_figure,
+    layers_table,
+    nets_table,
+)
 from experiments.procedures.automl.plan import Plan
 from experiments.report.figure import Figure, values
 from experiments.report.procedure import Noted, Said, write_procedure_report
@@ -30,7 +34,7 @@ from experiments.report.search_page import (
     trials_table,
 )
 from experiments.report.tables import Table
-from experiments.runner.predict import Net, Predictor, probabilities, save
+from experiments.runner.predict import Predictor, save
 from experiments.spec.families import FAMILIES
 from workloads.datasets.labels import label
 
@@ -67,11 +71,12 @@ def said_of(result: Result, *, folder: Path, budget: str, seconds: float) -> Sai
         labels = examples.splits["test"][1]
         figures.append(confusions(labels, result.shares.argmax(axis=1), classes))
     lead = result.best.predictor.nets[0]
+    figures.insert(0, layers_figure(lead, len(classes), examples.shape))
     tables = [scores_table(result.test, result.others), nets_table(result.best), layers_table(lead)]
     return Said(
         title=f"automl: {examples.source.name}",
         answer=_answer(result),
-        noted=[Noted(line) for line in examples.noted],
+        noted=[Noted(f"{one.subject}: {one.text}") for one in examples.remarks if one.doubtful],
         next=NextStep("", "The predictor, with the preparation of its inputs, from Python:", "",
                       _snippet(folder)),
         facts={**_facts(result), "Budget": f"{budget}; {seconds:.1f} s were spent, in earlier "
@@ -81,13 +86,13 @@ def said_of(result: Result, *, folder: Path, budget: str, seconds: float) -> Sai
     )  # fmt: skip
 
 
-def write_rehearsal(predictor: Predictor, examples: Examples) -> None:
-    """Predict validation, save, and write a page, in a folder that goes again."""
-    inputs, labels = examples.splits["validation"]
-    shares = probabilities(predictor.nets[0], inputs, len(predictor.classes))
+def write_rehearsal(predictor: Predictor, examples: Examples, shares: np.ndarray) -> None:
+    """Save, and write a page on the validation split, in a folder that goes again."""
+    labels = examples.splits["validation"][1]
     names = [label(one) for one in predictor.classes]
-    figure = confusions(labels, shares.argmax(axis=1), names[:MOST_CLASSES])
-    said = Said("rehearsal", "", [], NextStep("", "", "", ""), figures=[figure] * 4,
+    figures = [confusions(labels, shares.argmax(axis=1), names[:MOST_CLASSES])] * 4
+    figures.append(layers_figure(predictor.nets[0], len(names), examples.shape))
+    said = Said("rehearsal", "", [], NextStep("", "", "", ""), figures=figures,
                 tables=[layers_table(predictor.nets[0])])  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         save(predictor, Path(folder))
@@ -114,20 +119,6 @@ def _answer(result: Result) -> str:
     return f"{text} scikit-learn's defaults: {words}; here {verdict} the better of them."
 
 
-def in_words(net: Net) -> str:
-    """A net's values: the family, then its own."""
-    rest = ", ".join(
-        f"{name.replace('_', ' ')} {_word(value)}"
-        for name, value in net.values.items()
-        if name != "family"
-    )
-    return f"{net.values['family']} ({rest})"
-
-
-def _word(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def _snippet(folder: Path) -> str:
     return (
         "from experiments.runner.predict import load\n\n"
@@ -141,20 +132,20 @@ def _facts(result: Result) -> dict[str, str]:
     examples, plan, best = result.examples, result.plan, result.best
     preset = plan.preset
     names = getattr(result.searched.space.ranges["family"], "values", ())
-    sizes = ", ".join(f"{examples.size(s):,} {s}" for s in ("train", "validation", "test"))
     own = "the source's own test split, the rest" if examples.source.test else "all"
+    fitted = "by the training split alone" if examples.folds is None else "without the test split"
     decides = metric_name(result.searched)
     if examples.metric != "classification_error":
         decides += ": so few examples hardly tell errors apart"
     return {
         "Data": f"{examples.source.about}; sha256 {examples.source.checksum[:16]}",
-        "Splits": f"{sizes}; {own} split by class",
-        "Preparation": f"{examples.preparation.describe()}, by the training split alone",
+        "Splits": f"{examples.sizes}; {own} split by class",
+        **{one.subject: one.text for one in examples.remarks if not one.doubtful},
+        "Preparation": f"{examples.preparation.describe()}, {fitted}",
         "Families": "; ".join(f"{name}: {FAMILIES[name].meaning}" for name in names),
         "Why this batch size and length": plan.reason,
         "Why this optimizer and schedule": f"the preset {preset.level}, for budgets from "
-        f"{preset.least_seconds:g} s or {preset.least_trials} trials on: {preset.optimizer}, "
-        f"{preset.schedule}",
+        f"{preset.least_seconds:g} s or {preset.least_trials} trials on: {preset.parts}",
         "What decides": decides,
         "Ensemble": f"selection with replacement on validation among the best {best.candidates} "
         f"trials: cross-entropy {best.validation.cross_entropy:.4g}, of the best trial alone "
@@ -179,33 +170,6 @@ def scores_table(test: Score, others: Sequence[Baseline]) -> Table:
                "note")  # fmt: skip
     return Table("test", f"On {test.examples:,} test examples", columns, rows,
                  (False, True, True, True, True, True, False))  # fmt: skip
-
-
-def nets_table(best: Chosen) -> Table:
-    """The nets of the predictor."""
-    rows = tuple(
-        (f"{net.weight:.3g}", net.name, in_words(net), f"{parameters(net):,}")
-        for net in best.predictor.nets
-    )
-    return Table("nets", "What predicts", ("weight", "from", "net", "parameters"), rows,
-                 (True, False, False, True))  # fmt: skip
-
-
-def layers_table(net: Net) -> Table:
-    """The arrays of a net's parameters: its architecture as text."""
-    leaves = jax.tree_util.tree_flatten_with_path(net.params)[0]
-    rows = tuple(
-        ("/".join(str(getattr(key, "key", key)) for key in path),
-         " x ".join(map(str, np.shape(leaf))), f"{np.size(leaf):,}")
-        for path, leaf in leaves
-    )  # fmt: skip
-    return Table("layers", f"Layers of {net.name}", ("array", "shape", "parameters"), rows,
-                 (False, False, True))  # fmt: skip
-
-
-def parameters(net: Net) -> int:
-    """Of a net."""
-    return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(net.params))
 
 
 def confusions(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Figure:

@@ -137,8 +137,9 @@ def measured(examples: Examples, preset: Preset, task: Task, clock: Clock, allow
       ValueError: not even the smallest measured batch fits in memory.
     """
     train = examples.size("train")
-    module = module_of(largest_values(preset, examples.shape), len(examples.classes))
-    program, numbers = task.program(module), task.numbers({"learning_rate": 1e-6})
+    values = largest_values(preset, examples.shape)
+    module = module_of(values, len(examples.classes), examples.nets)
+    program, numbers = task.program(module, values), task.numbers({"learning_rate": 1e-6})
     room, where = device_bytes()
     rows: list[dict[str, float]] = []
     first = clock()

@@ -1,0 +1,87 @@
+"""The table of docs/automl.md that is made of results: no number of it is typed.
+
+    python -m benchmarks.automl_page
+
+Writes what stands between ``<!-- defaults -->`` and ``<!-- end -->`` on the page anew from what
+benchmarks/automl.py left.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import RESULTS
+
+PAGE = Path(__file__).parent.parent / "docs" / "automl.md"
+OTHERS = ("LogisticRegression", "MLPClassifier")
+HEAD = ("data", "budget", "seeds", "test examples", "`automl`", *(f"minus {o}" for o in OTHERS))
+Data = dict[str, dict[str, Any]]
+
+
+def signed(value: float) -> str:
+    """Percentage points with a sign, 0 without."""
+    return "0" if abs(value) < 0.05 else f"{value:+.1f}"
+
+
+def _difference(row: dict[str, Any], other: str) -> str:
+    found = row["against"][other]["error_points"]
+    text = signed(found["median"])
+    if found["interval"] is None:
+        return text
+    low, high = found["interval"]
+    return f"{text} ({signed(low)} to {signed(high)})"
+
+
+def verdicts(data: Data) -> str:
+    """A sentence for each baseline: where `automl` is better, worse, and where nothing shows."""
+    said = []
+    for other in OTHERS:
+        found: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+        for name, row in data.items():
+            low, high = row["against"][other]["error_points"]["interval"] or (-1.0, 1.0)
+            kind = "better" if high < 0 else "worse" if low > 0 else "open"
+            found[kind].append(name)
+        words = [f"{kind} on {', '.join(found[kind])}" for kind in ("better", "worse")
+                 if found[kind]]  # fmt: skip
+        if found["open"]:
+            words.append(f"the range holds zero on {', '.join(found['open'])}")
+        said.append(f"- Against {other}: {'; '.join(words)}.")
+    return "\n".join(said)
+
+
+def coverages(data: Data) -> str:
+    """What the ranges cover, by their number of seeds."""
+    found = {row["seeds"]: row["against"][OTHERS[0]]["error_points"]["coverage"]
+             for row in data.values()}  # fmt: skip
+    return ", ".join(
+        f"{coverage:.2%} of {seeds}" for seeds, coverage in sorted(found.items()) if coverage
+    )
+
+
+def table(results: dict[str, Any]) -> str:
+    """A row a data set, then what they say."""
+    data: Data = results["data"]
+    rows = [
+        (name, row["budget"], str(row["seeds"]), f"{row['test_examples']:,}",
+         f"{row['median_error']['automl']:.1%}", *(_difference(row, other) for other in OTHERS))
+        for name, row in data.items()
+    ]  # fmt: skip
+    lines = [HEAD, ("---",) * len(HEAD), *rows]
+    made = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{made}\n\nA range covers the median with {coverages(data)} seeds.\n\n{verdicts(data)}"
+
+
+def page(text: str) -> str:
+    """The page with its table made anew."""
+    made = table(json.loads((RESULTS / "automl.json").read_text()))
+    between = re.compile(r"(<!-- defaults -->\n).*?(<!-- end -->)", re.DOTALL)
+    text, count = between.subn(lambda found: found[1] + made + "\n" + found[2], text)
+    assert count == 1, "the page has no place for the table"
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
