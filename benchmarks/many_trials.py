@@ -1,6 +1,7 @@
 """What a trial costs besides training: ten thousand tiny ones, and a coordinator that stays small.
 
     python -m benchmarks.many_trials [--trials 10000] [--optuna 500] [--tune 500] [--quick]
+    python -m benchmarks.many_trials --before TREE [--trials 30000]
 
 The objective is the loss of the noisy quadratic model in two dimensions after one step of SGD with
 momentum: microseconds. Each way is a process of its own, one after the other, on all cores:
@@ -15,8 +16,12 @@ tune              Ray Tune's Tuner, random sampling, as many trials at a time as
 The engine and Ray Tune are timed from their first trial on, which leaves out compilation, the plan
 and Ray's start; all but Ray Tune until everything is recorded. ``per_trial_ms`` is wall-clock time
 over trials; ``last_over_first`` compares the last fifth of the trials with the first; ``grown_mb``
-is resident memory at the end less that after a fifth. Ray Tune needs ``ray[tune]``; without it that
-row is missing and the file says so. Results go to benchmarks/results/many_trials.json.
+is resident memory when the last trial ends less that after a fifth. Ray Tune needs ``ray[tune]``;
+without it that row is missing and the file says so. Results go to
+benchmarks/results/many_trials.json.
+
+With ``--before``, another commit's working tree, only `search` over a function is run, by that
+tree's code and by this one's: what it keeps of a trial, in benchmarks/results/search_memory.json.
 """
 
 from __future__ import annotations
@@ -25,6 +30,8 @@ import argparse
 import dataclasses
 import importlib.util
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -62,9 +69,11 @@ class Marks:
             self._add(ended)
 
     def over(self) -> None:
-        """Take note of the end: all is recorded."""
-        self._at.pop()
-        self._add(self.trials)
+        """Take note of the end: all is recorded. Memory stays that of the last trial, before a
+        result was read back.
+        """
+        _, _, memory = self._at.pop()
+        self._at.append((self.trials, time.perf_counter(), memory))
 
     def _add(self, ended: int) -> None:
         self._at.append((ended, time.perf_counter(), _resident_mb()))
@@ -172,8 +181,6 @@ def optuna_way(trials: int) -> dict[str, Any]:
 
 def tune_way(trials: int) -> dict[str, Any]:
     """Ray Tune."""
-    import os
-
     import ray
     from ray import tune
 
@@ -213,6 +220,26 @@ WAYS: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
+def before_and_after(tree: Path, trials: int) -> dict[str, Any]:
+    """`search` over a function by the code of ``tree`` and by ours, three processes each."""
+    rows: dict[str, list[dict[str, Any]]] = {"before": [], "after": []}
+    for _ in range(3):
+        for name, root in (("before", tree), ("after", Path(__file__).parents[1])):
+            command = [sys.executable, "-P", __file__, "--way", "function", "--trials", str(trials)]
+            done = subprocess.run(
+                command, env={**os.environ, "PYTHONPATH": str(root.resolve())},
+                stdout=subprocess.PIPE, text=True, check=True,
+            )  # fmt: skip
+            rows[name].append(json.loads(done.stdout.splitlines()[-1]))
+            print(name, rows[name][-1], flush=True)
+    trials_after = trials * (1 - 1 / FIFTHS)
+    kept = {
+        name: round(statistics.median(row["grown_mb"] for row in own) * 1024 / trials_after, 2)
+        for name, own in rows.items()
+    }
+    return {"rows": rows, "kb_per_trial": kept}
+
+
 def measured(way: str, trials: int) -> dict[str, Any]:
     """One way, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.many_trials", "--way", way]
@@ -234,7 +261,11 @@ def main() -> None:
     parser.add_argument("--tune", type=int, default=500, help="Ray Tune's trials")
     parser.add_argument("--quick", action="store_true", help="to see that it runs, not how fast")
     parser.add_argument("--way", choices=WAYS, help="this one alone; prints its row")
+    parser.add_argument("--before", type=Path, help="compare the search with this tree's")
     options = parser.parse_args()
+    if options.before:
+        print(write_results("search_memory", before_and_after(options.before, options.trials)))
+        return
     if options.way:
         print(json.dumps(WAYS[options.way](options.trials)))
         return

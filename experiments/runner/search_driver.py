@@ -211,7 +211,7 @@ class Driver:
         before = self._known.results.get(index)
         if before is not None:
             result = dataclasses.replace(result, seconds=result.seconds + before.seconds)
-        self._known.results[index] = result
+        self._known.take(result)
         if result.status == Status.STOPPED and result.reason == "pruned":
             aside = f"{PUT_ASIDE}{result.steps} steps"
             self._unrecorded.append(
@@ -238,6 +238,7 @@ class Driver:
         newest = {result.trial.key: result for result in self._unrecorded}
         self._writer.commit(list(newest.values()))
         for result in newest.values():
+            self._known.recorded(result.trial.index)
             if result.status != Status.INCOMPLETE:
                 self._forget(result)
         self._unrecorded.clear()

@@ -9,12 +9,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import numpy as np
-
 from experiments.analysis.search_record import ONE, PUT_ASIDE, Searched
 from experiments.records.store import Record
 from experiments.search.fidelity import Pruner
-from experiments.search.samplers.base import Point, Seen
+from experiments.search.samplers.base import Outcome, Point, Seen
 from experiments.spec.conditions import Space, recorded
 from experiments.spec.space import Value
 from experiments.spec.trial import Reason, Status, Trial, TrialResult
@@ -77,6 +75,40 @@ class Question:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Told:
+    """A trial as pruners and samplers are told of it.
+
+    Attributes:
+      status, reason, steps: as of a `TrialResult`.
+      batch_size: of the trial.
+      at, values: steps of its evaluations, and the values that decide there.
+    """
+
+    status: Status
+    reason: Reason
+    steps: int
+    batch_size: int
+    at: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, result: TrialResult, column: str) -> Told:
+        """Of a result; values in this column of its evaluations."""
+        at, values = (result.evaluations.get(name, ()) for name in ("step", column))
+        return cls(
+            result.status, result.reason, result.steps, result.trial.batch_size,
+            tuple(map(int, at)), tuple(map(float, values)),
+        )  # fmt: skip
+
+    @property
+    def finite(self) -> list[float]:
+        """The values that count: finite ones, of a trial that neither diverged nor failed."""
+        if self.status not in (Status.COMPLETE, Status.STOPPED):
+            return []
+        return [value for value in self.values if math.isfinite(value)]
+
+
 class Known:
     """The points of a search and the results of its trials. Not thread-safe.
 
@@ -85,7 +117,8 @@ class Known:
 
     Attributes:
       points: of the trials 0, 1, 2, ...
-      results: index -> all that a trial has measured; put aside, it is STOPPED for now.
+      results: index -> all that a trial has measured, until it is final and recorded; put aside,
+        it is STOPPED for now.
       final: trials of which no more is to come.
     """
 
@@ -94,6 +127,17 @@ class Known:
         self.points: list[Point] = []
         self.results: dict[int, TrialResult] = {}
         self.final: set[int] = set()
+        self._told: dict[int, Told] = {}
+
+    def take(self, result: TrialResult) -> None:
+        """Take all that a trial has measured so far."""
+        self.results[result.trial.index] = result
+        self._told[result.trial.index] = Told.of(result, self._question.column)
+
+    def recorded(self, index: int) -> None:
+        """Keep of a trial that is on disk for good only what others are compared with."""
+        if index in self.final:
+            self.results.pop(index, None)
 
     def take_up(self, record: Record) -> None:
         """Take what a record holds of the trials: those put aside are known as far as they came."""
@@ -116,9 +160,10 @@ class Known:
                 self.trial(index), status, row["steps"], evaluations, None, row["seconds"], 0,
                 row["message"], reason=cast("Reason", reason),
             )  # fmt: skip
-            self.results[index] = result
+            self.take(result)
             if not put_aside:
                 self.final.add(index)
+                self.recorded(index)
 
     def values(self, index: int) -> dict[str, Value]:
         """The hyperparameters of a trial, those that exist."""
@@ -131,43 +176,31 @@ class Known:
 
     def curve(self, index: int, resource: int) -> list[float] | None:
         """The values of a trial at resources 1 .. ``resource``; see `fidelity.Curve`."""
-        result = self.results.get(index)
-        if result is None:
+        told = self._told.get(index)
+        if told is None:
             return None
-        if result.status in (Status.INFEASIBLE, Status.INCOMPLETE):
+        if told.status in (Status.INFEASIBLE, Status.INCOMPLETE):
             return [math.nan] * resource
-        grid = self._question.lengths(result.trial.batch_size)
-        over = result.status == Status.COMPLETE or result.reason == "patience"
-        if not over and result.steps < grid[resource - 1]:
+        grid = self._question.lengths(told.batch_size)
+        over = told.status == Status.COMPLETE or told.reason == "patience"
+        if not over and told.steps < grid[resource - 1]:
             return None
-        at = dict(
-            zip(
-                result.evaluations["step"].tolist(),
-                result.evaluations[self._question.column].tolist(),
-                strict=True,
-            )
-        )
+        at = dict(zip(told.at, told.values, strict=True))
         return [at.get(step, math.nan) for step in grid[:resource]]
 
     def seen(self) -> tuple[Seen, ...]:
         """All trials as a sampler is told of them: a pruned one is worse than its best value."""
         found = []
         for index, point in enumerate(self.points):
-            result = self.results.get(index)
-            values = [] if result is None else self._finite(result)
-            if result is None or not values or index not in self.final:
+            told = self._told.get(index)
+            values = [] if told is None else told.finite
+            if told is None or not values or index not in self.final:
                 found.append(Seen(ONE, index, point, "infeasible"))
                 continue
-            pruned = result.reason == "pruned"
             value = min(self._question.sign * value for value in values)
-            found.append(Seen(ONE, index, point, "censored" if pruned else "reached", value))
+            outcome: Outcome = "censored" if told.reason == "pruned" else "reached"
+            found.append(Seen(ONE, index, point, outcome, value))
         return tuple(found)
-
-    def _finite(self, result: TrialResult) -> list[float]:
-        if result.status not in (Status.COMPLETE, Status.STOPPED):
-            return []
-        column = np.asarray(result.evaluations.get(self._question.column, ()), float)
-        return [float(value) for value in column if math.isfinite(value)]
 
 
 def _measures(column: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import sys
 import time
@@ -32,7 +33,7 @@ class Shown:
         self._asked, self._described, self._open_ended = asked, described, open_ended
         self._sign = 1 if described["direction"] == "min" else -1
         self._best: tuple[float, dict[str, Any], int] | None = None
-        self._rows: list[tuple[str, ...]] = []
+        self._rows: collections.deque[tuple[str, ...]] = collections.deque(maxlen=RECENT)
         self._ended = 0
         self._began = time.perf_counter()
         self._live: Any = None
@@ -149,7 +150,7 @@ class Shown:
         for title in self._titles():
             right = title not in ("ended", "hyperparameters")
             recent.add_column(title, justify="right" if right else "left")
-        for row in self._rows[-RECENT:]:
+        for row in self._rows:
             recent.add_row(*map(Text, row))
         now = Table(box=None, pad_edge=False)
         for title in ("hyperparameter", "newest trial", "best so far"):

@@ -18,6 +18,7 @@ from support import searched_child
 from experiments.analysis.search_record import searched
 from experiments.cli import main
 from experiments.records.store import RecordError, read
+from experiments.runner import search_driver, search_known
 from experiments.runner.search import run_search, search
 from experiments.search.pruning import hyperband
 from experiments.search.samplers.table import SAMPLERS
@@ -179,6 +180,25 @@ def test_an_adaptive_sampler_learns_from_earlier_brackets(tmp_path):
     found = run(tmp_path, trials=22 + 9, budget=9, pruner="hyperband", sampler="tpe")
     sources = [set(group["source"]) for group in found.table.partition_by("round")]
     assert sources[0] == {"quasi-random"} and all("model" in s for s in sources[1:])
+
+
+@pytest.mark.parametrize("pruner", ["none", "hyperband"])
+def test_of_a_recorded_trial_only_what_others_are_compared_with_is_kept(
+    tmp_path, monkeypatch, pruner
+):
+    """So memory hardly grows with the trials; a search that is taken up again keeps no more."""
+    made = []
+
+    def known(question):
+        made.append(search_known.Known(question))
+        return made[-1]
+
+    monkeypatch.setattr(search_driver, "Known", known)
+    for trials in (17, 34):
+        found = run(tmp_path, trials=trials, budget=9, pruner=pruner)
+        assert not made[-1].results
+        told = [trial.value for trial in made[-1].seen()]
+        np.testing.assert_array_equal(told, found.table["value"])
 
 
 def test_what_raises_ends_the_search_in_one_line_or_is_left_out(tmp_path):
