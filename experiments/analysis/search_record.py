@@ -99,8 +99,10 @@ class Searched:
 
         Columns: ``trial``; ``status, reason, message``; ``round`` and ``source``, who proposed it;
         ``resource`` it was trained to; ``value``, its best (null where it diverged or failed);
-        ``best``, the best of all trials up to it; ``seconds``; then the hyperparameters, null where
-        one does not exist (`hyperparameters` gives them as the user's function takes them).
+        ``best``, the best of all trials up to it; ``seconds``; of a search in which weights are
+        inherited ``parent``, the trial whose weights it began with (null: none); then the
+        hyperparameters, null where one does not exist (`hyperparameters` gives them as the user's
+        function takes them).
         """
         finite = pl.col("value").filter(pl.col("value").is_finite())
         best = finite.min() if self.sign == 1 else finite.max()
@@ -119,7 +121,8 @@ class Searched:
         running = pl.col("value").fill_null(self.sign * float("inf"))
         running = running.cum_min() if self.sign == 1 else running.cum_max()
         places = pl.DataFrame(
-            self._places(), schema={"trial": pl.Int64, "round": pl.Int64, "source": pl.String},
+            self._places(), schema={"trial": pl.Int64, "round": pl.Int64, "source": pl.String,
+                                    "parent": pl.Int64},
             orient="row",
         )  # fmt: skip
         found = (
@@ -128,7 +131,7 @@ class Searched:
             .with_columns(best=pl.when(running.is_finite()).then(running))
         )
         columns = ["trial", "status", "reason", "message", "round", "source", "resource", "value",
-                   "best", "seconds"]  # fmt: skip
+                   "best", "seconds", *(["parent"] if self.inherit else [])]  # fmt: skip
         return found.select(columns).with_columns(self._native(found, name) for name in self.names)
 
     def _native(self, rows: pl.DataFrame, name: str) -> pl.Series:
@@ -143,13 +146,31 @@ class Searched:
         )
         return values.cast(pl.Int64) if whole and kind == pl.Float64 else values
 
-    def _places(self) -> list[tuple[int, int, str]]:
-        places, index = [], 0
+    def _places(self) -> list[tuple[int, int, str, int | None]]:
+        places: list[tuple[int, int, str, int | None]] = []
         for found in self.rounds:
-            for source in found.proposal.sources.get(ONE, ()):
-                places.append((index, found.number, source))
-                index += 1
+            sources = found.proposal.sources.get(ONE, ())
+            parents = found.proposal.parents.get(ONE) or (None,) * len(sources)
+            for source, parent in zip(sources, parents, strict=True):
+                places.append((len(places), found.number, source, parent))
         return places
+
+    @property
+    def inherit(self) -> Mapping[str, Any] | None:
+        """The inheritance of weights that was asked for; None where there is none."""
+        found: Mapping[str, Any] | None = self.asked.get("proposer", {}).get("inherit")
+        return found
+
+    @property
+    def steps(self) -> tuple[int, int, int]:
+        """(trials that began with another's weights, steps of all trials, steps that all would
+        have made had each of those trained the whole budget anew); of a search that inherits."""
+        rows = self.trials.join(self.record.trials.select("trial", "steps"), on="trial")
+        heirs = rows.filter(pl.col("parent").is_not_null())
+        made = int(rows["steps"].sum())
+        assert self.inherit is not None, "it inherits"
+        share = self.pruner.resource / self.inherit["further"]
+        return len(heirs), made, made + round(int(heirs["steps"].sum()) * (share - 1))
 
     @property
     def best(self) -> dict[str, Any] | None:

@@ -244,6 +244,13 @@ def _about(found: Searched) -> str:
     ]
     if asked["patience"]:
         parts.append(f"patience: {asked['patience']} {asked['unit']}")
+    if found.inherit is not None:
+        heirs, steps, anew = found.steps
+        further = f"{found.inherit['further']} {asked['unit']}"
+        parts.append(
+            f"{heirs} of {found.ended:,} began with the weights of an earlier one and trained "
+            f"{further}, {steps:,} steps in all (about {anew:,} had each begun anew)"
+        )
     if asked["of"] == "build":
         parts.append(f"{asked['optimizer']} on {asked['workload']['dataset']}")
     return "; ".join(parts) + "."
@@ -306,7 +313,7 @@ def trials_table(found: Searched) -> Table:
         (
             str(row["trial"]),
             _word(row["round"]),
-            row["source"] or "",
+            (row["source"] or "") + _grew(row.get("parent")),
             *(_word(row[name]) for name in found.names),
             str(row["resource"]),
             row["ended"],
@@ -317,6 +324,10 @@ def trials_table(found: Searched) -> Table:
     ]
     numeric = (True, True, False, *(True for _ in found.names), True, False, True, True)
     return Table("trials", "Trials", columns, tuple(cells), numeric)
+
+
+def _grew(parent: int | None) -> str:
+    return "" if parent is None else f", grew out of trial {parent}"
 
 
 def _word(value: float | str | None) -> str:

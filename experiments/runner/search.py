@@ -31,6 +31,7 @@ from experiments.records.schema import STUDY_FILE
 from experiments.records.store import Writer, read, read_study
 from experiments.runner.search_asked import described_of, header_of, pruner_of, task_of
 from experiments.runner.search_driver import Driver, Limit
+from experiments.runner.search_inherited import further_of, heirs_of
 from experiments.runner.search_known import Question
 from experiments.runner.search_models import ModelTrainer, Task
 from experiments.runner.search_objectives import TRIALS_FOLDER, ObjectiveTrainer
@@ -213,7 +214,7 @@ def run_search(
             with live, contextlib.suppress(OutOfTime):
                 driver.run(_workers(asked, workers))
         shutil.rmtree(folder / TRIALS_FOLDER, ignore_errors=True)
-        found = _found(folder, trainer, question)
+        found = _found(folder, trainer, driver)
         if shown is not None:
             shown.over(found.searched)
         return found
@@ -247,6 +248,7 @@ def _question(
         identity,
         asked.batch_size if task else 1,
         asked.proposer,
+        further_of(asked.proposer),
     )
 
 
@@ -262,8 +264,9 @@ def _trainer(
 ) -> AnyTrainer:
     if task and asked.build:
         models = ModelTrainer(
-            asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn
-        )
+            asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn,
+            heirs=heirs_of(asked.proposer, asked.optimizer, task.numbers({})),
+        )  # fmt: skip
         return PackTrainer(models, asked.slots, stop) if asked.slots > 1 else models
     assert asked.objective is not None, "it was checked"
     column = f"validation/{asked.metric or 'value'}"
@@ -283,7 +286,7 @@ def _forgetting(trainer: AnyTrainer, folder: Path) -> Callable[[TrialResult], No
     return ended
 
 
-def _found(folder: Path, trainer: AnyTrainer, question: Question) -> Found:
+def _found(folder: Path, trainer: AnyTrainer, driver: Driver) -> Found:
     searched = Searched.of(read(folder))
     row = searched.best
     if row is None:
@@ -298,12 +301,12 @@ def _found(folder: Path, trainer: AnyTrainer, question: Question) -> Found:
         (mine,) = searched.trials.filter(trial=index).rows(named=True)
         if mine["value"] is None:
             raise ValueError(f"trial {index} has no value, and so no best epoch")
-        own = searched.hyperparameters(mine)
+        job, column = driver.job(index, searched.pruner.resource), searched.asked["column"]
         steps = searched.record.scan("evaluations")
         assert steps is not None, "a record always has the table"
         measured = steps.filter(trial=index).collect().sort("step")
-        at = measured["step"][measured[question.column].to_list().index(mine["value"])]
+        at = measured["step"][measured[column].to_list().index(mine["value"])]
         with switched():
-            return trainer.best_state(question.trial(index, own), own, at)
+            return trainer.best_state(job, at)
 
     return Found(searched, folder, values, row["value"], row["trial"], state)

@@ -86,11 +86,10 @@ class Driver:
     # Points.
 
     def _add(self, found: Round) -> None:
-        points = found.proposal.points.get(ONE, ())
-        self._known.points.extend(points)
-        self._populations.add(len(points))
+        points = self._known.add(found)
+        self._populations.add(points)
         self._exhausted = self._exhausted or ONE in found.proposal.exhausted
-        self._sizes.append(len(points))
+        self._sizes.append(points)
 
     @property
     def _rounds(self) -> int:
@@ -162,7 +161,7 @@ class Driver:
                     waiting = self._wanted(set(running.values()))
                 while waiting and len(running) < workers and not failure:
                     index, target = waiting.pop(0)
-                    running[pool.submit(self._trainer.train, self._job(index, target))] = index
+                    running[pool.submit(self._trainer.train, self.job(index, target))] = index
                 if not running:
                     break
                 done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -194,7 +193,8 @@ class Driver:
                 continue
             return sorted(job for job in jobs.items() if job[0] not in running)
 
-    def _job(self, index: int, target: int) -> Job:
+    def job(self, index: int, target: int) -> Job:
+        """The job that trains a trial up to a resource."""
         known = self._known.results.get(index)
         found = known.evaluations if known is not None else {}
         return Job(
@@ -203,6 +203,7 @@ class Driver:
             target,
             np.asarray(found.get("step", ()), np.int64),
             np.asarray(found.get(self._question.column, ()), float),
+            self._known.origin(index),
         )
 
     def _take(self, result: TrialResult) -> str:

@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from experiments.analysis.search_record import ONE, PUT_ASIDE, Searched
 from experiments.records.store import Record
+from experiments.runner.search_objectives import Origin
 from experiments.search.fidelity import Pruner
+from experiments.search.record import Round
 from experiments.search.samplers.base import Outcome, Point, Seen
 from experiments.spec.conditions import Space, recorded
 from experiments.spec.space import Value
@@ -34,6 +36,7 @@ class Question:
       identity: of the record.
       batch_size: of a trial that does not search it.
       proposer: instead of the sampler, where there is one.
+      further: resources that a trial trains which begins with another's weights.
     """
 
     space: Space
@@ -48,26 +51,31 @@ class Question:
     identity: str
     batch_size: int
     proposer: Proposer | None = None
+    further: int | None = None
 
     @property
     def sign(self) -> int:
         """1 where a lower value is better, -1 where a higher one is."""
         return 1 if self.pruner.minimize else -1
 
-    def trial(self, index: int, values: Mapping[str, Value]) -> Trial:
-        """A trial as it is recorded."""
+    def trial(self, index: int, values: Mapping[str, Value], parent: int | None = None) -> Trial:
+        """A trial as it is recorded; ``parent`` is the one whose weights it begins with."""
         batch_size = int(values.get("batch_size", self.batch_size))
         plain: dict[str, Any] = {
             name: recorded(self.space.ranges[name], value)
             for name, value in values.items()
             if name != "batch_size"
         }
-        text = json.dumps([self.identity, index, batch_size, plain], sort_keys=True)
+        inherited = [] if parent is None else [parent]
+        text = json.dumps([self.identity, index, batch_size, plain, *inherited], sort_keys=True)
+        lengths = self.lengths(batch_size)
+        resource = len(lengths) if parent is None else self.further
+        assert resource is not None, "only a search that inherits has parents"
         return Trial(
             batch_size,
             self.seed,
             index,
-            self.lengths(batch_size)[-1],
+            lengths[resource - 1],
             plain,
             hashlib.sha256(text.encode()).hexdigest()[:32],
             patience=self.patience,
@@ -117,6 +125,7 @@ class Known:
 
     Attributes:
       points: of the trials 0, 1, 2, ...
+      parents: trial -> the one whose weights it begins with; of those that do.
       results: index -> all that a trial has measured, until it is final and recorded; put aside,
         it is STOPPED for now.
       final: trials of which no more is to come.
@@ -125,6 +134,7 @@ class Known:
     def __init__(self, question: Question):
         self._question = question
         self.points: list[Point] = []
+        self.parents: dict[int, int] = {}
         self.results: dict[int, TrialResult] = {}
         self.final: set[int] = set()
         self._told: dict[int, Told] = {}
@@ -138,6 +148,15 @@ class Known:
         """Keep of a trial that is on disk for good only what others are compared with."""
         if index in self.final:
             self.results.pop(index, None)
+
+    def add(self, found: Round) -> int:
+        """Take the points of a round; how many they are."""
+        points = found.proposal.points.get(ONE, ())
+        for index, parent in enumerate(found.proposal.parents.get(ONE, ()), len(self.points)):
+            if parent is not None:
+                self.parents[index] = parent
+        self.points.extend(points)
+        return len(points)
 
     def take_up(self, record: Record) -> None:
         """Take what a record holds of the trials: those put aside are known as far as they came."""
@@ -172,7 +191,14 @@ class Known:
 
     def trial(self, index: int) -> Trial:
         """A trial, at its point."""
-        return self._question.trial(index, self.values(index))
+        return self._question.trial(index, self.values(index), self.parents.get(index))
+
+    def origin(self, index: int) -> Origin | None:
+        """The trial whose weights one begins with; None where it begins anew."""
+        parent = self.parents.get(index)
+        if parent is None:
+            return None
+        return Origin(self.trial(parent), self.values(parent), self.origin(parent))
 
     def curve(self, index: int, resource: int) -> list[float] | None:
         """The values of a trial at resources 1 .. ``resource``; see `fidelity.Curve`."""

@@ -15,17 +15,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.runner.search_objectives import Job
+from experiments.runner.search_inherited import Heirs
+from experiments.runner.search_objectives import Job, Origin
 from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.spec.errors import in_one_line
 from experiments.spec.space import Value
 from experiments.spec.trial import Precision, Status, Trial, TrialConfig, TrialResult
 from experiments.training.feed import ResidentData
 from experiments.training.layout import SCAN, Execution
-from experiments.training.population import Population
+from experiments.training.population import Population, last_state
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import Held
+from experiments.training.state import TrainState
 from optimizers import OPTIMIZERS
 from schedules import SCHEDULES
 from workloads.base import Goal, Workload
@@ -116,6 +118,7 @@ class ModelTrainer:
       seconds: a trial that has run so long is saved, then every so many seconds.
       stop: what ends the search.
       warn: takes one line where a checkpoint cannot be used.
+      heirs: begins trials with the weights of others, in a search that has such.
     """
 
     def __init__(
@@ -127,8 +130,9 @@ class ModelTrainer:
         seconds: float,
         stop: Stop,
         warn: Callable[[str], None],
+        heirs: Heirs | None = None,
     ):
-        self._build, self._task, self._stop = build, task, stop
+        self._build, self._task, self._stop, self._heirs = build, task, stop, heirs
         self._checkpoints = Checkpoints(folder, task.goal, seconds, warn)
         self._programs: dict[tuple[int, str, str], Program] = {}
         self._lock = threading.Lock()
@@ -141,10 +145,12 @@ class ModelTrainer:
         found: list[TrialResult] = []
         pending = [running]
         try:
-            population = self.population(trial, job.values)
+            population = self.population(trial, job.values, origin=job.origin)
             population.run(lambda: pending.pop() if pending else None, found.append, self._goes_on)
             if not found and self._stop.asked is not OutOfTime:  # after which nothing goes on
                 population.save()
+            if self._heirs is not None and found and found[0].status == Status.COMPLETE:
+                self._heirs.keep(trial, last_state(population))
         except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
             return TrialResult(trial, Status.INCOMPLETE, 0, {}, message=in_one_line(error))
         self._stop.check()
@@ -155,11 +161,14 @@ class ModelTrainer:
         self._held.pop(result.trial.key, None)
         self._checkpoints.end(result.trial, result.status)
 
-    def best_state(self, trial: Trial, values: Mapping[str, Value], step: int) -> Any:
+    def best_state(self, job: Job, step: int) -> Any:
         """(module, `TrainState` of a trial after ``step`` steps), trained again to the bit."""
-        population = self.population(trial, values)
-        state, _ = population.train_to(self.engine_trial(trial, values, None), step)
-        return self._build(dict(values)), state
+        origin = Origin(job.trial, job.values, job.origin)
+        return self._build(dict(job.values)), self._state(origin, step)
+
+    def _state(self, of: Origin, step: int) -> TrainState:
+        population = self.population(of.trial, of.values, origin=of.before)
+        return population.train_to(self.engine_trial(of.trial, of.values, None), step)[0]
 
     def _goes_on(self, steps: int) -> bool:
         del steps
@@ -182,9 +191,14 @@ class ModelTrainer:
         )
 
     def population(
-        self, trial: Trial, values: Mapping[str, Value], execution: Execution = SCAN
+        self,
+        trial: Trial,
+        values: Mapping[str, Value],
+        execution: Execution = SCAN,
+        *,
+        origin: Origin | None = None,
     ) -> Population:
-        """Slots for trials of this one's module and batch size."""
+        """Slots for trials of this one's module and batch size, which begin with ``origin``."""
         task = self._task
         module = self._build(dict(values))
         with self._lock:
@@ -195,7 +209,21 @@ class ModelTrainer:
             self._programs[key],
             trial.batch_size,
             execution,
-            grid=lambda steps: task.grid(trial.batch_size),
+            grid=lambda steps: [s for s in task.grid(trial.batch_size) if s <= steps],
             checkpoints=self._checkpoints,
             held=self._held,
+            begin=None if origin is None else self._begin(trial, values, origin),
         )
+
+    def _begin(
+        self, trial: Trial, values: Mapping[str, Value], origin: Origin
+    ) -> Callable[[TrainState], TrainState]:
+        """The first state of a trial that begins with another's weights."""
+        heirs, numbers = self._heirs, self._task.numbers(values)
+        assert heirs is not None, "only a search that inherits has origins"
+
+        def begun(fresh: TrainState) -> TrainState:
+            last = heirs.last(origin, lambda of: self._state(of, of.trial.train_steps))
+            return heirs.grown(fresh, Origin(trial, values, origin), last, numbers)
+
+        return begun

@@ -20,6 +20,20 @@ TRIALS_FOLDER = "trials"
 
 
 @dataclasses.dataclass(frozen=True)
+class Origin:
+    """A trial whose last state another begins with.
+
+    Attributes:
+      trial, values: as of a `Job`.
+      before: what it began with itself; None: new weights.
+    """
+
+    trial: Trial
+    values: Mapping[str, Value]
+    before: Origin | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """A trial that is to train further.
 
@@ -28,6 +42,7 @@ class Job:
       values: its hyperparameters as the user's function takes them.
       target: resource up to which it trains, in all.
       steps, values_so_far: what an earlier job reported: resources [k], values [k].
+      origin: the trial whose weights it begins with; None: new ones.
     """
 
     trial: Trial
@@ -35,6 +50,7 @@ class Job:
     target: int
     steps: np.ndarray
     values_so_far: np.ndarray
+    origin: Origin | None = None
 
 
 class Trainer(Protocol):

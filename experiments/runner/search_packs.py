@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,7 +16,6 @@ from experiments.runner.search_models import ModelTrainer
 from experiments.runner.search_objectives import Job
 from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.spec.errors import in_one_line
-from experiments.spec.space import Value
 from experiments.spec.trial import Status, Trial, TrialResult
 from experiments.training.layout import Execution
 
@@ -54,9 +52,9 @@ class PackTrainer:
         """As `ModelTrainer.ended`."""
         self._models.ended(result)
 
-    def best_state(self, trial: Trial, values: Mapping[str, Value], step: int) -> Any:
+    def best_state(self, job: Job, step: int) -> Any:
         """As `ModelTrainer.best_state`."""
-        return self._models.best_state(trial, values, step)
+        return self._models.best_state(job, step)
 
     def _lead(self, first: Job) -> None:
         """Train what waits until nothing does."""

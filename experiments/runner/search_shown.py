@@ -65,7 +65,7 @@ class Shown:
         if self._open_ended:
             many = "rounds of trials of up to"
         print(
-            f"{many} {asked['pruner']['resource']} {asked['unit']}, "
+            f"{many} {asked['pruner']['resource']} {asked['unit']}, {_further(asked)}"
             f"sampler {asked['sampler']}, pruner {asked['pruner']['name']}"
             + (f", patience {asked['patience']}" if asked["patience"] else "")
         )
@@ -114,6 +114,12 @@ class Shown:
         if found.exhausted:
             total = len(found.trials)
             print(f"the space holds no other point: {total} of {asked['trials']} trials")
+        if found.inherit is not None:
+            heirs, steps, anew = found.steps
+            print(
+                f"{heirs} of {found.ended} trials began with the weights of an earlier one: "
+                f"{steps:,} steps in all, about {anew:,} had each begun anew"
+            )
         seconds = time.perf_counter() - self._began
         print(
             f"best: {row['value']:.4g} (trial {row['trial']}), "
@@ -161,6 +167,11 @@ class Shown:
         of = "" if self._open_ended else f" of {self._described['trials']}"
         head = Text(f"{self._ended}{of} trials have ended")
         return Group(head, recent, Text(), now)
+
+
+def _further(asked: Mapping[str, Any]) -> str:
+    inherit = asked.get("proposer", {}).get("inherit")
+    return f"{inherit['further']} of one that inherits weights, " if inherit else ""
 
 
 def _how(result: TrialResult) -> str:

@@ -50,6 +50,7 @@ class Round:
                     "box": [list(ends) for ends in found.boxes[batch_size]],
                     "sources": list(found.sources[batch_size]),
                     "exhausted": batch_size in found.exhausted,
+                    **({"parents": list(found.parents[batch_size])} if found.parents else {}),
                 }
                 for batch_size, points in found.points.items()
             },
@@ -65,7 +66,9 @@ class Round:
         }
         sources = {b: tuple(rows["sources"]) for b, rows in sizes.items()}
         exhausted = frozenset(b for b, rows in sizes.items() if rows["exhausted"])
-        return cls(data["seed"], data["round"], Proposal(points, boxes, sources, exhausted))
+        parents = {b: tuple(rows["parents"]) for b, rows in sizes.items() if "parents" in rows}
+        found = Proposal(points, boxes, sources, exhausted, parents)
+        return cls(data["seed"], data["round"], found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -48,11 +48,19 @@ class DevicePack:
         """The state in slot ``i``, without the axis of slots."""
         return jax.tree.map(lambda x: x[i], self.pack.states)
 
-    def start(self, i: int, trial: Trial, values: Numbers) -> None:
-        """Put a fresh trial into slot ``i``."""
+    def start(
+        self,
+        i: int,
+        trial: Trial,
+        values: Numbers,
+        begin: Callable[[TrainState], TrainState] | None = None,
+    ) -> None:
+        """Put a fresh trial into slot ``i``; ``begin`` makes another first state of its own."""
         keys, batch = trial_keys(trial.seed, trial.index), self._initial_batch
         inputs = self._program.start_inputs(values, keys, trial.train_steps, slot=i, batch=batch)
         self.pack = self._program.start((self._slots, self.evaluation_batch), self.pack, inputs)
+        if begin is not None:
+            self.put(i, begin(self.state(i)), values)
 
     def put(self, i: int, state: TrainState, values: Numbers) -> None:
         """Put a trial that goes on from ``state`` into slot ``i``."""

@@ -6,18 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from experiments.training.sharding import PyTree
+from workloads.exact_changes import KERNELS
 from workloads.models.normalization import EPSILON
 from workloads.models.operations import EXPANSION
-
-KERNELS = {
-    "dense": ("affine", 1),
-    "conv1x1": ("convolution", 1),
-    "conv3x3": ("convolution", 3),
-    "conv5x5": ("convolution", 5),
-    "bn_conv1x1": ("convolution", 1),
-    "bn_conv3x3": ("convolution", 3),
-}
-"""Operation -> where its kernel is, and its size."""
 
 
 def identity(operation: str, width: int) -> tuple[PyTree, PyTree]:

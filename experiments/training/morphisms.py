@@ -22,21 +22,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.training.identities import KERNELS, identity
+from experiments.training.identities import identity
 from experiments.training.sharding import PyTree
-from workloads.architectures import OUTPUT, GraphLike, NodeLike, node_name
+from optimizers.leafwise import LeafwiseState, Slots
+from workloads.architectures import GraphLike, NodeLike, node_name
+from workloads.exact_changes import (
+    KERNELS,
+    NotExactError,
+    check_identity,
+    inner_node,
+    kernel_margin,
+    kernel_readers,
+)
 
-CHANNELWISE = ("skip", "relu", "avg_pool3x3", "max_pool2x2", "flatten")
-"""Operations of every channel by itself."""
 FIRST, SECOND = ("mu", "trace", "momentum"), ("nu",)
 """Names of moments in the states of Optax's rules."""
+LEAFWISE = {"m": 1, "v": 2}
+"""Slots of our own rules that are moments -> their power, where both are there: alone, v is LARS's
+velocity, which has the rate in it."""
 
 Moments = Callable[[PyTree, int], PyTree]
 """(a tree like the parent's parameters, power of the gradient: 1 or 2) -> one like the child's."""
-
-
-class NotExactError(ValueError):
-    """A morphism that would change the function; one line says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +53,19 @@ class Morphed:
       graph: its nodes; those that came anew are inserted, so indices behind them move up.
       params, batch_stats: variables of its module.
       moments: how a tree of gradients, or of their squares, becomes the child's.
+      before: the structure of the parent's parameters.
     """
 
     graph: GraphLike
     params: PyTree
     batch_stats: PyTree
     moments: Moments
+    before: jax.tree_util.PyTreeDef
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """As a further morphism takes them."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
     def opt_state(self, state: PyTree) -> PyTree:
         """The parent's optimizer state for the child.
@@ -60,11 +73,29 @@ class Morphed:
         Raises:
           NotExactError: it holds more than moments and counters.
         """
+        if isinstance(state, LeafwiseState):
+            return LeafwiseState(state.steps, self._slots(state.slots))
         if isinstance(state, tuple) and hasattr(state, "_fields"):
             return type(state)(**{f: self._field(f, getattr(state, f)) for f in state._fields})
         if isinstance(state, tuple):
             return tuple(map(self.opt_state, state))
         return self._field("", state)
+
+    def _slots(self, slots: tuple[Slots, ...]) -> tuple[Slots, ...]:
+        """The state of a rule that is written one array at a time: Adam's, or refused."""
+        for one in slots:
+            if set(one) != set(LEAFWISE):
+                raise NotExactError(
+                    f"optimizer state {', '.join(map(repr, one))} is not known to be moments; "
+                    "reset it"
+                )
+        mapped = [
+            jax.tree.leaves(
+                self.moments(jax.tree.unflatten(self.before, [one[name] for one in slots]), power)
+            )
+            for name, power in LEAFWISE.items()
+        ]
+        return tuple(dict(zip(LEAFWISE, leaf, strict=True)) for leaf in zip(*mapped, strict=True))
 
     def _field(self, name: str, value: PyTree) -> PyTree:
         if name in FIRST or name in SECOND:
@@ -80,20 +111,23 @@ class Morphed:
 
 
 def widen(graph: GraphLike, variables: Mapping[str, Any], node: int, width: int, *,
-          seed: int = 0) -> Morphed:  # fmt: skip
+          seed: int = 0, copies: bool = True) -> Morphed:  # fmt: skip
     """Net2WiderNet: node ``node`` gets ``width`` features, the new ones copies of old ones.
 
     With g(j) the unit that unit j copies and c(u) the copies of u (itself too), what reads j has
     its weight from g(j) over c(g(j)). Batch statistics are copied.
+
+    Copies have equal gradients: without dropout they stay copies, and the child can do no more
+    than its parent could (Net2Net adds noise against it). With ``copies`` False the new units have
+    fresh incoming weights, drawn as at initialisation, and nothing reads them: their outgoing
+    weights are zero. That is as exact, and they learn from the first step on.
 
     Raises:
       NotExactError: an operation without a width, readers that add it to others or normalise over
         features, or the output reads it; names the node.
       ValueError: a width that is not above the old one.
     """
-    inner = _inner(graph, node)
-    if inner.operation not in KERNELS:
-        raise NotExactError(f"node {node} ({inner.operation}) has no width to be widened")
+    inner, readers = inner_node(graph, node), kernel_readers(graph, node)
     name, place = node_name(node, inner.operation), KERNELS[inner.operation][0]
     old = variables["params"][name][place]["kernel"].shape[-1]
     if not (type(width) is int and width > old):
@@ -101,30 +135,40 @@ def widen(graph: GraphLike, variables: Mapping[str, Any], node: int, width: int,
                          f"got {width!r}")  # fmt: skip
     copied = np.random.default_rng(seed).integers(0, old, width - old)
     source = np.concatenate([np.arange(old), copied])
-    copies = np.bincount(source, minlength=old)
-    readers = _readers(graph, node)
+    is_old = (np.arange(width) < old).astype(float)
+    count = np.bincount(source, minlength=old)[source]
+    share = 1.0 / count if copies else is_old
     nodes = list(graph.nodes)
     nodes[node] = _replaced(inner, width=width)
     for reader in readers:
         kept = _out_width(variables, graph, reader)
         nodes[reader] = _replaced(nodes[reader], width=kept)
 
-    def outgoing(kernel: jax.Array, *, shared: bool) -> jax.Array:
-        share = 1.0 / copies[source] if shared else np.ones(width)
-        return _on_inputs(kernel, old, lambda x: x[:, source] * share.reshape(1, -1, 1))
+    def own(tree: Mapping[str, Any], power: int) -> PyTree:
+        """The node's arrays [..., old] -> [..., width]."""
+        factors = np.ones(width) if power == 0 else share**power
+        wide = jax.tree.map(lambda x: _scaled(x[..., source], factors) if x.ndim else x, dict(tree))
+        if power == 0 and not copies:
+            inside = dict(wide[place])
+            inside["kernel"] = _drawn_behind(tree[place]["kernel"], width, seed)
+            if "bias" in inside:
+                inside["bias"] = _scaled(inside["bias"], is_old)
+            wide[place] = inside
+        return wide
 
     def mapped(tree: PyTree, power: int) -> PyTree:
         """``power`` 0: parameters; 1, 2: of the gradient."""
-        result = dict(tree)
-        divisor = (1.0 / copies[source]) ** power
-        result[name] = jax.tree.map(
-            lambda x: _scaled(x[..., source], divisor) if x.ndim else x, dict(tree[name])
-        )
+        result = {**tree, name: own(tree[name], power)}
+        factors = np.ones(width) if copies and power else share
         for reader in readers:
-            own = node_name(reader, graph.nodes[reader].operation)
+            key = node_name(reader, graph.nodes[reader].operation)
             where = KERNELS[graph.nodes[reader].operation][0]
-            kernel = outgoing(tree[own][where]["kernel"], shared=power == 0)
-            result[own] = {**tree[own], where: {**tree[own][where], "kernel": kernel}}
+            kernel = _on_inputs(
+                tree[key][where]["kernel"],
+                old,
+                lambda x: x[:, source] * factors.reshape(1, -1, 1),
+            )
+            result[key] = {**tree[key], where: {**tree[key][where], "kernel": kernel}}
         return result
 
     statistics = dict(variables.get("batch_stats", {}))
@@ -133,7 +177,16 @@ def widen(graph: GraphLike, variables: Mapping[str, Any], node: int, width: int,
             lambda x: x[..., source] if x.ndim else x, dict(statistics[name])
         )
     child = dataclasses.replace(graph, nodes=tuple(nodes))  # type: ignore[type-var]
-    return Morphed(child, mapped(variables["params"], 0), statistics, mapped)
+    params = variables["params"]
+    return Morphed(child, mapped(params, 0), statistics, mapped, jax.tree.structure(params))
+
+
+def _drawn_behind(kernel: jax.Array, width: int, seed: int) -> jax.Array:
+    """A kernel [..., I, old] with fresh units behind its own: [..., I, width]."""
+    key = jax.random.fold_in(jax.random.key(seed), width)
+    shape = (*kernel.shape[:-1], width - kernel.shape[-1])
+    drawn = jax.nn.initializers.lecun_normal()(key, shape, kernel.dtype)
+    return jnp.concatenate([kernel, drawn], axis=-1)
 
 
 def deepen(graph: GraphLike, variables: Mapping[str, Any], node: int, operation: str) -> Morphed:
@@ -146,15 +199,7 @@ def deepen(graph: GraphLike, variables: Mapping[str, Any], node: int, operation:
     Raises:
       NotExactError: the node may be negative, or the operation is not of these.
     """
-    _inner(graph, node)
-    residual = operation == "feed_forward" or operation.startswith("attention")
-    if not residual and operation not in KERNELS:
-        raise NotExactError(f"operation {operation!r} cannot start as an identity")
-    if not residual and not _never_negative(graph, node):
-        raise NotExactError(
-            f"node {node} ({graph.nodes[node].operation}) may be negative, which the relu of "
-            f"{operation} would cut off"
-        )
+    check_identity(graph, node, operation)
     width = _out_width(variables, graph, node)
     made = identity(operation, width)
     new = _replaced(graph.nodes[node], operation=operation, inputs=(node,), width=None,
@@ -191,15 +236,7 @@ def enlarge(graph: GraphLike, variables: Mapping[str, Any], node: int, operation
     Raises:
       NotExactError: not a larger convolution of the same kind.
     """
-    inner = _inner(graph, node)
-    before, after = KERNELS.get(inner.operation), KERNELS.get(operation)
-    alike = inner.operation.split("conv")[0] == operation.split("conv")[0]
-    if not (before and after and alike and before[0] == "convolution" and after[1] > before[1]):
-        raise NotExactError(
-            f"node {node} ({inner.operation}) cannot become {operation}: a kernel grows within its "
-            "kind of convolution"
-        )
-    margin = (after[1] - before[1]) // 2
+    inner, margin = inner_node(graph, node), kernel_margin(graph, node, operation)
     name, new_name = node_name(node, inner.operation), node_name(node, operation)
     nodes = list(graph.nodes)
     nodes[node] = _replaced(inner, operation=operation)
@@ -220,16 +257,11 @@ def enlarge(graph: GraphLike, variables: Mapping[str, Any], node: int, operation
 
     child = dataclasses.replace(graph, nodes=tuple(nodes))  # type: ignore[type-var]
     statistics = renamed(variables.get("batch_stats", {}))
-    return Morphed(child, mapped(variables["params"], 0), statistics, mapped)
+    params = variables["params"]
+    return Morphed(child, mapped(params, 0), statistics, mapped, jax.tree.structure(params))
 
 
 # Parts.
-
-
-def _inner(graph: GraphLike, node: int) -> NodeLike:
-    if not 1 <= node <= len(graph.nodes) - 2:
-        raise ValueError(f"node must lie in 1..{len(graph.nodes) - 2}, got {node}")
-    return graph.nodes[node]
 
 
 def _replaced(node: NodeLike, **fields: Any) -> Any:
@@ -249,28 +281,6 @@ def _on_inputs(kernel: jax.Array, inputs: int, change: Callable[[jax.Array], jax
     return changed.reshape(*kernel.shape[:2], -1, kernel.shape[-1])
 
 
-def _readers(graph: GraphLike, node: int) -> list[int]:
-    """Nodes whose kernels read the channels of ``node``, through what leaves channels alone."""
-    found, spread = [], {node}
-    for index, reader in enumerate(graph.nodes):
-        if not spread & set(reader.inputs):
-            continue
-        what = f"node {index} ({reader.operation})"
-        if len(reader.inputs) > 1:
-            raise NotExactError(
-                f"{what} reads node {node} beside others, whose width would have to change too"
-            )
-        if reader.operation == OUTPUT:
-            raise NotExactError(f"the output reads node {node}: its width is the network's")
-        if reader.operation in KERNELS:
-            found.append(index)
-        elif reader.operation in CHANNELWISE:
-            spread.add(index)
-        else:
-            raise NotExactError(f"{what} does not treat every feature of node {node} by itself")
-    return found
-
-
 def _out_width(variables: Mapping[str, Any], graph: GraphLike, node: int) -> int:
     """Features of a node's output."""
     while graph.nodes[node].operation not in KERNELS:
@@ -288,15 +298,6 @@ def _out_width(variables: Mapping[str, Any], graph: GraphLike, node: int) -> int
         own = variables["params"][node_name(node, operation)]
         return int(own[KERNELS[operation][0]]["kernel"].shape[-1])
     raise NotExactError(f"the width of node {node} ({graph.nodes[node].operation}) is not known")
-
-
-def _never_negative(graph: GraphLike, node: int) -> bool:
-    inner = graph.nodes[node]
-    if inner.operation in ("dense", "relu") or inner.operation.startswith("conv"):
-        return not (inner.operation == "dense" and graph.nodes[-1].inputs == (node,))
-    if inner.operation in CHANNELWISE:
-        return bool(inner.inputs) and all(_never_negative(graph, i) for i in inner.inputs)
-    return False
 
 
 Rewire = Callable[[int, int, tuple[int, ...]], tuple[int, ...]]
@@ -356,4 +357,5 @@ def _inserted(
         renamed(variables["params"], params),
         renamed(variables.get("batch_stats", {}), statistics),
         moments,
+        jax.tree.structure(variables["params"]),
     )

@@ -56,10 +56,10 @@ class Population:
       execution: mode, slots and layout.
       grid: train_steps -> the steps after which a trial is evaluated, ascending.
       plan: index recorded with every result.
-      checkpoints: where long trials are saved and go on; None saves nothing.
-      held: (batch size, seed, index) -> trials that were put aside; shared by all populations that
-        may take them up again. None: no trial pauses.
+      checkpoints: where long trials are saved and go on; None: nowhere.
+      held: key -> trial that was put aside, shared by all who may take it up; None: none pauses.
       phases: of the batch size (schedules/batch_size.py); none: ``batch_size`` throughout.
+      begin: the first state of a trial that starts, from the one that it would have; None: that.
       lookahead: dispatch a chunk before the results of the one before are fetched.
     """
 
@@ -74,13 +74,14 @@ class Population:
         checkpoints: Checkpoints | None = None,
         held: Held | None = None,
         phases: Sequence[Phase] = (),
+        begin: Callable[[TrainState], TrainState] | None = None,
         lookahead: bool = True,
     ):
         self._program = program = program.at(execution.layout)
         self._execution = execution
         parts = stretches(phases or constant(batch_size))
         self._source = ChunkSource(program, parts, execution.slots)
-        self._grid, self._plan = grid, plan
+        self._grid, self._plan, self._begin = grid, plan, begin
         # The trials of a cohort start again together: none goes on alone.
         alone = not self._source.grows or execution.slots == 1
         self._saving = Saving(checkpoints if alone else None, execution, program, held)
@@ -98,9 +99,8 @@ class Population:
     ) -> None:
         """Train until ``next_trial`` returns None and every slot is free.
 
-        ``emit`` takes each result as it ends. ``advanced(steps)``, called after every chunk with
-        its trial-steps, stops the run by returning False: unfinished trials are dropped, and what
-        is under way is waited for and counted.
+        ``emit`` takes each result as it ends. ``advanced(steps)``, called after each chunk with its
+        trial-steps, ends the run by returning False: what is under way is waited for and counted.
         """
         with contextlib.closing(self._source):
             going = True
@@ -181,7 +181,7 @@ class Population:
             most = min(most, trial.most_steps)
         state = self._saving.restore(slot, trial, lambda: program.state_shapes(values), most)
         if state is None:
-            self._pack.start(i, trial, values)
+            self._pack.start(i, trial, values, self._begin)
         else:
             self._pack.put(i, state, values)
         return slot
@@ -254,6 +254,12 @@ def _unfinished(flights: Iterable[Flight], running: Sequence[tuple[int, Slot]]) 
     under_way = [slot for flight in flights for _, slot, _ in flight.running]
     slots = [*under_way, *(slot for _, slot in running)]
     return [slot for slot in dict.fromkeys(slots) if not slot.ended]
+
+
+def last_state(population: Population) -> TrainState:
+    """The state that the newest trial of the first slot has come to, once it has ended."""
+    assert population._pack is not None and not population._flights, "its steps are made"
+    return population._pack.state(0)
 
 
 def states_at(

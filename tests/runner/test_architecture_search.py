@@ -80,7 +80,7 @@ def test_the_pack_and_plain_modules_measure_the_same(packed, tmp_path):
 @pytest.mark.parametrize("at", [3])
 def test_killed_the_same_call_makes_the_same_record(packed, tmp_path, at):
     _, whole, _ = packed
-    child = [sys.executable, architecture_child.__file__, str(tmp_path)]
+    child = [sys.executable, architecture_child.__file__, str(tmp_path), "asked"]
     settings = {**os.environ, "KILL": str(at)}
     ended = subprocess.run(child, env=settings, capture_output=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()

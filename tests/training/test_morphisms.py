@@ -12,6 +12,7 @@ import pytest
 
 from experiments.search.architecture.graph import Graph, Node
 from experiments.training.morphisms import NotExactError, deepen, enlarge, skip, widen
+from optimizers import OPTIMIZERS
 from workloads.models.architectures import Plain
 from workloads.models.linen import Context
 
@@ -146,7 +147,16 @@ def test_copies_of_a_unit_share_what_reads_them():
         np.testing.assert_allclose(total, old["node2_dense"]["affine"]["kernel"][unit], rtol=1e-5)
 
 
-@pytest.mark.parametrize("rule", [optax.sgd(0.1, 0.9), optax.adam(0.1)], ids=["momentum", "adam"])
+def ours(name):
+    """A rule of the table with its defaults."""
+    row = OPTIMIZERS[name]
+    defaults = {one.name: one.default or 0.1 for one in row.hyperparameters}
+    return row.transformation(defaults)
+
+
+@pytest.mark.parametrize(
+    "rule", [optax.sgd(0.1, 0.9), optax.adam(0.1), ours("adam")], ids=["momentum", "adam", "ours"]
+)
 def test_carried_moments_are_those_of_a_child_that_had_been_there(rule):
     """One step before the morphism, or one of the child's gradient, leave the same moments."""
     variables = parent(DENSE, ROW)
@@ -168,7 +178,32 @@ def test_a_state_that_is_no_moment_is_to_be_reset():
     state = optax.scale_by_lbfgs().init(variables["params"])
     with pytest.raises(NotExactError, match="neither a moment nor a counter; reset it"):
         child.opt_state(state)
-    assert jax.tree.structure(optax.adam(0.1).init(child.params))
+    for name in ("schedule_free_adamw", "lars"):
+        with pytest.raises(NotExactError, match="is not known to be moments; reset it"):
+            child.opt_state(ours(name).init(variables["params"]))
+
+
+def test_copies_stay_copies_and_fresh_units_learn():
+    """Net2Net's new units have their original's gradient, and so add nothing for ever."""
+    variables, rule = parent(DENSE, ROW), optax.adam(0.02)
+    before, _ = outputs_of_parent(DENSE, ROW)
+    scale = float(jnp.abs(before).max())
+    distinct = []
+    for copies in (True, False):
+        child = widen(DENSE, variables, 1, 9, seed=1, copies=copies)
+        grown = {"params": child.params, "batch_stats": {}}
+        after, _ = outputs(child.graph, grown, ROW)
+        np.testing.assert_allclose(after, before, rtol=0, atol=PRESERVED * scale)
+        params, state = child.params, rule.init(child.params)
+        for _ in range(3):
+            _, gradient = outputs(child.graph, {"params": params, "batch_stats": {}}, ROW)
+            updates, state = rule.update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+        kernel = np.asarray(params["node1_dense"]["affine"]["kernel"])
+        distinct.append(len(np.unique(kernel.round(5), axis=1).T))
+        moved = np.asarray(params["node2_dense"]["affine"]["kernel"])[5:]
+        assert np.abs(moved).max(1).min() > 0
+    assert distinct == [5, 9]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from experiments.search.architecture.frames import (
     frames_of_space,
     weights,
 )
+from experiments.search.architecture.graph import Graph
+from experiments.search.architecture.inheritance import Inheritance, Trained, parent_of
 from experiments.search.architecture.recorded import space_to_json
 from experiments.search.architecture.space import Architecture, Code, Space
 from experiments.search.architecture.strategies.base import Result, rebuilt
@@ -48,6 +50,7 @@ def architecture_search(
     settings: Mapping[str, float] | None = None,
     at_once: int = 1,
     packed: bool | None = None,
+    inherit: Inheritance | None = None,
     **fields: Any,
 ) -> UserSearch:
     """The search of a space of architectures.
@@ -59,13 +62,17 @@ def architecture_search(
       at_once: architectures of a round, asked for before any of them is known and trained side by
         side: a larger round is a less informed one.
       packed: one program for the whole space; None: where shapes allow.
+      inherit: an architecture that grew out of one of an earlier round begins with its weights and
+        trains ``inherit.further`` epochs; stacks only. None: each begins anew.
       fields: of `UserSearch`: ``workload`` or ``data``, ``trials``, ``budget``, ``fixed``, ...
 
     Raises:
       ValueError: one line: an unknown strategy or setting, a space that cannot be packed and is to
         be, a space without a legal architecture, ...
     """
-    proposer = Architectures(space, network, strategy, dict(settings or {}), at_once)
+    proposer = Architectures(space, network, strategy, dict(settings or {}), at_once, inherit)
+    if inherit is not None:
+        _check_inherits(inherit, network, fields)
     frames = proposer.frames if packed or packed is None else None
     if packed and frames is None:
         proposer.check_packable()
@@ -81,13 +88,32 @@ def architecture_search(
     )
 
 
+def _check_inherits(
+    inherit: Inheritance, network: Skeleton | tuple[int, ...], fields: Mapping[str, Any]
+) -> None:
+    if isinstance(network, Skeleton):
+        raise ValueError(  # noqa: TRY004 (bad input)
+            "inherit needs stacks: morphisms change one network, and a cell of a Skeleton is many"
+        )
+    if inherit.further > fields.get("budget", 1):
+        raise ValueError(
+            f"inherit must train at most the budget, {fields.get('budget', 1)} epochs, "
+            f"got {inherit.further}"
+        )
+    if fields.get("pruner", "none") != "none" or fields.get("patience") is not None:
+        raise ValueError(
+            "inherit needs pruner none and no patience: weights are those of a trial that has "
+            "trained to its end"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Architectures:
     """A space, what its architectures are put into, and who proposes them.
 
     Attributes:
-      space, network, name, settings, at_once: as `architecture_search` takes them; ``name`` is the
-        strategy's.
+      space, network, name, settings, at_once, inherit: as `architecture_search` takes them;
+        ``name`` is the strategy's.
     """
 
     space: Space
@@ -95,6 +121,7 @@ class Architectures:
     name: str
     settings: Mapping[str, float]
     at_once: int = 1
+    inherit: Inheritance | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -110,7 +137,7 @@ class Architectures:
     @property
     def adaptive(self) -> bool:
         """Tell whether a round waits for the results of those before."""
-        return STRATEGIES[self.name].adaptive
+        return STRATEGIES[self.name].adaptive or self.inherit is not None
 
     @property
     def meaning(self) -> str:
@@ -161,6 +188,7 @@ class Architectures:
         network = self.network
         fields = dataclasses.asdict(network) if isinstance(network, Skeleton) else {}
         shape = network.shape if isinstance(network, Skeleton) else network
+        inherits = {} if self.inherit is None else {"inherit": dataclasses.asdict(self.inherit)}
         return {
             "space": space_to_json(self.space),
             "network": {**fields, "shape": list(shape)},
@@ -168,6 +196,7 @@ class Architectures:
             "settings": dict(self.settings),
             "at_once": self.at_once,
             "meaning": self.meaning,
+            **inherits,
         }
 
     def following(self, started: int, trials: int) -> int:
@@ -194,7 +223,21 @@ class Architectures:
             {ONE: ask.box(ONE)},
             {ONE: (self.name,) * len(points)},
             frozenset([ONE] if not points else []),
+            {} if self.inherit is None else {ONE: self._parents(ask, codes)},
         )
+
+    def _parents(self, ask: Ask, codes: Sequence[Code]) -> tuple[int | None, ...]:
+        """The trial whose weights each begins with: of an earlier round, trained to its end."""
+        assert not isinstance(self.network, Skeleton), "it was checked"
+        trained = [
+            Trained(seen.index, self._network(self._code_at(ask, seen.point)), seen.value)
+            for seen in ask.of(ONE)
+            if seen.outcome == "reached"
+        ]
+        return tuple(parent_of(self._network(code), trained, self.network) for code in codes)
+
+    def _network(self, code: Code) -> Graph:
+        return self.space.architecture(code).graph("network")
 
     def _point(self, ask: Ask, code: Code) -> Point:
         chosen = dict(zip(self.ranges, code, strict=True))

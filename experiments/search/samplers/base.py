@@ -113,12 +113,15 @@ class Proposal:
       boxes: batch size -> the box they were taken from.
       sources: batch size -> who proposed each point (e.g. "quasi-random", "model").
       exhausted: batch sizes at which every point of a finite space has been proposed.
+      parents: batch size -> the trial whose weights each point's begins with, or None; only of a
+        search in which weights are inherited.
     """
 
     points: Mapping[int, tuple[Point, ...]]
     boxes: Mapping[int, Box]
     sources: Mapping[int, tuple[str, ...]]
     exhausted: frozenset[int] = frozenset()
+    parents: Mapping[int, tuple[int | None, ...]] = dataclasses.field(default_factory=dict)
 
 
 class Sampler(Protocol):
