@@ -7,6 +7,7 @@ Scales are those of Shallue et al.'s data release: linear, log, and reverse log,
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -103,7 +104,7 @@ class Integer:
         """All values."""
         return range(self.low, self.high + 1, self.step)
 
-    @property
+    @functools.cached_property
     def _real(self) -> Real:
         # Half a unit on either side gives both ends their full share.
         half = self.step / 2
@@ -139,7 +140,7 @@ class ZeroOrLog:
         if not 0 < self.zero_share < 1:
             raise ValueError(f"range zero_share must lie in (0, 1), got {self.zero_share!r}")
 
-    @property
+    @functools.cached_property
     def _positive(self) -> Real:
         return Real(self.low, self.high, "log")
 

@@ -49,6 +49,17 @@ def positions(distribution: Distribution) -> list[float]:
     return [distribution.position(value) for value in distribution.values]
 
 
+def snapped(ask: Ask, points: np.ndarray) -> np.ndarray:
+    """[k, d] positions; those of a finite range in the middle of their value's share."""
+    found = np.array(points, float)
+    for column, name in enumerate(ask.names):
+        distribution = ask.space[name]
+        if isinstance(distribution, (Choice, Integer)):
+            values = map(distribution.value, found[:, column].tolist())
+            found[:, column] = [distribution.position(value) for value in values]  # type: ignore[arg-type]
+    return found
+
+
 def every_point(ask: Ask) -> list[Point]:
     """All points of a finite space."""
     return list(itertools.product(*(positions(ask.space[name]) for name in ask.names)))
