@@ -165,7 +165,8 @@ def _levels(ask: Ask, point: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(int(values[name]) for name in ask.names)
 
 
-def _interval(values: np.ndarray) -> dict[str, float]:
+def interval(values: np.ndarray) -> dict[str, float]:
+    """The mean with its 95 % interval by the normal approximation."""
     error = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
     return {"mean": round(float(values.mean()), 4), "half_width_95": round(error, 4)}
 
@@ -188,9 +189,9 @@ def measure(
         }
         results["regret"][dataset] = {
             name: {
-                **_interval(values),
+                **interval(values),
                 **(
-                    {"minus_halton": _interval(values - found["halton"])}
+                    {"minus_halton": interval(values - found["halton"])}
                     if "halton" in found
                     else {}
                 ),
