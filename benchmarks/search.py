@@ -1,6 +1,7 @@
 """How many trials and steps each sampler needs, where the tuned optimum is known exactly.
 
     python -m benchmarks.search [--quick] [--seeds 30] [--first 0] [--slow-seeds 6] [--name NAME]
+    python -m benchmarks.search --only gp [--seeds 30] [--first 0] [--name NAME]
 
 The noisy quadratic model with momentum (Zhang et al. 2019; K = 10,000 in 100 bins, goal 0.01) at
 B = 4^1..4^8; rate in [1e-4, 3] log, momentum in [0, 0.999] reverse log; a trial is 30 times as long
@@ -23,15 +24,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import functools
+import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from benchmarks.crossing import EXACT, first_crossing
-from benchmarks.machine import write_results
+from benchmarks.machine import RESULTS, write_results
 from experiments.search.rounds import Progress, counts, next_lap, planned, race_bound
 from experiments.search.samplers.base import Ask, Sampler, Seen
 from experiments.search.samplers.rounds import Settings
@@ -75,7 +78,11 @@ def optimum(batch_size: int) -> tuple[int, float, float]:
 
 @dataclasses.dataclass
 class Searches:
-    """Searches of several seeds at all batch sizes, round by round."""
+    """Searches of several seeds at all batch sizes, round by round.
+
+    With ``noise`` the steps that a trial shows are those of its configuration times 2^(noise z),
+    z standard normal by seed, batch size and index: the luck of a training.
+    """
 
     propose: Sampler
     seeds: tuple[int, ...]
@@ -84,6 +91,7 @@ class Searches:
     stopping: Stopping = "never"
     batch_sizes: tuple[int, ...] = BATCH_SIZES
     most_rounds: int | None = None
+    noise: float = 0.0
     seen: dict[int, list[Seen]] = dataclasses.field(default_factory=dict)
     steps: float = 0.0
 
@@ -110,6 +118,9 @@ class Searches:
         lengths = np.array([LENGTH * optimum(int(size))[0] for size in sizes])
         ends = _crossings(sizes, np.array([row[3] for row in rows]), lengths)
         crossing = np.where(ends.crossing > 0, ends.crossing, np.inf)
+        if self.noise:
+            luck = [np.random.default_rng(row[:3]).standard_normal() for row in rows]
+            crossing = crossing * 2.0 ** (self.noise * np.array(luck))
         divergence = np.where(ends.divergence > 0, ends.divergence, np.inf)
         known = {
             seed: {b: _fewest(t for t in trials if t.batch_size == b) for b in self.batch_sizes}
@@ -164,6 +175,16 @@ class Searches:
         points = np.array(chosen)[rows]
         found[rows] = np.log2(_crossings(of, points, LENGTH * optima, scan=EXACT).crossing / optima)
         return found.reshape(len(self.seeds), len(self.batch_sizes))
+
+    def shown(self) -> np.ndarray:
+        """[seeds, batch sizes] log2 of the fewest steps that a trial showed over the optimum's."""
+        found = np.full((len(self.seeds), len(self.batch_sizes)), math.log2(LENGTH))
+        for row, seed in enumerate(self.seeds):
+            for column, size in enumerate(self.batch_sizes):
+                steps = _fewest(trial for trial in self.seen[seed] if trial.batch_size == size)
+                if steps is not None:
+                    found[row, column] = math.log2(steps / optimum(size)[0])
+        return found
 
     def summary(self, trials: int | None = None) -> dict[str, Any]:
         """Mean excess with its standard error, by batch size, and steps a batch size."""
@@ -236,6 +257,19 @@ def measure(
     return results
 
 
+def measure_again(names: Sequence[str], seeds: tuple[int, ...], file: str) -> None:
+    """Put rows of these samplers, 24 and 48 trials, in the place of those of a file of results."""
+    path = RESULTS / f"{file}.json"
+    results = json.loads(path.read_text())
+    for name in names:
+        for total in (24, 48):
+            search = Searches(sampler(name), seeds, total, SAMPLERS[name].adaptive).run()
+            row = search.summary() | {"measured": datetime.date.today().isoformat()}
+            results["searches"][f"{name} {total}"] = row
+            print(name, total, row["mean_log2_excess"], row["standard_error"], flush=True)
+    path.write_text(json.dumps(results, indent=2) + "\n")
+
+
 def bars(searches: dict[str, Any]) -> dict[str, Any]:
     """Name -> (measured, at most)."""
     excess = {name: row["mean_log2_excess"] for name, row in searches.items()}
@@ -265,7 +299,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--name", default="search_nqm", help="of the results")
     parser.add_argument("--slow-seeds", type=int, default=6, help="seeds of tpe, cma and gp")
+    parser.add_argument("--only", nargs="+", choices=SAMPLERS, help="measure these rows again")
     options = parser.parse_args()
+    if options.only:
+        seeds = tuple(range(options.first, options.first + options.seeds))
+        measure_again(options.only, seeds, options.name)
+        return
     count = 2 if options.quick else options.seeds
     seeds = tuple(range(options.first, options.first + count))
     slow = seeds[: 1 if options.quick else options.slow_seeds]
