@@ -1,6 +1,7 @@
 """Whole runs of quickstart with other seeds: how far apart do their headlines lie?
 
     python -m benchmarks.headline [--records DIR] [--runs 5] [--repeats 10]
+    python -m benchmarks.headline --trials 16 --runs 3 [--records DIR]
 
 Five studies of six searches each, seeds 100 to 105, 200 to 205, ...; DIR/q100, ... are read where
 they hold a finished study, else trained (one to two minutes each on two cores). For each reading of
@@ -9,7 +10,8 @@ the largest and the least. Readings: the headline (the curve of free sharpness),
 best convex curve, the one anchored at the smallest batch size. Beside them the tests of both forms
 (analysis/lack_of_fit.py), and, of the first study, the floor: the best configurations trained
 again, whose every fresh seed gives a curve without tuning. Results go to
-benchmarks/results/headline.json.
+benchmarks/results/headline.json, with other than quickstart's 12 trials a search to
+headline_N_trials.json, without a floor; trial-steps say what they cost.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ def measured(summary: Summary) -> dict[str, Any]:
                "misses": [round(float(m), 3) for m in test.misses]}
         for name, test in tests.items() if test is not None
     }  # fmt: skip
+    row["trial_steps"] = int(summary.view.record.trials["steps"].sum())
     row["steps"] = dict(summary.curve.select("batch_size", "median").rows())
     return row
 
@@ -88,17 +91,19 @@ def main() -> None:
     parser.add_argument("--records", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=10, help="fresh seeds of the first study")
+    parser.add_argument("--trials", type=int, default=12, help="of each search")
     options = parser.parse_args()
+    usual = options.trials == 12
     with tempfile.TemporaryDirectory() as scratch:
         base = options.records or Path(scratch)
         rows, ground = [], None
         for run in range(1, options.runs + 1):
-            folder = base / f"q{100 * run}"
+            folder = base / f"q{100 * run}{'' if usual else f'-{options.trials}'}"
             if not (folder / "study.json").is_file():
                 study = studies.get("quickstart")
-                run_study(dataclasses.replace(study, seeds=tuple(range(100 * run, 100 * run + 6))),
-                          folder)  # fmt: skip
-            if run == 1 and options.repeats and read(folder).repeats is None:
+                seeds = tuple(range(100 * run, 100 * run + 6))
+                run_study(dataclasses.replace(study, seeds=seeds, trials=options.trials), folder)
+            if run == 1 and usual and options.repeats and read(folder).repeats is None:
                 repeat_best(folder, options.repeats)
             summary = summarise(read(folder))
             rows.append(measured(summary))
@@ -107,7 +112,8 @@ def main() -> None:
     factors = {name: max(r[name]["value"] for r in rows) / min(r[name]["value"] for r in rows)
                for name in READINGS}  # fmt: skip
     results = {"bar": 1.5, "factors": factors, "studies": rows, "floor": ground}
-    print(f"factors: {factors}\nwritten: {write_results('headline', results)}")
+    name = "headline" if usual else f"headline_{options.trials}_trials"
+    print(f"factors: {factors}\nwritten: {write_results(name, results)}")
 
 
 if __name__ == "__main__":

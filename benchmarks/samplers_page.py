@@ -3,7 +3,7 @@
     python -m benchmarks.samplers_page
 
 Writes what stands between ``<!-- NAME -->`` and ``<!-- end -->`` on the page anew from the files
-that benchmarks/inclusion.py and benchmarks/search_tables.py leave.
+that benchmarks/inclusion.py, benchmarks/search_tables.py and benchmarks/pruner_tables.py leave.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.machine import RESULTS
 
@@ -78,19 +80,53 @@ def tables(found: dict[str, Any]) -> str:
 def _said(sampler: str, regret: dict[str, Any]) -> str:
     """Count the data sets on which a sampler is better, and worse, than quasi-random points."""
     pairs = [row[sampler]["minus_halton"] for row in regret.values() if sampler in row]
+    return _counted(sampler, "quasi-random points", pairs)
+
+
+def _counted(name: str, other: str, pairs: Sequence[dict[str, float]]) -> str:
     better = sum(pair["mean"] + pair["half_width_95"] < 0 for pair in pairs)
     worse = sum(pair["mean"] - pair["half_width_95"] > 0 for pair in pairs)
     rest = "; the interval of the others holds zero" if better + worse < len(pairs) else ""
     return (
-        f"- `{sampler}` beats quasi-random points on {better} of {len(pairs)} data sets and is "
+        f"- `{name}` beats {other} on {better} of {len(pairs)} data sets and is "
         f"worse on {worse}{rest}."
     )
+
+
+def pruners(found: dict[str, Any]) -> str:
+    """Regrets at equal budgets, a table a kind of resource, and what they say of each pruner."""
+    parts = []
+    for resource in ("epochs", "training seeds"):
+        rows = found[resource]
+        names = list(next(iter(rows.values())))
+        body = []
+        for data, row in rows.items():
+            cells = [f"{row['none']['mean']:.2f}"]
+            for name in names[1:]:
+                paired = row[name]["minus_none"]
+                cells.append(
+                    f"{row[name]['mean']:.2f} ({paired['mean']:+.2f} ± "
+                    f"{paired['half_width_95']:.2f})"
+                )
+            body.append([data, *cells])
+        begun = [f"{np.mean([row[name]['trials'] for row in rows.values()]):.0f}" for name in names]
+        body.append(["*trials begun*", *begun])
+        head = [f"resource: {resource}", *(f"`{name}`" for name in names)]
+        said = [_beats(name, rows) for name in names if name != "none"]
+        parts.append(_table(head, body) + "\n\n" + "\n".join(said))
+    return "\n\n".join(parts)
+
+
+def _beats(name: str, rows: dict[str, Any]) -> str:
+    """Count the data sets on which a pruner is better, and worse, than none."""
+    return _counted(name, "no pruner", [row[name]["minus_none"] for row in rows.values()])
 
 
 PARTS: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "inclusion": (inclusion, "inclusion"),
     "inclusion held out": (inclusion, "inclusion_held_out"),
     "tables": (tables, "search_tables"),
+    "pruners": (pruners, "pruner_tables"),
 }
 """Name on the page -> how it is made, and of which results."""
 

@@ -209,6 +209,7 @@ def _joined(results: dict[str, Any], name: str) -> dict[str, Any]:
     if all(known.get(key) == results[key] for key in ("repeats", "trials")):
         for dataset, rows in known["regret"].items():
             results["regret"][dataset] = rows | results["regret"].get(dataset, {})
+        results["regret"] = dict(sorted(results["regret"].items()))
     return results
 
 
@@ -231,10 +232,9 @@ def main() -> None:
         draw(options.figure)
         print(exponents())
         return
-    results = measure(
-        tuple(options.datasets), tuple(options.samplers), options.repeats, options.trials
-    )
-    write_results(options.name, _joined(results, options.name))
+    for dataset in options.datasets:  # written one by one: what is there stays
+        results = measure((dataset,), tuple(options.samplers), options.repeats, options.trials)
+        write_results(options.name, _joined(results, options.name))
 
 
 if __name__ == "__main__":

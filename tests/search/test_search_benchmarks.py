@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from benchmarks import inclusion, many_trials, samplers_page
+from benchmarks import inclusion, many_trials, pruner_tables, samplers_page
 from benchmarks.search import LENGTH, Searches, optimum
 from benchmarks.search_tables import (
     BATCH_SIZES,
@@ -110,6 +110,34 @@ def test_the_chance_that_equal_rules_stay_below_the_bar_is_that_of_drawn_searche
     below = (2 ** (general - special) <= inclusion.BAR).all(axis=1).mean()
     expected = inclusion.chance(ours, theirs, 6)
     assert below == pytest.approx(expected, abs=3 * np.sqrt(expected / 20_000))
+
+
+def planted(curves):
+    """A table of 90 points whose curves never cross: point 89 is the best."""
+    levels = np.arange(90.0)[::-1, None]
+    return pruner_tables.Replay(levels + 1 / np.arange(1, 10), levels[:, 0], -1.0, 81, 3, curves)
+
+
+@pytest.mark.parametrize("curves", [True, False])
+@pytest.mark.parametrize(
+    ("name", "begun"),
+    [("none", 9), ("one", 81), ("successive_halving", 35), ("hyperband", 17), ("asha", 18)],
+)
+def test_a_replayed_pruner_keeps_to_its_budget_and_finds_the_best_that_it_began(
+    name, begun, curves
+):
+    replay = planted(curves)
+    trials = replay.most(name)
+    spent, regret = replay.run(name, trials)
+    assert spent <= replay.budget < replay.run(name, trials + 1)[0]
+    assert regret == 91 - begun
+
+
+def test_halving_spends_on_its_rungs_and_a_mean_over_seeds_takes_the_place_of_a_smaller_one():
+    """27 trials at one resource, nine of them at three, three of those at nine."""
+    assert planted(curves=False).run("successive_halving", 27)[0] == 27 + 9 * 2 + 3 * 6
+    replay = pruner_tables.of_perceptrons("car", 7)
+    assert np.isnan(replay.shown(0, 3)[:2]).all() and replay.shown(0, 3)[2] == replay.values[0, 2]
 
 
 def test_a_tiny_study_costs_what_the_benchmark_says_it_does():
