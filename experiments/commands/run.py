@@ -152,6 +152,7 @@ def _search(study: UserSearch, folder: Path, options: argparse.Namespace) -> Non
         allow_changed_code=options.allow_changed_code,
         checkpoint_minutes=options.checkpoint_minutes,
         warn=lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
+        cluster=_cluster(options),
     )
 
 

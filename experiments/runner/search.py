@@ -29,13 +29,15 @@ from experiments.records.comparisons import check_kind
 from experiments.records.files import check_writable
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import Writer, read, read_study
+from experiments.runner.executors.ray import Cluster, connected
+from experiments.runner.executors.searches import RayTrainer, SearchSetting, check_spreads
 from experiments.runner.search_asked import described_of, header_of, pruner_of, task_of
 from experiments.runner.search_driver import Driver, Limit
-from experiments.runner.search_inherited import further_of, heirs_of
+from experiments.runner.search_inherited import further_of
 from experiments.runner.search_known import Question
-from experiments.runner.search_models import ModelTrainer, Task
+from experiments.runner.search_models import Task
 from experiments.runner.search_objectives import TRIALS_FOLDER, ObjectiveTrainer
-from experiments.runner.search_packs import PackTrainer
+from experiments.runner.search_packs import Built, trainer_of
 from experiments.runner.search_shown import Shown
 from experiments.runtime.compilation import switched
 from experiments.runtime.platform import cores
@@ -50,7 +52,7 @@ from experiments.spec.user_search import Ranges, UserSearch
 if TYPE_CHECKING:
     import polars as pl
 
-AnyTrainer = ModelTrainer | PackTrainer | ObjectiveTrainer
+AnyTrainer = Built | ObjectiveTrainer | RayTrainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +153,7 @@ def run_search(
     show: bool = True,
     warn: Callable[[str], None] = warnings.warn,
     limit: Limit | None = None,
+    cluster: Cluster | None = None,
 ) -> Found:
     """Start every trial of a search that ``folder`` does not hold yet.
 
@@ -168,6 +171,7 @@ def run_search(
       warn: takes one line where a checkpoint cannot be used.
       limit: ends the search, which then begins one round after the other whatever ``asked.trials``
         says beyond its first.
+      cluster: train in Ray tasks there; the record is the same.
 
     Raises:
       ValueError: bad input, in one line; nothing is written.
@@ -180,7 +184,12 @@ def run_search(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers!r}")
     folder = Path("runs") / asked.name if folder is None else Path(folder)
-    with switched(), deferred() as signals:
+    with contextlib.ExitStack() as within:
+        within.enter_context(switched())
+        signals = within.enter_context(deferred())
+        if cluster is not None:
+            check_spreads(asked)
+            within.enter_context(connected(cluster))
         stop = signals if limit is None else Limited(signals, limit.over)
         task, dataset = task_of(asked, data_dir) if asked.build else (None, None)
         pruner = pruner_of(asked, task)
@@ -190,9 +199,19 @@ def run_search(
         if allow_changed_code and (folder / STUDY_FILE).exists():
             described["code"] = read_study(folder)["study"].get("code", described["code"])
         header = header_of(described, asked, dataset)
-        trainer = _trainer(
+        trainer: AnyTrainer = _trainer(
             asked, task, pruner, folder, seconds=60 * checkpoint_minutes, stop=stop, warn=warn
         )
+        if cluster is not None:
+            setting = SearchSetting.of(
+                asked,
+                header["dataset"]["checksum"],
+                data_dir=data_dir,
+                record=(str(folder.resolve()), header["identity"]),
+                checkpoint_seconds=60 * checkpoint_minutes,
+            )
+            assert isinstance(trainer, Built), "it was checked"
+            trainer = RayTrainer(setting, cluster, trainer, slots=asked.slots, stop=stop, warn=warn)
         shown = Shown(asked, described, open_ended=limit is not None) if show else None
         with Writer.open(folder, header, resume=resume) as writer:
             question = _question(asked, pruner, task, described, header["identity"])
@@ -212,7 +231,7 @@ def run_search(
             driver.take_up(before)
             live = shown.live(Searched.of(before)) if shown else contextlib.nullcontext()
             with live, contextlib.suppress(OutOfTime):
-                driver.run(_workers(asked, workers))
+                driver.run(_workers(asked, workers, trainer))
         shutil.rmtree(folder / TRIALS_FOLDER, ignore_errors=True)
         found = _found(folder, trainer, driver)
         if shown is not None:
@@ -220,8 +239,10 @@ def run_search(
         return found
 
 
-def _workers(asked: UserSearch, workers: int | None) -> int:
+def _workers(asked: UserSearch, workers: int | None, trainer: AnyTrainer) -> int:
     """Trials under way at a time: all slots of a pack, else as asked, else one a core."""
+    if isinstance(trainer, RayTrainer):
+        return trainer.workers
     if asked.slots > 1:
         return asked.slots
     return workers or (cores() if asked.build else 1)
@@ -261,13 +282,9 @@ def _trainer(
     seconds: float,
     stop: Stop,
     warn: Callable[[str], None],
-) -> AnyTrainer:
+) -> Built | ObjectiveTrainer:
     if task and asked.build:
-        models = ModelTrainer(
-            asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn,
-            heirs=heirs_of(asked.proposer, asked.optimizer, task.numbers({})),
-        )  # fmt: skip
-        return PackTrainer(models, asked.slots, stop) if asked.slots > 1 else models
+        return trainer_of(asked, task, folder=folder, seconds=seconds, stop=stop, warn=warn)
     assert asked.objective is not None, "it was checked"
     column = f"validation/{asked.metric or 'value'}"
     return ObjectiveTrainer(asked.objective, column, 1 if pruner.minimize else -1, folder, stop)

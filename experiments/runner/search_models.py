@@ -156,6 +156,11 @@ class ModelTrainer:
         self._stop.check()
         return dataclasses.replace(found[0], trial=trial)
 
+    @property
+    def held(self) -> Held:
+        """Trials that were put aside, by key."""
+        return self._held
+
     def ended(self, result: TrialResult) -> None:
         """Forget what was put aside of a trial that is recorded."""
         self._held.pop(result.trial.key, None)

@@ -9,15 +9,43 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
-from experiments.runner.search_models import ModelTrainer
+from experiments.runner.search_inherited import heirs_of
+from experiments.runner.search_models import ModelTrainer, Task
 from experiments.runner.search_objectives import Job
 from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.spec.errors import in_one_line
 from experiments.spec.trial import Status, Trial, TrialResult
+from experiments.spec.user_search import UserSearch
 from experiments.training.layout import Execution
+from experiments.training.saving import Held
+
+
+def trainer_of(
+    asked: UserSearch,
+    task: Task,
+    *,
+    folder: Path,
+    seconds: float,
+    stop: Stop,
+    warn: Callable[[str], None],
+) -> Built:
+    """The trainer of a search of modules: one by one, or in the slots of a pack.
+
+    Args:
+      asked, task: the search.
+      folder, seconds, stop, warn: as of `ModelTrainer`.
+    """
+    assert asked.build is not None, "a search of modules"
+    heirs = heirs_of(asked.proposer, asked.optimizer, task.numbers({}))
+    models = ModelTrainer(
+        asked.build, task, folder=folder, seconds=seconds, stop=stop, warn=warn, heirs=heirs
+    )
+    return PackTrainer(models, asked.slots, stop) if asked.slots > 1 else models
 
 
 class PackTrainer:
@@ -55,6 +83,11 @@ class PackTrainer:
     def best_state(self, job: Job, step: int) -> Any:
         """As `ModelTrainer.best_state`."""
         return self._models.best_state(job, step)
+
+    @property
+    def held(self) -> Held:
+        """As `ModelTrainer.held`."""
+        return self._models.held
 
     def _lead(self, first: Job) -> None:
         """Train what waits until nothing does."""
@@ -112,3 +145,7 @@ class PackTrainer:
                 continue
             message = in_one_line(error)
             future.set_result(TrialResult(job.trial, Status.INCOMPLETE, 0, {}, message=message))
+
+
+Built = ModelTrainer | PackTrainer
+"""Who trains the modules of a search."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from experiments.search.architecture.curves import FEWEST, extrapolated, worth_going_on
+from experiments.search.architecture.calibration import Calibration
+from experiments.search.architecture.curves import FEWEST, extrapolated
 
 CHECKS = 4
 """A trial is looked at after 1/4, 2/4 and 3/4 of its budget, if it has `FEWEST` values by then."""
@@ -69,4 +70,6 @@ class Extrapolated:
         if not np.all(np.isfinite(y)) or not math.isfinite(best):
             return True  # it diverged, which ends it by itself; or nothing is known yet
         x = np.arange(1.0, len(y) + 1)
-        return worth_going_on(extrapolated(x, y, float(self._resource)), best, below=BELOW)
+        scores = Calibration.at(len(y) / self._resource)
+        curve = extrapolated(x, y, float(self._resource))
+        return scores.worth_going_on(curve, best, below=BELOW)

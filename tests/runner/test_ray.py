@@ -12,7 +12,7 @@ import time
 import types
 
 import pytest
-from support import pruned_child
+from support import architecture_child, pruned_child
 from support.comparing import assert_same_record
 from support.engine_factory import TINY, same_bits, tiny_study, tiny_trial
 from support.pruned_child import one_bracket
@@ -22,10 +22,14 @@ from experiments.cli import main
 from experiments.records.store import Writer
 from experiments.runner.executors import Job
 from experiments.runner.executors.ray import Cluster, _pack
+from experiments.runner.executors.searches import SearchSetting
 from experiments.runner.executors.task import Outcome, Setting, portable, train_pack
+from experiments.runner.search import run_search
 from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
 from experiments.spec.loading import load_file
+from experiments.spec.space import Real
+from experiments.spec.user_search import UserSearch
 from experiments.training.layout import SCAN, Execution
 from experiments.training.saving import Saving
 from workloads import datasets
@@ -124,6 +128,34 @@ def test_a_killed_coordinator_and_a_pruner_change_no_bit(cluster, tmp_path):
     run_study(one_bracket(), tmp_path / "killed", execution="scan", cluster=where)
     threads = run_study(one_bracket(), tmp_path / "threads", execution="scan")
     assert_same_record(tmp_path / "killed", threads)
+
+
+@pytest.mark.parametrize("make", ["cells", "stacks"])
+def test_a_search_for_an_architecture_makes_the_same_record(cluster, tmp_path, make):
+    """Cells in packs of two; stacks, of which the last begins with the weights of another."""
+    asked = architecture_child.asked if make == "cells" else architecture_child.inheriting
+    search = asked(trials=3, budget=1)
+    threads = run_search(search, tmp_path / "threads", show=False)
+    where = Cluster(cluster.address)
+    ours = run_search(search, tmp_path / "ray", show=False, cluster=where)
+    for one, other in ((ours.table.drop("seconds"), threads.table.drop("seconds")),
+                       (ours.searched.curves, threads.searched.curves)):  # fmt: skip
+        assert one.equals(other, null_equal=True)
+    mine, theirs = (
+        found.searched.record.scan("evaluations").sort("trial", "step").collect()
+        for found in (ours, threads)
+    )
+    assert mine.equals(theirs, null_equal=True)
+
+
+def test_what_no_task_can_be_told_of_is_refused_with_nothing_on_disk(tmp_path):
+    objective = UserSearch({"rate": Real(0.1, 1.0)}, objective=lambda h, budget, report: 1.0)
+    with pytest.raises(ValueError, match="--executor ray serves searches of build"):
+        run_search(objective, tmp_path / "s", show=False, cluster=Cluster("127.0.0.1:1"))
+    local = dataclasses.replace(architecture_child.asked(), build=lambda values: None)
+    with pytest.raises(ValueError, match="needs functions that a module defines"):
+        SearchSetting.of(local, "")
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_pack_carries_the_text_of_a_users_file(tmp_path):

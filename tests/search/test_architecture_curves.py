@@ -1,17 +1,19 @@
-"""Extrapolation of learning curves: planted families are found, bands hold, the stop is safe."""
+"""Extrapolation of learning curves: planted families are found, calibrated bands hold."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from experiments.search.architecture.calibrated import SCORES
+from experiments.search.architecture.calibration import Calibration
 from experiments.search.architecture.curves import (
     FAMILIES,
+    Extrapolation,
     aicc,
     akaike_weights,
     extrapolated,
     fitted,
-    worth_going_on,
 )
 
 X = np.arange(1.0, 81.0)
@@ -60,14 +62,15 @@ def test_families_that_miss_the_curve_get_no_weight():
 
 
 @pytest.mark.parametrize("cut", [8, 20, 40])
-def test_the_band_of_90_percent_covers_the_end_of_curves_cut_at_10_25_and_50_percent(cut):
+def test_the_spread_covers_the_end_of_curves_that_the_families_are_right_about(cut):
     """Of 32 planted curves: 24 or fewer happen to a band of 90 % once in 100 times."""
     held = errors = last = 0.0
     for seed in range(8):
         for name, truth in PLANTED.items():
             y = noisy(name, 0.015, seed)
             found = extrapolated(X[:cut], y[:cut], 80.0, draws=60, seed=seed)
-            held += found.low <= y[-1] <= found.high
+            low, high = np.quantile(found.draws, [0.05, 0.95])
+            held += low <= y[-1] <= high
             errors += abs(found.value - truth[-1])
             last += abs(y[cut - 1] - truth[-1])
     assert held >= 25
@@ -75,25 +78,70 @@ def test_the_band_of_90_percent_covers_the_end_of_curves_cut_at_10_25_and_50_per
 
 
 def test_a_hopeless_run_stops_and_a_hopeful_one_goes_on():
-    found = extrapolated(X[:20], noisy("pow3", 0.005, 2)[:20], 80.0)
-    assert not worth_going_on(found, 0.05)
-    assert worth_going_on(found, 0.05, margin=0.2)
-    assert worth_going_on(found, float(PLANTED["pow3"][-1]))
-    assert found.probability_below(0.0) < 0.01
-    assert found.probability_below(0.5) > 0.99
+    found, scores = extrapolated(X[:20], noisy("pow3", 0.005, 2)[:20], 80.0), Calibration.at(0.25)
+    assert not scores.worth_going_on(found, 0.0)
+    assert scores.worth_going_on(found, 0.0, margin=0.2)
+    assert scores.worth_going_on(found, float(PLANTED["pow3"][-1]))
+    assert scores.probability_below(found, -1.0) < 0.01
+    assert scores.probability_below(found, 1.0) > 0.99
+
+
+def predicted(values, scales):
+    """Extrapolations of these values and scales."""
+    return [
+        Extrapolation(1.0, float(v), {}, np.full(2, v), float(s))
+        for v, s in zip(values, scales, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_a_calibrated_band_holds_as_often_as_it_says_whatever_the_errors_are(level):
+    """39 finished curves, whose ends are biased, skewed and far outside of the scales."""
+    draws = np.random.default_rng(0)
+    scales = draws.uniform(0.5, 2.0, (400, 40))
+    values = draws.normal(size=(400, 40))
+    ends = values + scales * (3.0 + 10.0 * draws.exponential(size=(400, 40)))
+    held = []
+    for v, s, y in zip(values, scales, ends, strict=True):
+        curves = predicted(v, s)
+        low, high = Calibration.of(curves[:-1], y[:-1]).band(curves[-1], level=level)
+        held.append(low <= y[-1] <= high)
+    # Exactly the level, as the ranks are whole; 400 draws, three standard errors.
+    assert abs(np.mean(held) - level) < 3 * (level * (1 - level) / 400) ** 0.5
+
+
+def test_ranks_of_the_band_and_the_distribution_are_those_of_the_definition():
+    scores = np.arange(1.0, 20.0)  # 19: the least number of which a band of 90 % is finite
+    (curve,) = predicted([10.0], [2.0])
+    found = Calibration.of(predicted(np.zeros(19), np.ones(19)), scores[::-1])
+    assert found.band(curve) == (10 + 2 * 1.0, 10 + 2 * 19.0)
+    assert found.band(curve, level=0.8) == (10 + 2 * 2.0, 10 + 2 * 18.0)
+    assert found.band(curve, level=0.95) == (-np.inf, np.inf)
+    assert found.probability_below(curve, 10 + 2 * 4.5) == pytest.approx((4 + 0.5) / 20)
+    with pytest.raises(ValueError, match="level must lie in"):
+        found.band(curve, level=1.0)
+    with pytest.raises(ValueError, match="as many ends as curves, at least one: 0 of 0"):
+        Calibration.of([], np.array([]))
+
+
+def test_the_scores_that_searches_stop_by_are_sorted_and_wider_than_the_spread_says():
+    for share, scores in SCORES.items():
+        assert len(scores) == 99 and list(scores) == sorted(scores)
+        assert Calibration.at(share * 1.1).scores.tolist() == list(scores)
+        assert scores[94] - scores[4] > 2 * 1.6449  # a normal law of the bootstrap's deviation
 
 
 def test_units_of_steps_and_values_do_not_matter_and_a_seed_repeats():
     y = noisy("pow4", 0.01, 3)[:20]
     a = extrapolated(X[:20], y, 80.0, draws=50)
     b = extrapolated(500 * X[:20], 7 * y, 500 * 80.0, draws=50)
-    np.testing.assert_allclose([b.value, b.low, b.high], 7 * np.array([a.value, a.low, a.high]))
+    np.testing.assert_allclose([b.value, b.scale], 7 * np.array([a.value, a.scale]))
     np.testing.assert_array_equal(a.draws, extrapolated(X[:20], y, 80.0, draws=50).draws)
 
 
 def test_a_flat_curve_stays_where_it_is():
     found = extrapolated(X[:10], np.full(10, 0.5), 80.0, draws=20)
-    np.testing.assert_allclose([found.low, found.value, found.high], 0.5, atol=1e-9)
+    np.testing.assert_allclose([found.value, *found.draws], 0.5, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -139,13 +139,13 @@ def _checkpoints(
     setting: Setting, study: ResolvedStudy, warn: Callable[[str], None]
 ) -> Checkpoints | None:
     """The place where this worker saves long trials; None if it does not see the study's record."""
-    if not _sees(*setting.record):
+    if not sees_record(*setting.record):
         return None
     return Checkpoints(Path(setting.record[0]), study.goal, setting.checkpoint_seconds, warn)
 
 
 @functools.lru_cache(maxsize=4)
-def _sees(folder: str, identity: str) -> bool:
+def sees_record(folder: str, identity: str) -> bool:
     """Tell whether this machine has the folder, with this record: machines may share it."""
     try:
         return bool(read_study(folder)["identity"] == identity)

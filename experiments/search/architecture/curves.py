@@ -10,10 +10,11 @@ Four families of a curve y(x), x = steps or epochs in units of the first evaluat
 (mmf4 is Morgan, Mercer and Flodin's, its half-way point h written out.) Each is c + a phi(x) with
 at most two shape parameters: these start from the best places of a grid and are polished by least
 squares, c and a being exact for each (variable projection; Golub and Pereyra 1973). Families are
-weighted by Akaike's criterion for small samples (Burnham and Anderson 2002, section 2.4). The band
-comes from curves resampled in blocks of residuals, fitted again on the grid, each extrapolated by a
-family drawn by its weight, plus a residual. Viering and Loog 2021 (arXiv 2103.10948) compare the
-families.
+weighted by Akaike's criterion for small samples (Burnham and Anderson 2002, section 2.4). Their
+spread comes from curves resampled in blocks of residuals, fitted again on the grid, each
+extrapolated by a family drawn by its weight, plus a residual. It is no interval: real curves depart
+from all four families, and `calibration` makes intervals of it. Viering and Loog 2021 (arXiv
+2103.10948) compare the families.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ STARTS = 3
 FINER = np.linspace(-1.0, 1.0, 13)
 """Places about a fit, cubed, in units of its own size."""
 DEPENDENCE = 2.0
-"""By which differences of AICc are divided for the band: neighbouring residuals of a learning curve
-depend on each other, and few points tell families apart too boldly."""
+"""By which differences of AICc are divided for the spread: neighbouring residuals of a curve depend
+on each other, and few points tell families apart too boldly."""
+
+
+LEAST_SCALE = 1e-3
+"""Of the range of a curve's values: a spread of nothing is what no curve has."""
 
 
 class Family(NamedTuple):
@@ -93,28 +98,20 @@ class Extrapolation:
     Attributes:
       at: x.
       value: mean of the families by weight.
-      low, high: the band.
-      level: probability that the band is to hold.
       weights: family -> Akaike weight; they sum to 1.
       draws: float64, sorted: the bootstrap's values there.
+      scale: their standard deviation, at least a thousandth of the range of the curve so far.
     """
 
     at: float
     value: float
-    low: float
-    high: float
-    level: float
     weights: dict[str, float]
     draws: np.ndarray
-
-    def probability_below(self, value: float) -> float:
-        """P(y(at) < value): the share of draws, kept off 0 and 1 by half a draw."""
-        below = float((self.draws < value).sum())
-        return (below + 0.5) / (len(self.draws) + 1.0)
+    scale: float
 
 
 def extrapolated(
-    x: np.ndarray, y: np.ndarray, at: float, *, level: float = 0.9, draws: int = 400, seed: int = 0
+    x: np.ndarray, y: np.ndarray, at: float, *, draws: int = 400, seed: int = 0
 ) -> Extrapolation:
     """Predict a curve at ``at`` from its points so far.
 
@@ -122,7 +119,6 @@ def extrapolated(
       x: [n] positive, increasing; the unit does not matter.
       y: [n] finite values.
       at: not before the last x.
-      level: of the band.
       draws: resampled curves.
       seed: of the resampling.
 
@@ -130,7 +126,7 @@ def extrapolated(
       ValueError: fewer than `FEWEST` points, x not increasing, y not finite, ``at`` in the past.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    _check(x, y, at, level)
+    _check(x, y, at)
     x, goal = x / x[0], at / x[0]
     names = list(FAMILIES)
     fits = [fitted(name, x, y) for name in names]
@@ -150,17 +146,9 @@ def extrapolated(
     chances = akaike_weights(np.array([found for _, found in again]) / DEPENDENCE)
     drawn = [_drawn(chances[:, row], stream) for row in range(draws)]
     values = np.sort(np.array([again[which][0][row] for row, which in enumerate(drawn)]) + noise)
-    tail = (1.0 - level) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
     named = dict(zip(names, map(float, weights), strict=True))
-    return Extrapolation(at, float(weights @ ends), float(low), float(high), level, named, values)
-
-
-def worth_going_on(
-    curve: Extrapolation, incumbent: float, *, margin: float = 0.0, below: float = 0.05
-) -> bool:
-    """Tell whether a run may beat the incumbent: P(y(at) < incumbent + margin) >= ``below``."""
-    return curve.probability_below(incumbent + margin) >= below
+    scale = max(float(values.std()), LEAST_SCALE * float(np.ptp(y)))
+    return Extrapolation(at, float(weights @ ends), named, values, scale)
 
 
 class Fit(NamedTuple):
@@ -261,7 +249,7 @@ def _blocks(residuals: np.ndarray, stream: Stream) -> np.ndarray:
     return np.concatenate([residuals[i : i + length] for i in begins])[: len(residuals)]
 
 
-def _check(x: np.ndarray, y: np.ndarray, at: float, level: float) -> None:
+def _check(x: np.ndarray, y: np.ndarray, at: float) -> None:
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"x and y are [n], got shapes {x.shape} and {y.shape}")
     if len(x) < FEWEST:
@@ -272,5 +260,3 @@ def _check(x: np.ndarray, y: np.ndarray, at: float, level: float) -> None:
         raise ValueError(f"y must be finite, got {y[~np.isfinite(y)][0]}")
     if not at >= x[-1]:
         raise ValueError(f"at must not lie before the last x ({x[-1]:g}), got {at:g}")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie in (0, 1), got {level}")

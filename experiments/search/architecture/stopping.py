@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.search.architecture.curves import Extrapolation, worth_going_on
+from experiments.search.architecture.calibration import Calibration
+from experiments.search.architecture.curves import Extrapolation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,7 @@ def replayed(
     ends: np.ndarray,
     curves: Mapping[float, Sequence[Extrapolation | None]],
     order: Sequence[int],
+    calibrations: Mapping[float, Calibration],
     *,
     below: float = 0.05,
 ) -> Replay:
@@ -44,6 +46,7 @@ def replayed(
       ends: [runs] their last values; less is better.
       curves: share of a run -> what was known of the end of each run there; None: nothing yet.
       order: of the runs.
+      calibrations: share -> scores of other, finished curves.
       below: P(end < incumbent) under which a run stops.
     """
     incumbent, cost, stopped, wrongly = np.inf, 0.0, 0, 0
@@ -52,7 +55,7 @@ def replayed(
             known = curves[share][run]
             if known is None or not np.isfinite(incumbent):
                 continue
-            if not worth_going_on(known, float(incumbent), below=below):
+            if not calibrations[share].worth_going_on(known, float(incumbent), below=below):
                 stopped += 1
                 wrongly += bool(ends[run] < incumbent)
                 cost += share
