@@ -15,7 +15,7 @@ import polars as pl
 from experiments.analysis.budgets import BUDGETS, together
 from experiments.analysis.intervals import NO_ANSWER, Answer, range_of_searches
 from experiments.analysis.question import SEARCH, TRIAL
-from experiments.analysis.view import View
+from experiments.analysis.view import View, by_trial
 
 LEVELS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """Shares of the study's own budgets."""
@@ -95,7 +95,7 @@ def _of_trials(view: View) -> pl.DataFrame:
         best = view.goal.best(value.filter(value.is_finite() & counted))
         columns.append(best.alias(f"{budget} {within}"))
     measured = view.of_counted().join(view.trained.select(TRIAL).lazy(), on=TRIAL, how="semi")
-    return measured.group_by(TRIAL).agg(columns).sort(TRIAL).collect()
+    return by_trial(measured, columns).sort(TRIAL)
 
 
 def _at(trials: pl.DataFrame, budget: str, within: int) -> pl.DataFrame:

@@ -18,7 +18,7 @@ import polars as pl
 from experiments.analysis.intervals import NO_ANSWER, Answer
 from experiments.analysis.question import SEARCH, TRIAL, Record
 from experiments.analysis.searches import ACROSS, Across
-from experiments.analysis.view import View, view_of
+from experiments.analysis.view import View, by_trial, view_of
 from workloads.base import Goal
 
 BUDGETS = ("step", "epoch")
@@ -48,7 +48,7 @@ def best_within(
     if examples is not None:
         inside &= pl.col("examples") <= examples
     measured = view.of_counted().join(view.trained.select(TRIAL).lazy(), on=TRIAL, how="semi")
-    per_trial = measured.group_by(TRIAL).agg(view.best_of(inside, "")).collect()
+    per_trial = by_trial(measured, view.best_of(inside, ""))
     return _of_searches(view, _of_trials(per_trial, ""))
 
 

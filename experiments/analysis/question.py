@@ -35,10 +35,11 @@ class Record(Protocol):
     def repeats(self) -> Record | None:
         """The record of its best configurations trained again; None where there is none."""
 
-    def scan(self, table: str) -> pl.LazyFrame | None:
+    def scan(self, table: str, of: pl.DataFrame | None = None) -> pl.LazyFrame | None:
         """The rows of ``evaluations`` (one a measurement) or ``norms`` (one a step).
 
-        None where no trial recorded the table; never None for ``evaluations``.
+        ``of``: keys of trials, whose rows alone are read. None where no trial recorded the table;
+        never None for ``evaluations``.
         """
 
 

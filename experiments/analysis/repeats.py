@@ -26,7 +26,7 @@ from experiments.analysis.best_hyperparameters import best_known
 from experiments.analysis.intervals import Answer, Interval, median_best_of, median_of_searches
 from experiments.analysis.question import SEARCH, TRIAL, Record
 from experiments.analysis.regimes import Points
-from experiments.analysis.view import View
+from experiments.analysis.view import View, by_trial
 from experiments.spec.trial import Status
 from workloads.base import Goal
 
@@ -194,7 +194,7 @@ def _ended(view: View, places: Mapping[int, int]) -> pl.DataFrame:
     trials = trials.filter(
         pl.col("seed").is_in(list(view.question.seeds)), pl.col("status") != Status.INCOMPLETE
     )
-    passed = view.measurements().group_by(TRIAL).agg(view.first_past_the_goal()).collect()
+    passed = by_trial(view.measurements(), view.first_past_the_goal())
     passed = passed.with_columns(pl.col("passed_step", "evaluated_before").cast(pl.Int64))
     kept = pl.col("status") != Status.INFEASIBLE
     return (

@@ -34,7 +34,7 @@ from experiments.analysis.scaling_curve import Hyperbola
 from experiments.analysis.searches import answering, steps_across, trial_answers
 from experiments.analysis.steps_to_result import best_values, crossings, steps_to_result
 from experiments.analysis.verdict import Verdict, judge
-from experiments.analysis.view import View, view_of
+from experiments.analysis.view import View, by_trial, view_of
 from workloads.base import Goal
 
 
@@ -205,7 +205,7 @@ class Summary:
         """
         first = pl.col("step").filter(self.view.goal.better(pl.col("value"))).min()
         columns = [first.alias("steps_to_goal"), *self.view.best_of(None, "")]
-        return self.view.measurements().group_by(TRIAL).agg(columns).collect()
+        return by_trial(self.view.measurements(), columns)
 
     def of_seed(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of the study's own seed."""

@@ -45,16 +45,20 @@ class Record:
         if version == OLD_VERSION:
             self._require_measurements(folder)
 
-    def scan(self, table: str) -> pl.LazyFrame | None:
+    def scan(self, table: str, of: pl.DataFrame | None = None) -> pl.LazyFrame | None:
         """The rows of ``evaluations``, ``norms`` or ``layers``, unsorted, read when collected.
 
         Each part is verified before it is decoded. None where no trial recorded the table;
         ``evaluations`` without rows where none is recorded.
 
+        Args:
+          table: its name.
+          of: keys of trials; only their rows, and no part is read that holds none of them.
+
         Raises:
           RecordError: a part is missing or damaged.
         """
-        rows = self._found(table)
+        rows = self._found(table, of)
         if rows is None and table != "evaluations":
             return None
         return tables.as_read(tables.measurements_table([], []).lazy() if rows is None else rows)
@@ -90,8 +94,8 @@ class Record:
         rows = self.scan(table)
         return None if rows is None else tables.ordered(rows.collect())
 
-    def _found(self, table: str) -> pl.LazyFrame | None:
-        rows: pl.LazyFrame | None = self._again(lambda snapshot: snapshot.scan(table))
+    def _found(self, table: str, of: pl.DataFrame | None) -> pl.LazyFrame | None:
+        rows: pl.LazyFrame | None = self._again(lambda snapshot: snapshot.scan(table, of))
         if rows is None or self._snapshot is self._first:
             return rows
         # No trial committed since, nor one that was INCOMPLETE, without measurements, and is made.

@@ -11,9 +11,10 @@ from support.records_factory import handmade, make_record, make_study
 
 from experiments.analysis.best_hyperparameters import best_trials
 from experiments.analysis.budgets import best_under_budgets, best_within
+from experiments.analysis.question import TRIAL
 from experiments.analysis.steps_to_result import best_values, crossings, steps_to_result
 from experiments.analysis.summary import summarise, summary_of
-from experiments.analysis.view import View, view_of
+from experiments.analysis.view import View, by_trial, view_of
 from experiments.cli import main
 from experiments.records.files import RecordError
 from experiments.records.store import Writer
@@ -29,12 +30,12 @@ class Counting:
     def __init__(self, record) -> None:
         self.study, self.trials, self._record, self.read = record.study, record.trials, record, 0
 
-    def scan(self, table: str) -> pl.LazyFrame | None:
+    def scan(self, table: str, of: pl.DataFrame | None = None) -> pl.LazyFrame | None:
         def counted(frame: pl.DataFrame) -> pl.DataFrame:
             self.read += 1
             return frame
 
-        rows = self._record.scan(table)
+        rows = self._record.scan(table, of)
         return None if rows is None else rows.map_batches(counted)
 
 
@@ -45,7 +46,7 @@ def test_how_often_a_summary_and_its_report_read_the_evaluations(tmp_path):
     assert record.read == 2  # every outcome; the curves of the best trials, for the verdict
     print_summary(summary)
     assert summary_of(summary) is summary and record.read == 2
-    write_report_of(summary, tmp_path)
+    write_report_of(summary, tmp_path, pictures=())
     # Budgets at several levels, step and epoch; the best trials' curves; every trial's ends and,
     # thinned, its curve.
     assert record.read == 7
@@ -69,6 +70,15 @@ def test_budgets_are_those_of_their_limits():
         ("epoch", {"examples": question.example_budget}),
     ):
         assert_frame_equal(both.filter(budget=budget).drop("budget"), best_within(record, **limit))
+
+
+def test_rows_that_lie_in_any_order_give_the_same_trials():
+    record = make_record(make_study((4, 64), trials=4, seeds=(0, 1)))
+    rows, columns = View(record).measurements(), [pl.col("value").min(), pl.len()]
+    apart = rows.collect().sample(fraction=1.0, shuffle=True, seed=3).lazy()
+    together = [by_trial(found, columns).sort(TRIAL) for found in (rows, apart)]
+    assert_frame_equal(*together)
+    assert len(together[0]) == rows.select(TRIAL).unique().collect().height > 8
 
 
 def test_outcomes_of_a_handmade_curve():

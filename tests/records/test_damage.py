@@ -78,6 +78,27 @@ def test_any_flipped_bit_of_a_part_is_one_line_that_names_it(tmp_path, table):
     assert path.name in refusal(tmp_path)
 
 
+def test_rows_of_some_trials_come_from_their_parts_alone_which_are_verified(tmp_path):
+    """Trial 0 is in group 1, trials 1 and 2 in group 2, whose evaluations are damaged."""
+    with Writer.open(written(tmp_path, commits=1), study()) as writer:
+        writer.commit([result(1), result(2)])
+    record = read(tmp_path)
+    whole = record.evaluations
+    for index in range(3):
+        of = record.trials.filter(trial=index)
+        found = record.scan("evaluations", of).sort("step").collect()
+        assert_frame_equal(found, whole.filter(trial=index))
+    assert record.scan("evaluations", record.trials.clear()).collect().is_empty()
+    path = tmp_path / "records/evaluations-000002.parquet"
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+    assert len(read(tmp_path).scan("evaluations", record.trials.filter(trial=0)).collect()) == 3
+    for of in (record.trials.filter(trial=2), record.trials, None):
+        with pytest.raises(RecordError, match=path.name):
+            read(tmp_path).scan("evaluations", of)
+
+
 @pytest.mark.parametrize("name", ["study.json", "records/committed.json"])
 def test_a_flipped_bit_of_a_json_file_is_one_line_or_changes_nothing(tmp_path, name):
     path = written(tmp_path) / name

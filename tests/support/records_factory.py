@@ -38,10 +38,12 @@ class MemoryRecord:
     norms: pl.DataFrame | None = None
     repeats: MemoryRecord | None = None
 
-    def scan(self, table: str) -> pl.LazyFrame | None:
+    def scan(self, table: str, of: pl.DataFrame | None = None) -> pl.LazyFrame | None:
         """As `experiments.records.store.Record.scan`."""
         rows = getattr(self, table)
-        return None if rows is None else rows.lazy()
+        if rows is None or of is None:
+            return None if rows is None else rows.lazy()
+        return rows.lazy().join(of.lazy(), on=("batch_size", "seed", "trial"), how="semi")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,9 +44,10 @@ if TYPE_CHECKING:
 
 FORMAT = "batch_science"
 GROUP_BYTES = 16 << 20
-"""Of measurements.csv, collected before a group is written: what bounds the memory."""
+"""Of measurements.csv, held before a group is written, of trials that may count and of others each:
+what bounds the memory."""
 _OPTIMIZERS = {"nesterov_momentum": "nesterov"}
-_Held = tuple[ArchiveStudy, ArchiveTrial, RawTable]
+_Trial = tuple[ArchiveStudy, ArchiveTrial, RawTable]
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.+=,%-]")
 
 
@@ -114,10 +115,26 @@ def import_archive(
     return [out if alone else out / workload.path for workload in workloads]
 
 
+class _Held:
+    """Trials of the group that is to be written next, all of one header."""
+
+    def __init__(self) -> None:
+        self.trials: list[_Trial] = []
+        self.bytes = 0
+
+    def add(self, trial: _Trial) -> None:
+        self.trials.append(trial)
+        self.bytes += len(trial[2].rows)
+
+    def clear(self) -> None:
+        self.trials, self.bytes = [], 0
+
+
 class _Import:
     """One workload on its way into a record.
 
-    Keeps the trials of the group that is to be written next, all of one header, and of the others
+    Holds the trials of two groups that are to be written next, those that may count among the
+    first N and the others, so that an answer need not read the others at all; of what was written
     the steps of those that are COMPLETE, a batch size each.
     """
 
@@ -139,36 +156,38 @@ class _Import:
         self.hyperparameters: dict[str, None] = dict.fromkeys(self.spaces)
         self.complete: dict[int, list[int]] = {}
         self.longest: dict[int, int] = {}
-        self.held: list[_Held] = []
-        self.bytes = 0
+        self.first, self.others = _Held(), _Held()
 
     def run(self, asked: Asked) -> None:
         """Write the record."""
+        most = asked.trials or published.FEWER_TRIALS.get(self.workload.path, published.TRIALS)
         self.records.path.mkdir(parents=True)
         self.records.write_newest(0)
         for study in self.workload.studies:
-            self._study(study)
-        if self.held:
-            self._write()
+            self._study(study, most)
+        for held in (self.first, self.others):
+            if held.trials:
+                self._write(held)
         write_study(self.folder, self._header(asked))
 
-    def _study(self, study: ArchiveStudy) -> None:
+    def _study(self, study: ArchiveStudy, most: int) -> None:
         size, steps = study.batch_size, self.complete.setdefault(study.batch_size, [])
         header = None
         for trial in trials_of(study):
             table = read_raw(trial.folder)
             self._check(trial, table, header)
-            if self.held and self.held[-1][2].header != table.header:
-                self._write()
+            counts = trial.status == "COMPLETE" and len(steps) < most
+            held = self.first if counts else self.others
+            if held.trials and held.trials[-1][2].header != table.header:
+                self._write(held)
             header = table.header
             if trial.status == "COMPLETE":
                 steps.append(trial.steps)
             self.longest[size] = max(self.longest.get(size, 1), trial.steps)
             self.hyperparameters.update(dict.fromkeys(trial.parameters))
-            self.held.append((study, trial, table))
-            self.bytes += len(table.rows)
-            if self.bytes >= GROUP_BYTES:
-                self._write()
+            held.add((study, trial, table))
+            if held.bytes >= GROUP_BYTES:
+                self._write(held)
         self.imported["columns"][str(size)] = list(header or ())
 
     def _check(self, trial: ArchiveTrial, table: RawTable, header: tuple[str, ...] | None) -> None:
@@ -185,16 +204,16 @@ class _Import:
             if name in (*TRIAL_COLUMNS, *OPTIONAL_TRIAL_COLUMNS, *INTERNAL):
                 raise RecordError(f"{trial.folder}: parameter {name!r} is the name of a column")
 
-    def _write(self) -> None:
+    def _write(self, held: _Held) -> None:
         """Commit what is held as one group."""
         number = len(self.groups) + 1
         tables = {
-            "evaluations": _evaluations(self.held),
-            "trials": _trials(self.held, self.identity),
+            "evaluations": _evaluations(held.trials),
+            "trials": _trials(held.trials, self.identity),
         }
         self.records.write_group(number, tables, self.groups)
         self.groups.append(number)
-        self.held, self.bytes = [], 0
+        held.clear()
 
     def _header(self, asked: Asked) -> dict[str, Any]:
         """study.json: the question in words of ours, and every study.json of the archive."""
@@ -233,7 +252,7 @@ class _Import:
         }  # fmt: skip
 
 
-def _evaluations(held: Sequence[_Held]) -> pl.DataFrame:
+def _evaluations(held: Sequence[_Trial]) -> pl.DataFrame:
     """One row a measurement, sorted by key; equal steps keep the order of the file."""
     import polars as pl
 
@@ -254,7 +273,7 @@ def _evaluations(held: Sequence[_Held]) -> pl.DataFrame:
     return rows.select(in_order(rows.columns))
 
 
-def _trials(held: Sequence[_Held], identity: str) -> pl.DataFrame:
+def _trials(held: Sequence[_Trial], identity: str) -> pl.DataFrame:
     """One row a trial; ``train_steps`` of a time budget are the steps the trial made."""
     import polars as pl
 

@@ -140,6 +140,16 @@ def test_steps_to_result_are_those_of_the_authors(archive, tmp_path):
     assert steps_to_result(read(record))["trial"].to_list() == [2, 2]
 
 
+def test_trials_that_do_not_count_lie_in_parts_that_answers_leave_alone(archive, tmp_path):
+    (folder,) = import_archive(archive, tmp_path / "out", dataclasses.replace(ASKED, trials=2))
+    answer = steps_to_result(read(folder))
+    *_, others = sorted((folder / "records").glob("evaluations-*.parquet"))
+    others.write_bytes(b"damaged")
+    assert steps_to_result(read(folder)).equals(answer)
+    with pytest.raises(RecordError, match=others.name):
+        read(folder).verify()
+
+
 def test_the_record_says_what_the_archive_does_and_no_default(archive, tmp_path):
     folder = tmp_path / "records"
     (record,) = import_archive(archive / WORKLOAD, folder, Asked())
