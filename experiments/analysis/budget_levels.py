@@ -30,16 +30,20 @@ def levels(largest: int) -> list[int]:
     return sorted({math.ceil(share * largest) for share in LEVELS})
 
 
-def budget_levels(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
+def budget_levels(
+    view: View, searches: Mapping[int, int], trials: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """The best values of each batch size at several budgets, over its searches.
 
     Args:
+      view: of the study.
+      trials: `of_trials`, where they are known.
       searches: batch size -> searches begun.
 
     Columns: ``budget`` (``"step"`` or ``"epoch"``), ``within`` (steps, or examples), then those of
     `budgets.together`. A batch size without a measurement within a budget has no row there.
     """
-    trials = _of_trials(view)
+    trials = of_trials(view) if trials is None else trials
     return pl.concat(
         together(view, _at(trials, budget, within), searches).select(
             pl.lit(budget).alias("budget"), pl.lit(within, pl.Int64).alias("within"), pl.all()
@@ -48,14 +52,15 @@ def budget_levels(view: View, searches: Mapping[int, int]) -> pl.DataFrame:
     )
 
 
-def best_batch_sizes(view: View) -> pl.DataFrame:
+def best_batch_sizes(view: View, trials: pl.DataFrame | None = None) -> pl.DataFrame:
     """The batch size with the best value at each budget: a row a budget, largest last.
 
     Columns: ``budget, within``; ``batch_size``, that of the best median over the searches, ties
     to the smaller; ``searches`` that answer; ``low, high, coverage``, the exact range of the
     batch size at which each of them is best, null where only one answers.
     """
-    trials, sign, rows = _of_trials(view), view.goal.sign, []
+    trials = of_trials(view) if trials is None else trials
+    sign, rows = view.goal.sign, []
     for budget, within in _budgets(view):
         best = _at(trials, budget, within).with_columns(rank=sign * pl.col("best_value"))
         own = best.group_by(SEARCH).agg(pl.col("rank").min()).sort("rank", "batch_size")
@@ -87,15 +92,14 @@ def _budgets(view: View) -> list[tuple[str, int]]:
     return [(budget, within) for budget, most in largest for within in levels(most)]
 
 
-def _of_trials(view: View) -> pl.DataFrame:
+def of_trials(view: View) -> pl.DataFrame:
     """The best value of each trial that trained to full length, a column a budget."""
     value, columns = pl.col("value"), []
     for budget, within in _budgets(view):
         counted = pl.col("step" if budget == "step" else "examples") <= within
         best = view.goal.best(value.filter(value.is_finite() & counted))
         columns.append(best.alias(f"{budget} {within}"))
-    measured = view.of_counted().join(view.trained.select(TRIAL).lazy(), on=TRIAL, how="semi")
-    return by_trial(measured, columns).sort(TRIAL)
+    return by_trial(view.of_trained(), columns).sort(TRIAL)
 
 
 def _at(trials: pl.DataFrame, budget: str, within: int) -> pl.DataFrame:

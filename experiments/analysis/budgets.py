@@ -47,8 +47,7 @@ def best_within(
         inside &= pl.col("step") <= steps
     if examples is not None:
         inside &= pl.col("examples") <= examples
-    measured = view.of_counted().join(view.trained.select(TRIAL).lazy(), on=TRIAL, how="semi")
-    per_trial = by_trial(measured, view.best_of(inside, ""))
+    per_trial = by_trial(view.of_trained(), view.best_of(inside, ""))
     return _of_searches(view, _of_trials(per_trial, ""))
 
 

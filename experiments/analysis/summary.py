@@ -9,7 +9,7 @@ import polars as pl
 
 from experiments.analysis import critical_batch_size as critical
 from experiments.analysis.best_hyperparameters import best_across, choose_best
-from experiments.analysis.budget_levels import best_batch_sizes, budget_levels
+from experiments.analysis.budget_levels import best_batch_sizes, budget_levels, of_trials
 from experiments.analysis.budgets import best_under_budgets, budgets_across
 from experiments.analysis.cost import Cost, Prices, cost_of
 from experiments.analysis.critical_batch_size import CriticalBatchSize
@@ -142,12 +142,18 @@ class Summary:
     @functools.cached_property
     def budget_levels(self) -> pl.DataFrame:
         """Best values at several budgets, the searches of a batch size together."""
-        return budget_levels(self.view, dict(self.curve.select("batch_size", "searches").rows()))
+        searches = dict(self.curve.select("batch_size", "searches").rows())
+        return budget_levels(self.view, searches, self._under_budgets)
 
     @functools.cached_property
     def best_batch_sizes(self) -> pl.DataFrame:
         """The batch size that is best at each of those budgets."""
-        return best_batch_sizes(self.view)
+        return best_batch_sizes(self.view, self._under_budgets)
+
+    @functools.cached_property
+    def _under_budgets(self) -> pl.DataFrame:
+        """The best value of each trial under each of those budgets."""
+        return of_trials(self.view)
 
     @functools.cached_property
     def importance(self) -> pl.DataFrame:

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,6 +21,10 @@ from experiments.analysis.searches import search_answer
 
 MOST_DIMENSIONS = 3
 """Searched numbers between which trials are interpolated; a simplex of more has many corners."""
+_OUTSIDE = 1e-12
+"""Weight below zero of a point that lies on the border, up to rounding."""
+_FLAT = 1e-10
+"""Volume over that of as long edges at right angles, below which a simplex has no inside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +77,13 @@ class Surface:
             return self._between(point[0])
         if self._mesh is None:
             return none
-        simplex = int(self._mesh.find_simplex(point[None])[0])
-        if simplex < 0:
+        simplices, inverses, origins = self._mesh
+        first = np.einsum("sij,sj->si", inverses, point - origins)
+        weights = np.column_stack([first, 1 - first.sum(axis=1)])
+        simplex = int(np.argmax(weights.min(axis=1)))
+        if weights[simplex].min() < -_OUTSIDE:
             return none
-        matrix = self._mesh.transform[simplex]
-        first = matrix[:dimensions] @ (point - matrix[dimensions])
-        return self._mesh.simplices[simplex], np.append(first, 1 - first.sum())
+        return simplices[simplex], weights[simplex]
 
     def _between(self, at: float) -> tuple[np.ndarray, np.ndarray]:
         """The two trials on either side of a point of a line."""
@@ -93,11 +97,23 @@ class Surface:
         return order[[after - 1, after]], np.array([1 - share, share])
 
     @functools.cached_property
-    def _mesh(self) -> Any:
-        """The simplices between the trials; None where all lie on one line or plane."""
+    def _mesh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The simplices between the trials; None where all lie on one line or plane.
+
+        Their corners [s, d + 1], the inverse of their edges from the last corner [s, d, d], which
+        gives the weights of the others, and that corner [s, d]. Flat simplices are left out.
+        Delaunay's own transform does the same, but threads of BLAS wait for each other in it.
+        """
         from scipy.spatial import Delaunay, QhullError
 
         try:
-            return Delaunay(self.points)
+            simplices = Delaunay(self.points).simplices
         except QhullError:
             return None
+        corners = self.points[simplices]
+        edges = (corners[:, :-1] - corners[:, -1:]).transpose(0, 2, 1)
+        size = np.prod(np.linalg.norm(edges, axis=1), axis=1)
+        solid = np.abs(np.linalg.det(edges)) > _FLAT * size
+        if not solid.any():
+            return None
+        return simplices[solid], np.linalg.inv(edges[solid]), corners[solid, -1]

@@ -146,6 +146,13 @@ class View:
         """`measurements` of the counted trials."""
         return self._measured(self._of_counted, self._columns_of_counted, others)
 
+    def of_trained(self) -> pl.LazyFrame:
+        """`measurements` of the trials that answer the budgets (`trained`)."""
+        rows = self.of_counted()
+        if not self.stops:
+            return rows
+        return rows.join(self.trained.select(TRIAL).lazy(), on=TRIAL, how="semi")
+
     @functools.cached_property
     def outcomes(self) -> pl.DataFrame:
         """One row a counted trial with measurements, sorted by `TRIAL`, from one pass over them.

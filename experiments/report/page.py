@@ -7,7 +7,6 @@ would show as a missing chart and never as a call home. All text is escaped.
 
 from __future__ import annotations
 
-import functools
 import html
 import json
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from experiments.report.cost_words import best_sizes_table, cost_table, least_wo
 from experiments.report.curvature_figures import curvature_table
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
+from experiments.report.libraries import libraries
 from experiments.report.longer_search import NOTE as LONGER_SEARCH_NOTE
 from experiments.report.longer_search import longer_search_table
 from experiments.report.methods import METHODS
@@ -157,22 +157,12 @@ def document(
 {body}
 </main>
 <script type="application/json" id="figures">{_json(embedded)}</script>
-<script>{_libraries()}</script>
+<script>{libraries()}</script>
 <script>{_asset("page.js")}</script>
 <script>{_asset("trials.js")}</script>
 </body>
 </html>
 """
-
-
-@functools.cache
-def _libraries() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace(
-        "</script", "<\\/script"
-    )
 
 
 def _asset(name: str) -> str:

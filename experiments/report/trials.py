@@ -10,6 +10,7 @@ import polars as pl
 from experiments.analysis.best_hyperparameters import with_effective_rate
 from experiments.analysis.question import TRIAL
 from experiments.analysis.summary import Summary
+from experiments.analysis.view import by_trial
 from experiments.report.figure import KEY, searched_names, with_key
 from experiments.report.words import label, metric_title
 
@@ -83,20 +84,19 @@ def _cell(cell: object) -> object:
 def _curves(summary: Summary, table: pl.DataFrame) -> dict[str, list[list[float | int]]]:
     """The goal's metric of every trial shown, thinned so that all of them stay a small page."""
     most = max(8, min(_LONGEST_CURVE, _MOST_POINTS // max(len(table), 1)))
-    rows = summary.view.measurements().filter(pl.col("value").is_finite())
-    rows = rows.join(table.select(KEY, *TRIAL).lazy(), on=TRIAL).sort(KEY, "step")
-    place, count = pl.int_range(pl.len()).over(KEY), pl.len().over(KEY)
-    every = (count + most - 1) // most
-    rows = rows.filter((place % every == 0) | (place == count - 1))
     fields = ["step", "value"]
     if summary.question.batch_size_schedule != "constant":
         fields.append("examples")
-    grouped = rows.group_by(KEY, maintain_order=True).agg(fields).collect()
-    digits = {"value": 4}
+    rows = summary.view.measurements().filter(pl.col("value").is_finite())
+    if len(table) < len(summary.record.trials):
+        rows = rows.join(table.select(TRIAL).lazy(), on=TRIAL, how="semi")
+    place, count = pl.int_range(pl.len()), pl.len()
+    kept = (place % ((count + most - 1) // most) == 0) | (place == count - 1)
+    held = by_trial(rows, [pl.col(fields).sort_by("step").filter(kept)])
     return {
-        row[0]: [
-            [float(f"{v:.{digits[name]}g}") for v in part] if name in digits else list(part)
-            for name, part in zip(fields, row[1:], strict=True)
+        key: [
+            [float(f"{v:.4g}") for v in part] if name == "value" else part
+            for name, part in zip(fields, parts, strict=True)
         ]
-        for row in grouped.select(KEY, *fields).rows()
+        for key, *parts in with_key(held).select(KEY, *fields).iter_rows()
     }
