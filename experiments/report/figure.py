@@ -72,16 +72,31 @@ class Figure:
         return specification
 
 
+_COPIER = "__deepcopy__"
+"""Altair asks a part for it before it copies it attribute by attribute."""
+
+
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
-    """Build charts without Altair's check of every part against its schema, half of the time.
+    """Build charts without two habits of Altair that took most of the time.
 
-    Tests check the whole charts (tests/report/test_figures.py).
+    It checks every part against its schema: tests check the whole charts instead
+    (tests/report/test_figures.py). And whatever puts charts together copies the encodings of each,
+    some hundred objects, several times over: here they are shared, as nothing changes one in place.
     """
     from altair.utils.schemapi import debug_mode
 
-    with debug_mode(False):
-        yield
+    shared = alt.FacetedEncoding
+    before = shared.__dict__.get(_COPIER)
+    setattr(shared, _COPIER, lambda encoding, _: encoding)
+    try:
+        with debug_mode(False):
+            yield
+    finally:
+        if before is None:
+            delattr(shared, _COPIER)
+        else:  # inside another `unchecked`
+            setattr(shared, _COPIER, before)
 
 
 KEY = "key"

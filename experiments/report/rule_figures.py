@@ -172,7 +172,7 @@ def _map_panel(rows: pl.DataFrame, name: str) -> alt.LayerChart:
             color=colour, tooltip=hover
         ),
         base.transform_filter("datum.text !== null").mark_text(color=style.GREY).encode(
-            text="text:N"
+            text=alt.Text("text:N")
         ),
     ).properties(width=230, height=210, title=name)  # fmt: skip
 

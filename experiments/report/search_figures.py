@@ -154,7 +154,7 @@ def _contours(x: HyperparameterAxis, y: HyperparameterAxis, panel: alt.Chart) ->
     chart = alt.Chart(alt.Data(values=rows)).mark_line(
         color=style.GREY, strokeWidth=0.8, opacity=0.45, clip=True
     )
-    return [chart.encode(x=across, y=up, detail="contour:N")]
+    return [chart.encode(x=across, y=up, detail=alt.Detail("contour:N"))]
 
 
 def _bare(channel: alt.X | alt.Y) -> alt.X | alt.Y:
