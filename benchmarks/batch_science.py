@@ -9,7 +9,7 @@ Shallue et al. (2019) published 168,160 trials and 71,638,836 measurements of 35
 335,000 small files. This writes as many, with the batch sizes of theirs and random curves, then
 imports them and asks for the steps to result of every workload, in processes of their own whose
 peak memory is the system's count. Bars: import in 3 minutes and 6 GB, all steps to result in 20 s,
-a page in 5 s (of six workloads; SVG figures, as an archive's are); on one workload at least 20 times
+a page in 5 s (six workloads; SVG figures, as an archive has); on one workload at least 20 times
 faster than pandas from the files, by the same definitions, in turn, imports left out on both sides,
 for the first answer in a process and for later ones. pandas reads the trials that count, whole
 tables or the two columns that are asked for; where it is not installed the csv module stands in.
