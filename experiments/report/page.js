@@ -5,10 +5,16 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const views = new Map();
 const listeners = [];
 let selected = "";
+let drawing = 0;
 
+// Between two figures the page is painted and the table of trials is made: the answer and the first
+// figure stand while the others are drawn. A later call takes over from one that is not done.
 async function draw() {
+  const turn = ++drawing;
   const theme = dark.matches ? "dark" : "light";
   for (const [name, specification] of Object.entries(study.figures)) {
+    await new Promise((goOn) => setTimeout(goOn));
+    if (turn !== drawing) return;
     const { view } = await vegaEmbed(document.getElementById("chart-" + name), specification, {
       actions: false, renderer: "svg", config: study.themes[theme],
       tooltip: { theme: theme === "dark" ? "dark" : "custom" },
@@ -20,7 +26,7 @@ async function draw() {
       await mark(name, view);
     }
   }
-  document.body.dataset.drawn = theme;
+  if (turn === drawing) document.body.dataset.drawn = theme;
 }
 
 async function mark(name, view) {
