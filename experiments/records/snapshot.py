@@ -90,8 +90,8 @@ class Snapshot:
         read = [group for group in groups if group.number in whole] or groups[:1]
         frames = []
         with contextlib.ExitStack() as opened:
-            for group, file in zip(read, self._open(table, read), strict=True):
-                opened.enter_context(file)
+            files = [opened.enter_context(file) for file in self._open(table, read)]
+            for group, file in zip(read, files, strict=True):
                 try:
                     rows = pl.scan_parquet(file)
                     rows.collect_schema()
