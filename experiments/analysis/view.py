@@ -140,11 +140,11 @@ class View:
         With the columns ``others`` of the evaluations beside it. Without rows where nothing was
         ever measured, as in a record that holds no trial yet.
         """
-        return self._measured(self._evaluations, self.columns, others)
+        return _measured(self.goal, self._evaluations, self.columns, others)
 
     def of_counted(self, *others: str) -> pl.LazyFrame:
         """`measurements` of the counted trials."""
-        return self._measured(self._of_counted, self._columns_of_counted, others)
+        return _measured(self.goal, self._of_counted, self._columns_of_counted, others)
 
     def of_trained(self) -> pl.LazyFrame:
         """`measurements` of the trials that answer the budgets (`trained`)."""
@@ -209,27 +209,15 @@ class View:
         ]
         return [best.alias(f"{prefix}best_value"), *at]
 
-    def _measured(
-        self, held: pl.LazyFrame, columns: list[str], others: tuple[str, ...]
-    ) -> pl.LazyFrame:
-        if self.goal.column not in columns:
-            held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(self.goal.column))
-        value = pl.col(self.goal.column).alias("value")
-        return held.select(*TRIAL, "step", "examples", *others, value)
-
     @functools.cached_property
     def _evaluations(self) -> pl.LazyFrame:
         """The evaluations, whose parts are verified once."""
-        held = self.record.scan("evaluations")
-        assert held is not None, "a record always has the table"
-        return held
+        return _evaluations(self.record)
 
     @functools.cached_property
     def _of_counted(self) -> pl.LazyFrame:
         """The evaluations of the counted trials; parts that hold no others are not read."""
-        held = self.record.scan("evaluations", self.counted.select(TRIAL))
-        assert held is not None, "a record always has the table"
-        return held
+        return _evaluations(self.record, self.counted.select(TRIAL))
 
     @functools.cached_property
     def _columns_of_counted(self) -> list[str]:
@@ -247,6 +235,21 @@ def by_trial(rows: pl.LazyFrame, columns: Sequence[pl.Expr]) -> pl.DataFrame:
     if found.select(pl.struct(TRIAL).is_duplicated().any()).item():
         found = rows.group_by(TRIAL).agg(columns).collect()
     return found
+
+
+def _evaluations(record: Record, of: pl.DataFrame | None = None) -> pl.LazyFrame:
+    held = record.scan("evaluations", of)
+    assert held is not None, "a record always has the table"
+    return held
+
+
+def _measured(
+    goal: Goal, held: pl.LazyFrame, columns: Sequence[str], others: Sequence[str]
+) -> pl.LazyFrame:
+    """Rows of evaluations as `View.measurements` gives them."""
+    if goal.column not in columns:
+        held = held.clear().with_columns(pl.lit(None, dtype=pl.Float64).alias(goal.column))
+    return held.select(*TRIAL, "step", "examples", *others, pl.col(goal.column).alias("value"))
 
 
 def _chosen(view: View, recorded: Goal, goal: float | Goal | None) -> Goal:
