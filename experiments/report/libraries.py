@@ -36,7 +36,7 @@ def libraries() -> str:
 
 
 def _kept(path: Path) -> str | None:
-    """What was kept, None where nothing was, or where it is not what was written."""
+    """The script as it was kept; None where there is none, or another than was written."""
     try:
         checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeDecodeError):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from experiments.spec import parts
 from experiments.spec.trial import Precision, Transfer
-from experiments.spec.values import file_name, members, real, refuse, whole
+from experiments.spec.values import CONTROLS, file_name, members, real, refuse, whole
 from workloads.base import Goal
 from workloads.registry import unknown_name
 
@@ -59,9 +59,10 @@ class Text(_Plain):
     """A sentence, or the path of a file."""
 
     def check(self, field: str, value: Any) -> str:
-        plain = isinstance(value, str) and len(value) <= LONGEST_TEXT and "\0" not in value
-        if not plain or _SURROGATE.search(value):
-            raise refuse(field, f"Unicode text of at most {LONGEST_TEXT:,} characters", value)
+        plain = isinstance(value, str) and len(value) <= LONGEST_TEXT
+        if not plain or CONTROLS.search(value) or _SURROGATE.search(value):
+            allowed = f"Unicode text of at most {LONGEST_TEXT:,} characters, none that controls others"
+            raise refuse(field, allowed, value)
         return str(value)
 
 

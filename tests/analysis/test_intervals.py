@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from opda.nonparametric import EmpiricalDistribution
 
 from experiments.analysis.intervals import (
     NO_ANSWER,
@@ -129,6 +130,17 @@ def test_the_joint_probability_is_that_of_simulated_order_statistics():
     inside = ((uniform >= lower) & (uniform <= upper)).all(axis=1).mean()
     assert joint_probability(lower, upper) == pytest.approx(0.95, abs=BISECTED)
     assert inside == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 40_000))
+
+
+def test_another_program_finds_the_same_band():
+    """opda's equal-tailed band of a distribution function, at the order statistics themselves."""
+    at = np.arange(16.0)
+    below, _, above = EmpiricalDistribution.confidence_bands(
+        at, 0.95, method="ld_equal_tailed", generator=np.random.default_rng(0), n_jobs=1
+    )
+    lower, upper = simultaneous_bounds(16, 0.95)
+    np.testing.assert_allclose(below.cdf(at), lower, atol=SIMULATED)
+    np.testing.assert_allclose(above.cdf(at - 0.5), upper, atol=SIMULATED)
 
 
 def test_a_joint_probability_by_hand():

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.records.files import RecordError
-from experiments.spec.values import MOST_EXAMPLES, MOST_STEPS
+from experiments.spec.values import CONTROLS, MOST_EXAMPLES, MOST_STEPS
 
 STUDY = "study.json"
 METADATA = "metadata.json"
@@ -140,12 +140,15 @@ def read_study_file(folder: Path) -> ArchiveStudy:
     for name in NAMES:
         if not isinstance(content[name], str) or not content[name]:
             raise _wrong(path, name, "a name", content[name])
+        _inert(path, name, content[name])
     _whole(path, "batch_size", content["batch_size"], 1, MOST_EXAMPLES)
     _whole(path, "train_steps", content["train_steps"], 0, MOST_STEPS)
     if not isinstance(content["early_stopping"], bool):
         raise _wrong(path, "early_stopping", "true or false", content["early_stopping"])
     if not isinstance(content["parameter_configs"], dict):
         raise _wrong(path, "parameter_configs", "an object", content["parameter_configs"])
+    for name in content["parameter_configs"]:
+        _inert(path, "a parameter", name)
     if not _is_number(folder.name) or int(folder.name) != content["batch_size"]:
         raise RecordError(
             f"{path} has the batch size {content['batch_size']}, its folder the name {folder.name}"
@@ -186,6 +189,8 @@ def _read_trial(folder: Path) -> ArchiveTrial:
         raise _wrong(path, "status", f"one of {', '.join(STATUSES)}", content["status"])
     if not isinstance(content["parameters"], dict):
         raise _wrong(path, "parameters", "an object", content["parameters"])
+    for name in content["parameters"]:
+        _inert(path, "a parameter", name)
     parameters = {
         name: _number(path, f"parameter {name}", value)
         for name, value in content["parameters"].items()
@@ -222,6 +227,11 @@ def _fields(
         if name not in required and name not in (others or {}):
             known = ", ".join(sorted((*required, *(others or {}))))
             raise RecordError(f"{path} has the unknown field {name!r} (known: {known})")
+
+
+def _inert(path: Path, field: str, name: str) -> None:
+    if CONTROLS.search(name):
+        raise _wrong(path, field, "a name without control characters", name)
 
 
 def _whole(path: Path, field: str, value: object, low: int, high: int) -> int:

@@ -282,6 +282,10 @@ BROKEN = {
                       "parameter a"),
     "another size": ("4/study.json", lambda p: edit(p, batch_size=8), "folder the name 4"),
     "another model": ("4/study.json", lambda p: edit(p, model="x"), "the model"),
+    "a name that moves the cursor": ("4/study.json", lambda p: edit(p, model="x\x1b[2K"),
+                                     "model must be a name without control characters"),
+    "a parameter that colours": ("4/2/metadata.json", lambda p: edit(
+        p, parameters={"rate\x1b[31m": 0.1}), "got 'rate\\x1b[31m'"),
     "another type": ("4/study.json", lambda p: edit(p, parameter_configs={"a": {"type": "X"}}),
                      "DISCRETE, DOUBLE, INTEGER"),
     "another scale": ("4/study.json", lambda p: edit(p, parameter_configs={
