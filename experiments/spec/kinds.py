@@ -61,8 +61,8 @@ class Text(_Plain):
     def check(self, field: str, value: Any) -> str:
         plain = isinstance(value, str) and len(value) <= LONGEST_TEXT
         if not plain or CONTROLS.search(value) or _SURROGATE.search(value):
-            allowed = f"Unicode text of at most {LONGEST_TEXT:,} characters, none that controls others"
-            raise refuse(field, allowed, value)
+            most = f"Unicode text of at most {LONGEST_TEXT:,} characters without control characters"
+            raise refuse(field, most, value)
         return str(value)
 
 

@@ -21,7 +21,7 @@ LONGEST_NAME = 100
 MOST_MEMBERS = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=,%-]*")
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Characters by which a text moves a terminal's cursor, colours or hides others, or turns their order;
+"""Characters by which a text moves a terminal's cursor, colours or hides others, or turns them;
 tabs and ends of lines may stay."""
 SHOWN = 80  # characters of a refused value
 

@@ -23,6 +23,8 @@ from experiments.analysis.tuning_curve import joint_probability, simultaneous_bo
 
 ROUNDING = 1e-12
 """Of a sum of a few binomial terms in float64."""
+SIMULATED = 2e-3
+"""opda finds the level of its band by simulation."""
 BISECTED = 1e-6
 """The bounds are found by bisection down to here."""
 

@@ -34,6 +34,8 @@ from workloads import Goal
         ({"name": "x" * 101}, "name must be a file name"),
         ({"name": None}, "name must be a file name of 1 to 100 letters"),
         ({"question": 5}, "question must be Unicode text"),
+        ({"question": "Up?\x1b[1A\x1b[2K"}, "without control characters"),
+        ({"expected": "that \u202etxet this"}, "without control characters"),
         ({"seeds": ()}, "seeds must hold at least one number"),
         ({"seeds": (1, 1)}, "seeds must be distinct whole numbers, got (1, 1)"),
         ({"seeds": "01"}, "seeds must be a tuple of whole numbers, got '01'"),
