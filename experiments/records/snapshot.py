@@ -144,10 +144,12 @@ class Snapshot:
         return rows.join(self._stale[group.number].lazy(), on=TRIAL_KEY, how="anti")
 
 
-def _key_types(rows: pl.LazyFrame) -> dict[str, pl.DataType]:
+def _key_types(rows: pl.LazyFrame) -> pl.Schema:
     """The types of a trial's key in ``rows``."""
+    import polars as pl
+
     schema = rows.collect_schema()
-    return {name: schema[name] for name in TRIAL_KEY}
+    return pl.Schema({name: schema[name] for name in TRIAL_KEY})
 
 
 def missing_part(folder: RecordsFolder, error: OSError) -> RecordError:
