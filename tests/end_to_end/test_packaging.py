@@ -92,6 +92,14 @@ def test_what_describes_records_and_draws_needs_no_jax(room):
     assert printed == "[]\n"
 
 
+def test_the_version_is_the_same_wherever_it_is_stated():
+    """The newest of the changelog is the one that is being made."""
+    version = PROJECT["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    newest = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None and newest[1] == version
+
+
 def test_requirements_hold_names_and_versions_only():
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
