@@ -35,7 +35,7 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from experiments.analysis.intervals import Answer, range_of_searches
-from experiments.procedures.automl.asked import Asked
+from experiments.procedures.automl.asked import AutomlRequest
 from experiments.procedures.automl.automl import automl
 from experiments.procedures.budget import Budget
 from workloads import datasets
@@ -117,7 +117,9 @@ def run(name: str, seed: int, folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(held.read_text())
         return found
     source = source_of(name)(name, seed, folder)
-    asked = Asked(str(source), Budget.parse(BUDGETS.get(name, BUDGET)), seed=seed, baselines=True)
+    asked = AutomlRequest(
+        str(source), Budget.parse(BUDGETS.get(name, BUDGET)), seed=seed, baselines=True
+    )
     began = time.perf_counter()
     values = automl(asked, folder / f"{name}-{seed}").values
     count = values["test_examples"]

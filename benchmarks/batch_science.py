@@ -37,7 +37,7 @@ import polars as pl
 
 from benchmarks.machine import write_results
 from experiments.analysis.steps_to_result import steps_to_result
-from experiments.records.exchange.batch_science import Asked, import_archive
+from experiments.records.exchange.batch_science import ImportRequest, import_archive
 from experiments.records.store import read
 from experiments.report.write import write_report
 from workloads.base import Goal
@@ -190,7 +190,7 @@ def _write_trials(study: Path, rows: np.ndarray, rng: np.random.Generator) -> in
 def imported(archive: Path, out: Path) -> dict[str, Any]:
     """Seconds and memory of the import."""
     began = time.perf_counter()
-    records = import_archive(archive, out, Asked({"": GOAL}, sampler="halton"))
+    records = import_archive(archive, out, ImportRequest({"": GOAL}, sampler="halton"))
     return _spent(began, {"records": len(records)})
 
 

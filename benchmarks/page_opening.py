@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.batch_science import GOAL, MEASUREMENTS, SHAPE, SLICE, TRIALS, generate
 from benchmarks.machine import write_results
-from experiments.records.exchange.batch_science import Asked, import_archive
+from experiments.records.exchange.batch_science import ImportRequest, import_archive
 from experiments.records.store import read
 from experiments.report.write import write_report_of
 
@@ -45,7 +45,7 @@ def made(folder: Path) -> Path:
     """The report of a study of `WANTED` trials."""
     share = len(SHAPE[SLICE]) / sum(map(len, SHAPE.values()))
     generate(folder / "archive", WANTED / (TRIALS * share), {SLICE: SHAPE[SLICE]})
-    (record,) = import_archive(folder / "archive", folder / "records", Asked({"": GOAL}))
+    (record,) = import_archive(folder / "archive", folder / "records", ImportRequest({"": GOAL}))
     shutil.rmtree(folder / "archive")
     return write_report_of(read(record), record, pictures=())
 

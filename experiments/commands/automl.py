@@ -43,12 +43,12 @@ def add(commands: Any) -> None:
 def automl_command(options: argparse.Namespace) -> int:
     """Search, choose, save, test once; print what came of it."""
     began = time.monotonic()
-    from experiments.procedures.automl.asked import Asked
+    from experiments.procedures.automl.asked import AutomlRequest
     from experiments.procedures.automl.automl import automl
     from experiments.procedures.budget import Budget
     from experiments.report.procedure import aligned
 
-    asked = Asked(
+    asked = AutomlRequest(
         options.data, Budget.parse(options.budget), options.target, options.seed,
         options.data_dir, options.baselines,
     )  # fmt: skip

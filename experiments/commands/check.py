@@ -15,7 +15,7 @@ from experiments.commands.arguments import positive, whole_number
 
 if TYPE_CHECKING:
     from experiments.analysis.sanity import Check
-    from experiments.procedures.bench import Asked
+    from experiments.procedures.bench import BenchRequest
     from workloads.base import Workload
 
 WIDTH = 100
@@ -113,13 +113,13 @@ def chosen_workload(name: str) -> Workload:
     raise unknown_name("workload", name, (*workloads.WORKLOADS, *studies.STUDIES))
 
 
-def asked_of(options: argparse.Namespace) -> Asked:
+def asked_of(options: argparse.Namespace) -> BenchRequest:
     """The settings of a check, by the options.
 
     Raises:
       UnknownNameError: no such optimizer.
     """
-    from experiments.procedures.bench import Asked
+    from experiments.procedures.bench import BenchRequest
     from optimizers import OPTIMIZERS
     from workloads.registry import unknown_name
 
@@ -127,7 +127,7 @@ def asked_of(options: argparse.Namespace) -> Asked:
         raise unknown_name("optimizer", options.optimizer, OPTIMIZERS)
     given = {n: getattr(options, n) for n in ("optimizer", "learning_rate", "steps", "seed")}
     source = options.workload if options.workload.endswith(".py") else ""
-    return Asked(
+    return BenchRequest(
         **{name: value for name, value in given.items() if value is not None},
         source=source, data_dir=options.data_dir,
     )  # fmt: skip

@@ -79,11 +79,11 @@ def curvature_command(options: argparse.Namespace) -> int:
 
     from experiments.report.plain_page import PlainPage, write_plain
     from experiments.report.trial_curvature import drawn, numbers_table
-    from experiments.runner.curvature import Asked, measure
+    from experiments.runner.curvature import CurvatureRequest, measure
     from experiments.runner.curvature_sharpness import Search
 
     said = sys.stderr if options.json else sys.stdout
-    asked = Asked(
+    asked = CurvatureRequest(
         tuple(options.measure),
         options.examples,
         options.order,

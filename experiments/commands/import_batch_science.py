@@ -44,9 +44,9 @@ def add(commands: Any) -> None:
 
 def import_command(options: argparse.Namespace) -> int:
     """Read the archive, write the records, say where they are."""
-    from experiments.records.exchange.batch_science import Asked, import_archive
+    from experiments.records.exchange.batch_science import ImportRequest, import_archive
 
-    asked = Asked(goals_of(options.goal), options.trials, options.sampler)
+    asked = ImportRequest(goals_of(options.goal), options.trials, options.sampler)
     records = import_archive(
         options.source, options.out, asked, lambda workload: print(f"{workload} ...", flush=True)
     )

@@ -28,7 +28,7 @@ _PROBE = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class BenchRequest:
     """Settings of a check.
 
     Attributes:
@@ -51,7 +51,7 @@ class Asked:
 class Bench:
     """A workload, and what its checks have in common, each made when it is first asked for."""
 
-    def __init__(self, workload: Workload, asked: Asked):
+    def __init__(self, workload: Workload, asked: BenchRequest):
         self.workload, self.asked = workload, asked
 
     @functools.cached_property
@@ -133,7 +133,7 @@ def load_dataset(workload: Workload, data_dir: str | None) -> Dataset:
     return datasets.load(workload.dataset, data_dir, **workload.dataset_options)
 
 
-def study_around(workload: Workload, asked: Asked, **fields: Any) -> ResolvedStudy:
+def study_around(workload: Workload, asked: BenchRequest, **fields: Any) -> ResolvedStudy:
     """A study of one batch size of a workload.
 
     Raises:

@@ -23,7 +23,7 @@ from experiments.analysis.sanity import Check
 from experiments.diagnostics import activations, gradient_check
 from experiments.diagnostics import sanity as measure
 from experiments.diagnostics.overlap import overlaps
-from experiments.procedures.bench import Asked, Bench, step_time, study_around
+from experiments.procedures.bench import Bench, BenchRequest, step_time, study_around
 from experiments.procedures.budget import Cost
 from experiments.procedures.made_checks import MadeChecks, question_of
 from experiments.procedures.outcome import Outcome, conclude
@@ -157,7 +157,7 @@ CHECKS: Mapping[str, Callable[[Bench], Check]] = {
 def check(
     workload: Workload,
     folder: Path | str,
-    asked: Asked | None = None,
+    asked: BenchRequest | None = None,
     *,
     subject: str = "",
     running: Running = PLAIN,
@@ -182,7 +182,7 @@ def check(
       DataError: the data are missing.
       RecordError: the folder holds something else.
     """
-    asked = asked or Asked()
+    asked = asked or BenchRequest()
     for name in asked.only:
         if name not in CHECKS:
             raise unknown_name("check", name, CHECKS)
@@ -212,7 +212,7 @@ def check(
         return outcome, found
 
 
-def _most(asked: Asked) -> Cost:
+def _most(asked: BenchRequest) -> Cost:
     """The most that the wanted checks train, at 20 examples a step; the timing of steps apart."""
     wanted = set(asked.only or CHECKS)
     lengths = [asked.steps]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis.sanity import Check
-from experiments.procedures.bench import Asked
+from experiments.procedures.bench import BenchRequest
 from experiments.records.files import disk_errors, write_whole
 from experiments.records.schema import SCHEMA_VERSION
 from experiments.records.seal import read_json, sealed_json
@@ -22,7 +22,7 @@ from workloads.base import Workload
 MADE_FILE = "made.json"
 
 
-def question_of(workload: Workload, asked: Asked) -> dict[str, Any]:
+def question_of(workload: Workload, asked: BenchRequest) -> dict[str, Any]:
     """All that determines a check, as JSON values; which checks are wanted is none of it."""
     settings = dataclasses.asdict(dataclasses.replace(asked, only=(), source=""))
     settings.pop("only")

@@ -23,7 +23,7 @@ from experiments.analysis.sanity import Check, answer
 from experiments.analysis.study_file import study_file
 from experiments.planning.feasibility import predict
 from experiments.planning.probe import probe_trial
-from experiments.procedures.bench import Asked, load_dataset, step_time, study_around
+from experiments.procedures.bench import BenchRequest, load_dataset, step_time, study_around
 from experiments.procedures.outcome import Outcome, conclude
 from experiments.procedures.procedure import PLAIN, Procedure, Running, planned
 from experiments.procedures.variants import RATE, Base, base_of, rate_grid
@@ -66,7 +66,7 @@ class Started:
 def start(
     workload: Workload,
     folder: Path | str,
-    asked: Asked | None = None,
+    asked: BenchRequest | None = None,
     *,
     batch_size: int | None = None,
     rates: tuple[float, float] = RATES,
@@ -91,7 +91,7 @@ def start(
       ValueError, StudyError, DataError, RecordError: as `run_study`, or no rate gives a finite
         value.
     """
-    asked = asked or Asked()
+    asked = asked or BenchRequest()
     sizes = {} if batch_size is None else {"batch_sizes": (batch_size,)}
     base = base_of(study_around(workload, asked, **sizes))
     grid = rate_grid(*rates, FACTOR)
@@ -118,7 +118,7 @@ def start(
         return conclude(procedure, said, values, files={FILE: _file(found)}), checks
 
 
-def _judged(base: Base, asked: Asked, best: Run, grid: Sequence[float]) -> list[Check]:
+def _judged(base: Base, asked: BenchRequest, best: Run, grid: Sequence[float]) -> list[Check]:
     study = base.study.resolved
     workload, goal = study.workload, study.workload.goal
     dataset = load_dataset(workload, asked.data_dir)

@@ -1,7 +1,7 @@
 """The curvature, the sharpness, the gradients and the landscape of a trained trial.
 
-    from experiments.runner.curvature import Asked, measure
-    found = measure("runs/quickstart", (64, 3), Asked(examples=512), say=print)
+    from experiments.runner.curvature import CurvatureRequest, measure
+    found = measure("runs/quickstart", (64, 3), CurvatureRequest(examples=512), say=print)
     found.numbers                                   # trial, quantity, value, error, how
     found.curves["density"], found.curves["plane"]  # what the figures draw
 
@@ -50,7 +50,7 @@ _NOT_ENOUGH = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class CurvatureRequest:
     """The measurements asked for, and how closely.
 
     Attributes:
@@ -120,7 +120,7 @@ class Measured:
 def measure(
     folder: Path | str,
     trial: tuple[int, int],
-    asked: Asked = Asked(),
+    asked: CurvatureRequest = CurvatureRequest(),
     *,
     seed: int | None = None,
     against: tuple[int, int] | None = None,
@@ -163,7 +163,9 @@ def measure(
         return _measured(subject, asked)
 
 
-def _subject(opened: OpenedRecord, trained: tuple[TrainedTrial, ...], asked: Asked) -> Subject:
+def _subject(
+    opened: OpenedRecord, trained: tuple[TrainedTrial, ...], asked: CurvatureRequest
+) -> Subject:
     count = min(asked.examples, opened.dataset.size("train"))
     problem, params = parts.problem_on(opened, trained[0], "train", OBJECTIVE, count)
     inside = _inside(params, asked.block)
@@ -194,11 +196,11 @@ def _check_smooth(subject: Subject) -> None:
         )
 
 
-def _probes(subject: Subject, asked: Asked) -> int:
+def _probes(subject: Subject, asked: CurvatureRequest) -> int:
     return max(1, min(asked.probes, int(subject.inside.sum()) // 2))
 
 
-def _vectors(subject: Subject, asked: Asked) -> int:
+def _vectors(subject: Subject, asked: CurvatureRequest) -> int:
     """Bytes of the most vectors that lie in memory together; ValueError where they do not fit."""
     n, size = int(subject.inside.sum()), subject.theta.dtype.itemsize
     probes = _probes(subject, asked)
@@ -224,7 +226,7 @@ def _vectors(subject: Subject, asked: Asked) -> int:
     return max(needed)
 
 
-def _cost(subject: Subject, asked: Asked, vectors: int) -> str:
+def _cost(subject: Subject, asked: CurvatureRequest, vectors: int) -> str:
     """Time one product, and say what all of them will take."""
     product = jax.jit(lambda problem, params, v: hessian(problem, params)(v))
     given = subject.problem, subject.params, subject.theta
@@ -253,7 +255,7 @@ def _cost(subject: Subject, asked: Asked, vectors: int) -> str:
     )
 
 
-def _measured(subject: Subject, asked: Asked) -> Measured:
+def _measured(subject: Subject, asked: CurvatureRequest) -> Measured:
     found = Found(subject.one.name)
     _minimum(subject, found, asked)
     if "spectrum" in asked.parts:
@@ -282,7 +284,7 @@ def _measured(subject: Subject, asked: Asked) -> Measured:
     )
 
 
-def _minimum(subject: Subject, found: Found, asked: Asked) -> None:
+def _minimum(subject: Subject, found: Found, asked: CurvatureRequest) -> None:
     """Measure the parts that a second solution has too."""
     if "spectrum" in asked.parts:
         parts.spectrum(subject, found, asked.order, _probes(subject, asked))
@@ -290,7 +292,7 @@ def _minimum(subject: Subject, found: Found, asked: Asked) -> None:
         sharpness(subject, found, asked.search)
 
 
-def _facts(subject: Subject, asked: Asked) -> tuple[tuple[str, str], ...]:
+def _facts(subject: Subject, asked: CurvatureRequest) -> tuple[tuple[str, str], ...]:
     study, one = subject.opened.study, subject.one
     column = study.goal.column
     against = [("Against", other.name) for other in subject.trained[1:]]

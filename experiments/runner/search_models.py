@@ -26,7 +26,7 @@ from experiments.training.layout import SCAN, Execution
 from experiments.training.population import Population, last_state
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
-from experiments.training.saving import Held
+from experiments.training.saving import SavedTrials
 from experiments.training.state import TrainState
 from optimizers import OPTIMIZERS
 from schedules import SCHEDULES
@@ -136,7 +136,7 @@ class ModelTrainer:
         self._checkpoints = Checkpoints(folder, task.goal, seconds, warn)
         self._programs: dict[tuple[int, str, str], Program] = {}
         self._lock = threading.Lock()
-        self._held: Held = {}
+        self._held: SavedTrials = {}
 
     def train(self, job: Job) -> TrialResult:
         """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
@@ -157,7 +157,7 @@ class ModelTrainer:
         return dataclasses.replace(found[0], trial=trial)
 
     @property
-    def held(self) -> Held:
+    def held(self) -> SavedTrials:
         """Trials that were put aside, by key."""
         return self._held
 

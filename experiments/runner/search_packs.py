@@ -22,7 +22,7 @@ from experiments.spec.errors import in_one_line
 from experiments.spec.trial import Status, Trial, TrialResult
 from experiments.spec.user_search import UserSearch
 from experiments.training.layout import Execution
-from experiments.training.saving import Held
+from experiments.training.saving import SavedTrials
 
 
 def trainer_of(
@@ -85,7 +85,7 @@ class PackTrainer:
         return self._models.best_state(job, step)
 
     @property
-    def held(self) -> Held:
+    def held(self) -> SavedTrials:
         """As `ModelTrainer.held`."""
         return self._models.held
 

@@ -77,7 +77,7 @@ class Pruner:
             study.pruner,
             study.pruner_resource,
             study.pruner_eta,
-            study.goal.direction == "min",
+            study.goal.sign == 1,
             "paper" if study.pruner_rounding == "paper" else "floor_first",
         )
 

@@ -30,7 +30,7 @@ class Curves:
         grid = study.grid(length)
         within = (bisect.bisect_right(grid, length * r // parts) for r in range(1, parts + 1))
         self.ends = [grid[max(0, count - 1)] for count in within]
-        self._best = min if study.goal.direction == "min" else max
+        self._best = min if study.goal.sign == 1 else max
         self._known: dict[int, tuple[list[float], int]] = {}
 
     def take(self, index: int, how: Ended) -> None:

@@ -72,7 +72,7 @@ ONE_DEVICE = Layout()
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How the trials of one batch size run.
+    """Execution of the trials of one batch size: mode, pack, devices.
 
     Attributes:
       mode: "loop", a dispatch a step; "scan", many steps a call; "packed", of several trials too.

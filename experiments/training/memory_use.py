@@ -28,7 +28,7 @@ MANY_EXAMPLES = 1_000_003
 
 
 def bytes_of_example(evaluate: Callable[..., PyTree], *arguments: PyTree) -> int:
-    """What one example more takes in a forward pass: `LIVE_ARRAYS` times its share of the largest
+    """Bytes of one more example in a forward pass: `LIVE_ARRAYS` times its share of the largest
     array, by the shapes in a trace with `MANY_EXAMPLES`; nothing is compiled or computed.
 
     Args:

@@ -305,7 +305,7 @@ Rewire = Callable[[int, int, tuple[int, ...]], tuple[int, ...]]
 
 
 def _behind(node: int) -> Rewire:
-    """What read ``node`` reads the new node in its place."""
+    """Let the readers of ``node`` read the new node in its place."""
 
     def rewired(place: int, index: int, inputs: tuple[int, ...]) -> tuple[int, ...]:
         del index

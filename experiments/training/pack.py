@@ -173,7 +173,7 @@ def _injected(
 
 
 def on_any_device(computation: Computation, found: jax.Array) -> jax.Array:
-    """Whether ``found`` [] holds in any group of devices: all call the same collectives."""
+    """Tell whether ``found`` [] holds in any group of devices: all call the same collectives."""
     if computation.groups == 1:
         return found
     return jax.lax.pmax(found.astype(jnp.int32), TRIALS) > 0

@@ -32,7 +32,7 @@ from experiments.training.feed import MAX_CHUNK_STEPS
 from experiments.training.layout import SCAN, Execution, Layout
 from experiments.training.program import Program
 from experiments.training.resume import Checkpoints
-from experiments.training.saving import Held, Saving
+from experiments.training.saving import SavedTrials, Saving
 from experiments.training.slots import Chunk, End, Flight, Slot, clipped_by, joined, keep
 from experiments.training.state import TrainState
 from schedules.batch_size import Phase, constant, stretches
@@ -72,7 +72,7 @@ class Population:
         grid: Callable[[int], Sequence[int]] = evaluation_steps,
         plan: int = 0,
         checkpoints: Checkpoints | None = None,
-        held: Held | None = None,
+        held: SavedTrials | None = None,
         phases: Sequence[Phase] = (),
         begin: Callable[[TrainState], TrainState] | None = None,
         lookahead: bool = True,

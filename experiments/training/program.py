@@ -192,8 +192,8 @@ class Program:
         return dataclasses.replace(execution, evaluation_batch=batch)
 
     def _initial_assignment(self, batch: int) -> ShardAssignment | None:
-        """How the examples of the initial loss are cut into micro-batches of at most ``batch``;
-        None where they fit, or must stay together."""
+        """Micro-batches of at most ``batch`` examples for the initial loss; None where its examples
+        fit, or must stay together."""
         if batch >= self.computation.initial_examples:
             return None
         try:
@@ -207,7 +207,7 @@ class Program:
         return self._sharding.put(examples, P())
 
     def assignment(self, batch_size: int) -> ShardAssignment | None:
-        """Where the examples of a step go: `sharding.cut`; None where they stay together."""
+        """Places of a step's examples: `sharding.cut`; None where they stay together."""
         return cut(batch_size, self.layout, self._group) if self.layout.divides else None
 
     @functools.cached_property
@@ -230,7 +230,7 @@ class Program:
         slot: int = 0,
         batch: int = INITIAL_LOSS_EXAMPLES,
     ) -> StartInputs:
-        """What starts a trial.
+        """Inputs that start a trial.
 
         Args:
           hyperparameters: as `numbers` gives them.

@@ -83,7 +83,7 @@ class Checkpoints:
             self.warn(f"no checkpoint in {folder} at step {about['step']} ({first_line(error)})")
 
     def newest(self, trial: Trial, how: str, most: float = math.inf) -> Saved | None:
-        """Where ``trial`` goes on, or None where it starts: the same in every process.
+        """The checkpoint ``trial`` goes on from, None where it starts: the same in every process.
 
         Executed otherwise than ``how`` it was, its bits would be others, so it starts again; what
         an older plan that was executed so has left aside is taken up again.

@@ -20,7 +20,7 @@ from experiments.training.slots import Slot
 from experiments.training.state import TrainState
 
 Key = tuple[int, int, int]
-Held = MutableMapping[Key, Saved]
+SavedTrials = MutableMapping[Key, Saved]
 """Key of a trial -> where it was put aside, in the host's memory."""
 MOST_HELD = 2**30
 
@@ -95,10 +95,10 @@ class Saving:
         checkpoints: Checkpoints | None,
         execution: Execution,
         program: Program,
-        held: Held | None = None,
+        held: SavedTrials | None = None,
     ):
         self._checkpoints, self._how = checkpoints, executed_how(execution, program)
-        self._held: Held = {} if held is None else held
+        self._held: SavedTrials = {} if held is None else held
         self._trained = self._saving = 0.0  # seconds
 
     def trained(self, seconds: float) -> None:
@@ -150,8 +150,8 @@ class Saving:
         return self._checkpoints is not None and slot.ran + more >= self._checkpoints.seconds
 
     def possible(self, slots: Sequence[Slot], more: float) -> bool:
-        """Whether one of these may be due once the chunk under way, begun ``more`` seconds ago,
-        has ended; the same in every process."""
+        """Tell whether one of these may be due once the chunk under way, begun ``more`` seconds
+        ago, has ended; the same in every process."""
         if self._checkpoints is None:
             return False
         seconds = self._checkpoints.seconds

@@ -27,7 +27,7 @@ Table = Mapping[str, np.ndarray]
 
 
 class End(NamedTuple):
-    """Where a trial ended, how and why."""
+    """The end of a trial: its last step, status and reason."""
 
     steps: int
     status: Status
@@ -74,7 +74,7 @@ class Slot:
         return int(self.grid[np.searchsorted(self.grid, self.step + 1)])
 
     def end(self, last: int, diverged: int | None, goal: Goal | None) -> End | None:
-        """How and where the trial ends, None where it goes on after ``last`` steps.
+        """Return the end of the trial, None where it goes on after ``last`` steps.
 
         Where it stops depends on its own measurements and its bound, not on where a chunk ended:
         what was measured beyond is thrown away.
@@ -106,8 +106,8 @@ class Slot:
         return End(last, Status.COMPLETE, "")
 
     def result(self, end: End, plan: int, clipped: int | None) -> TrialResult:
-        """What the trial returns, ``clipped`` of all the steps it made with a clipped gradient
-        (None without a clipping)."""
+        """Return the trial's result; ``clipped`` counts its steps with a clipped gradient (None
+        without a clipping)."""
         steps, status, reason = end
         self.ended = True
         if status == Status.STOPPED:

@@ -19,7 +19,7 @@ from experiments.cli import main
 from experiments.diagnostics import sanity as measure
 from experiments.diagnostics.gradient_check import check_gradient
 from experiments.diagnostics.overlap import near_copies, overlaps
-from experiments.procedures.bench import Asked, Bench
+from experiments.procedures.bench import Bench, BenchRequest
 from experiments.procedures.budget import Budget, BudgetEnds
 from experiments.procedures.check import CHECKS, check, plain
 from experiments.procedures.procedure import Running
@@ -30,7 +30,7 @@ from workloads.datasets.base import Dataset
 from workloads.losses import CLASSIFICATION
 from workloads.models.linen import LinenModel
 
-QUICK = Asked(steps=50, learning_rate=3e-3)
+QUICK = BenchRequest(steps=50, learning_rate=3e-3)
 
 
 class Planted(nn.Module):

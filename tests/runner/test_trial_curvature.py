@@ -18,7 +18,7 @@ from experiments.diagnostics.problem import flat, in_chunks
 from experiments.diagnostics.trained import problem_of_iterate
 from experiments.report.trial_curvature import numbers_table
 from experiments.runner import curvature
-from experiments.runner.curvature import Asked, measure
+from experiments.runner.curvature import CurvatureRequest, measure
 from experiments.runner.curvature_alignment import successive_gradients
 from experiments.runner.curvature_sharpness import Search
 from experiments.runner.study import run_study
@@ -29,7 +29,7 @@ from experiments.training.order import ExampleOrder
 SMALL = dataclasses.replace(
     TINY, name="digits_smaller", model_options={"hidden_sizes": [4], "classes": 10}
 )
-QUICK = Asked(examples=40, order=20, draws=1, probes=8)
+QUICK = CurvatureRequest(examples=40, order=20, draws=1, probes=8)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.procedures.automl.asked import Asked
+from experiments.procedures.automl.asked import AutomlRequest
 from experiments.procedures.automl.automl import automl
 from experiments.procedures.budget import Budget
 from experiments.runner import search_driver
@@ -33,7 +33,7 @@ def write_table(path: Path, examples: int = 90) -> Path:
 
 def run(folder: Path, budget: str = "5trials", **options):
     """An automl of `write_table`'s file in ``folder``."""
-    asked = Asked(str(folder / "trees.csv"), Budget.parse(budget), "tree")
+    asked = AutomlRequest(str(folder / "trees.csv"), Budget.parse(budget), "tree")
     return automl(asked, folder / "automl", workers=1, **options)
 
 

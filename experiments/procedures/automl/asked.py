@@ -14,7 +14,7 @@ from experiments.spec.user_search import UserSearch
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class AutomlRequest:
     """A question to an automl.
 
     Attributes:
@@ -45,7 +45,7 @@ class Asked:
         return None if per is None else per * float(self.budget.amount or 0)
 
 
-def search_of(asked: Asked, examples: Examples, plan: Plan) -> UserSearch:
+def search_of(asked: AutomlRequest, examples: Examples, plan: Plan) -> UserSearch:
     """The search as it is recorded."""
     classes, nets = len(examples.classes), examples.nets
 

@@ -1,6 +1,6 @@
 """From a data set to a predictor and a report, within a budget.
 
-    outcome = automl(Asked("digits", Budget.parse("1min")), "runs/automl-digits")
+    outcome = automl(AutomlRequest("digits", Budget.parse("1min")), "runs/automl-digits")
 
 1. The source is split by class, checked for leakage and balance, prepared by training examples.
 2. A plan: batch size by measured throughput and memory, epochs by what the budget holds.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.procedures.automl.asked import Asked, search_of
+from experiments.procedures.automl.asked import AutomlRequest, search_of
 from experiments.procedures.automl.clock import Clock, Spent
 from experiments.procedures.automl.data import split_source
 from experiments.procedures.automl.planner import Planner
@@ -36,7 +36,7 @@ from workloads.datasets.sources import read_source
 
 
 def automl(
-    asked: Asked,
+    asked: AutomlRequest,
     folder: Path | str,
     *,
     clock: Clock = time.monotonic,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from experiments.procedures.automl.asked import Asked, search_of
+from experiments.procedures.automl.asked import AutomlRequest, search_of
 from experiments.procedures.automl.clock import Clock, Spent
 from experiments.procedures.automl.data import Examples
 from experiments.procedures.automl.ending import untrained, validated
@@ -45,7 +45,7 @@ class Planner:
       ending_seconds: expected of the page and the predictor; 0 until it was rehearsed.
     """
 
-    def __init__(self, asked: Asked, examples: Examples, spent: Spent, clock: Clock):
+    def __init__(self, asked: AutomlRequest, examples: Examples, spent: Spent, clock: Clock):
         self.asked, self.examples, self.spent, self.clock = asked, examples, spent, clock
         self.ending_seconds = 0.0
 

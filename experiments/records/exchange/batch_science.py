@@ -52,7 +52,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.+=,%-]")
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class ImportRequest:
     """Facts that the archive does not say.
 
     Attributes:
@@ -84,7 +84,7 @@ class Asked:
 def import_archive(
     source: Path,
     out: Path,
-    asked: Asked,
+    asked: ImportRequest,
     progress: Callable[[str], None] = lambda workload: None,
 ) -> list[Path]:
     """Write a record of every workload below ``source``.
@@ -158,7 +158,7 @@ class _Import:
         self.longest: dict[int, int] = {}
         self.first, self.others = _Held(), _Held()
 
-    def run(self, asked: Asked) -> None:
+    def run(self, asked: ImportRequest) -> None:
         """Write the record."""
         most = asked.trials or published.FEWER_TRIALS.get(self.workload.path, published.TRIALS)
         self.records.path.mkdir(parents=True)
@@ -215,7 +215,7 @@ class _Import:
         self.groups.append(number)
         held.clear()
 
-    def _header(self, asked: Asked) -> dict[str, Any]:
+    def _header(self, asked: ImportRequest) -> dict[str, Any]:
         """study.json: the question in words of ours, and every study.json of the archive."""
         path, studies = self.workload.path, self.workload.studies
         first = studies[0].content

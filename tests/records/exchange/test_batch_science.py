@@ -29,7 +29,7 @@ from experiments.analysis.steps_to_result import steps_to_result
 from experiments.analysis.summary import summarise
 from experiments.cli import main
 from experiments.records.exchange import batch_science, export
-from experiments.records.exchange.batch_science import Asked, import_archive
+from experiments.records.exchange.batch_science import ImportRequest, import_archive
 from experiments.records.exchange.export import export_batch_science
 from experiments.records.store import RecordError, Writer, read
 from experiments.report.answer import certainty
@@ -38,7 +38,7 @@ from experiments.report.page import page
 from experiments.spec.trial import Status
 from workloads.base import Goal
 
-ASKED = Asked({"": Goal("classification_error", 0.05)})
+ASKED = ImportRequest({"": Goal("classification_error", 0.05)})
 NUMBERS = st.floats(width=64)
 POSITIVE = st.floats(1e-6, 1e6)
 
@@ -129,12 +129,12 @@ def archive(tmp_path) -> Path:
 
 def test_steps_to_result_are_those_of_the_authors(archive, tmp_path):
     """COMPLETE trials by integer id, the goal strictly passed, ties to the lowest id."""
-    (record,) = import_archive(archive, tmp_path / "records", Asked())
+    (record,) = import_archive(archive, tmp_path / "records", ImportRequest())
     assert record == tmp_path / "records" / WORKLOAD
     table = steps_to_result(read(record))
     columns = ["batch_size", "goal", "steps_to_result", "trial", "complete", "missing"]
     assert table.select(columns).rows() == [(4, 0.01, 20, 2, 3, 0), (16, 0.01, 10, 2, 3, 0)]
-    asked = Asked({WORKLOAD: Goal("classification_error", 0.009)}, trials=2)
+    asked = ImportRequest({WORKLOAD: Goal("classification_error", 0.009)}, trials=2)
     (record,) = import_archive(archive, tmp_path / "two", asked)
     assert steps_to_result(read(record))["steps_to_result"].to_list() == [100, 100]  # 0.009 is it
     assert steps_to_result(read(record))["trial"].to_list() == [2, 2]
@@ -152,7 +152,7 @@ def test_trials_that_do_not_count_lie_in_parts_that_answers_leave_alone(archive,
 
 def test_the_record_says_what_the_archive_does_and_no_default(archive, tmp_path):
     folder = tmp_path / "records"
-    (record,) = import_archive(archive / WORKLOAD, folder, Asked())
+    (record,) = import_archive(archive / WORKLOAD, folder, ImportRequest())
     assert record == folder
     held = read(record)
     summary = summarise(held)
@@ -175,7 +175,7 @@ def test_a_time_budget_counts_what_a_trial_made(archive, tmp_path):
         about = json.loads(path.read_text())
         early = about["batch_size"] == 16
         path.write_text(json.dumps(about | {"train_steps": 0, "early_stopping": early}))
-    (record,) = import_archive(archive, tmp_path / "records", Asked())
+    (record,) = import_archive(archive, tmp_path / "records", ImportRequest())
     summary = summarise(read(record))
     shown = dict(facts(summary))
     assert shown["Early stopping"].startswith("at 16: trials may have stopped before")
@@ -188,7 +188,7 @@ def test_a_time_budget_counts_what_a_trial_made(archive, tmp_path):
 
 
 def test_nothing_can_be_trained_in_an_imported_record(archive, tmp_path, capsys):
-    (record,) = import_archive(archive, tmp_path / "records", Asked())
+    (record,) = import_archive(archive, tmp_path / "records", ImportRequest())
     before = (record / "study.json").read_bytes()
     assert main(["run", "quickstart", "--smoke", "--out", str(record)]) == 2
     assert "was imported" in capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_our_record_comes_back_with_the_same_answer(tmp_path):
     ours = on_disk(tmp_path / "ours", make_record(definition))
     assert main(["export", str(ours), "--to", "batch_science", str(tmp_path / "out")]) == 0
     (back,) = import_archive(
-        tmp_path / "out", tmp_path / "back", Asked({"": definition.goal}, trials=6)
+        tmp_path / "out", tmp_path / "back", ImportRequest({"": definition.goal}, trials=6)
     )
     assert back == tmp_path / "back" / "digits" / "digits_fc" / "nesterov_momentum"
     columns = ["batch_size", "steps_to_result", "trial", "complete", "infeasible", "best_value"]
@@ -365,7 +365,7 @@ def test_the_union_of_search_spaces_covers_all_batch_sizes(archive, tmp_path):
     other = {**CONFIGS["learning_rate"], "max_value": 100.0}
     points = {"feasible_points": [0.0, 0.2], "type": "DISCRETE"}
     edit(path, parameter_configs={**CONFIGS, "learning_rate": other, "label_smoothing": points})
-    (record,) = import_archive(archive, tmp_path / "records", Asked())
+    (record,) = import_archive(archive, tmp_path / "records", ImportRequest())
     space = read(record).study["study"]["space"]
     assert space["learning_rate"] == {"type": "real", "low": 0.0001, "high": 100.0, "scale": "log"}
     assert space["label_smoothing"]["values"] == [0.0, 0.01, 0.1, 0.2]
