@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -17,12 +18,9 @@ ROOT = Path(__file__).parents[1]
 # Arrays of unequal rank are never broadcast in silence.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
-# What one test compiles the next run finds. One folder a worker: jax writes its entries in place,
-# and a half-written one, read by a neighbour, is a warning and so an error.
-_worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled" / _worker)
-)
+# What one test compiles, its children, the other workers and the next run find. jax writes its
+# entries in place: whoever reads a half-written one compiles anew; see the warning in pyproject.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 # The suite's time is compilation's: without LLVM's optimisation, and with XLA's older way to write
@@ -32,6 +30,8 @@ QUICK_COMPILATION = (
     " --xla_cpu_use_fusion_emitters=false"
 )
 os.environ["XLA_FLAGS"] = f"{QUICK_COMPILATION} {os.environ.get('XLA_FLAGS', '')}"
+# Nor does every operation of a program carry the lines of Python that it comes from.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
@@ -59,6 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         items[:] = kept
         config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_collection_finish() -> None:
+    """What is collected stays: the garbage of a trace is looked for without going through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

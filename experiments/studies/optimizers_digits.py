@@ -87,6 +87,7 @@ SMOKE = dataclasses.replace(
         dataclasses.replace(
             _ONE,
             name="optimizers_digits-smoke",
+            batch_sizes=(16, 1024),
             trials=3,
             step_budget=60,
             example_budget=960,

@@ -16,6 +16,7 @@ from support.engine_factory import tiny_study
 from experiments.cli import main
 from experiments.commands.listing import LISTED
 from experiments.runner.study import run_study
+from experiments.studies import get
 
 STUDY_FILE = """
 import sys
@@ -23,7 +24,7 @@ sys.path.insert(0, {tests!r})
 from support.engine_factory import tiny_study
 STUDY = tiny_study({arguments})
 """
-FOREVER = "step_budget=2_000_000, trials=20"
+FOREVER = "step_budget=2_000_000, trials=20, batch_sizes=(8,)"
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_steps_to_result_prints_a_table_and_writes_csv(finished, tmp_path, capfd
 def test_report_is_rebuilt_from_the_records_alone_and_without_jax(finished):
     code = (
         "import sys; from experiments.cli import main; "
-        f"assert main(['report', {str(finished)!r}]) == 0; "
+        f"assert main(['report', {str(finished)!r}, '--pictures']) == 0; "
         "assert 'jax' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -212,6 +213,7 @@ def test_the_optimizer_can_be_changed_and_gets_its_own_folder_and_space(
 def start(path, folder, **environment):
     """The command in a process of its own."""
     command = [sys.executable, "-m", "experiments", "run", str(path), "--out", str(folder)]
+    command += ["--execution", "scan"]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -229,17 +231,15 @@ def wait_for(path, seconds=90.0):
         time.sleep(0.02)
 
 
-def test_interrupt_and_second_coordinator(tmp_path, study_file):
+def test_interrupt_and_second_coordinator(tmp_path, study_file, capfd):
     """Ctrl-C ends cleanly with the command that resumes; meanwhile nobody else may write."""
     folder, path = tmp_path / "long", study_file(FOREVER)
     first = start(path, folder)
     wait_for(folder / "study.json")
-    second = start(path, folder)
-    said = second.communicate(timeout=60)[1].splitlines()
-    assert second.returncode == 2
+    assert main(["run", str(path), "--out", str(folder)]) == 2
+    said = capfd.readouterr().err.splitlines()
     assert len(said) == 1
     assert str(first.pid) in said[0]
-    time.sleep(1.0)
     first.send_signal(signal.SIGINT)
     out = first.communicate(timeout=60)[1]
     assert first.returncode == 130
@@ -249,13 +249,16 @@ def test_interrupt_and_second_coordinator(tmp_path, study_file):
 
 def test_a_full_disk_ends_in_one_line_and_resumes(tmp_path, study_file):
     """A file-size limit stands for a full disk: the next write of a part fails."""
-    folder, path = tmp_path / "full", study_file("record_norms='every', step_budget=2_000")
+    folder, path = (
+        tmp_path / "full",
+        study_file("record_norms='every', step_budget=2_000, batch_sizes=(8,)"),
+    )
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "from experiments.cli import main; import experiments.runner.study, jax; "
         "jax.config.update('jax_enable_compilation_cache', False); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.RLIM_INFINITY)); "
-        f"sys.exit(main(['run', {str(path)!r}, '--out', {str(folder)!r}]))"
+        f"sys.exit(main(['run', {str(path)!r}, '--out', {str(folder)!r}, '--execution', 'scan']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", limited], capture_output=True, text=True, check=False
@@ -266,5 +269,5 @@ def test_a_full_disk_ends_in_one_line_and_resumes(tmp_path, study_file):
     from experiments.records.store import read
 
     read(folder)
-    assert main(["run", str(path), "--out", str(folder)]) == 0
-    assert read(folder).trials["status"].to_list() == ["COMPLETE"] * 6
+    run_study(get(str(path)), folder, execution="scan")
+    assert read(folder).trials["status"].to_list() == ["COMPLETE"] * 3

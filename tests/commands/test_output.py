@@ -82,7 +82,7 @@ def test_a_study_whose_reader_has_gone_is_trained_recorded_and_reported(
 def test_a_report_whose_reader_has_gone_is_written(finished, monkeypatch, capfd):
     (finished / "report" / "index.html").unlink(missing_ok=True)
     with closed_pipe(monkeypatch):
-        assert main(["report", str(finished)]) == 0
+        assert main(["report", str(finished), "--pictures"]) == 0
     assert (finished / "report" / "index.html").exists()
     assert len(capfd.readouterr().err.splitlines()) == 1
 
@@ -92,7 +92,7 @@ def test_a_full_disk_under_standard_output_is_said_and_the_report_written(
 ):
     (finished / "report" / "index.html").unlink(missing_ok=True)
     monkeypatch.setattr(sys, "stdout", Full())
-    assert main(["report", str(finished)]) == 1
+    assert main(["report", str(finished), "--pictures"]) == 1
     assert (finished / "report" / "index.html").exists()
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == ("batchscale: error: standard output was not written (No space left on device)")
@@ -101,7 +101,7 @@ def test_a_full_disk_under_standard_output_is_said_and_the_report_written(
 def test_a_process_without_any_output_works(finished, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
-    assert main(["report", str(finished)]) == 0
+    assert main(["report", str(finished), "--pictures"]) == 0
     assert main(["report", "nowhere"]) == 2
 
 

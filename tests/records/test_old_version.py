@@ -43,7 +43,7 @@ def test_it_is_read_and_analysed():
 
 
 def test_it_is_drawn(old, capsys):
-    assert main(["report", str(old)]) == 0
+    assert main(["report", str(old), "--pictures"]) == 0
     assert f"report: {old}/report/index.html" in capsys.readouterr().out
     csv = pl.read_csv(old / "report/data/steps_to_result.csv").select("batch_size", "censored_at")
     assert csv.rows() == [(4, 256), (64, 100), (1024, 100)]

@@ -35,7 +35,8 @@ def with_question(record, text):
 def report(tmp_path_factory):
     """A written report whose question tries to break out of the page."""
     record = make_record(make_study((1, 4, 16, 64, 256, 1024), trials=8))
-    return write_report_of(with_question(record, HOSTILE), tmp_path_factory.mktemp("study"))
+    folder = tmp_path_factory.mktemp("study")
+    return write_report_of(with_question(record, HOSTILE), folder, pictures=())
 
 
 def open_page(browser, path, **options):

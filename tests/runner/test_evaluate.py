@@ -33,7 +33,7 @@ ERROR = "validation/classification_error"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A record whose trials count as long: their best checkpoints are kept."""
-    study = tiny_study(batch_sizes=(16,), trials=2, step_budget=120, seeds=(3,))
+    study = tiny_study(batch_sizes=(16,), trials=2, step_budget=40, seeds=(3,))
     where = tmp_path_factory.mktemp("evaluated") / "study"
     return run_study(study, where, execution="packed", checkpoint_minutes=1e-9, workers=1)
 

@@ -18,7 +18,7 @@ from support.checkpoint_child import begun_in, steps_in, wait_for_a_chunk
 from support.comparing import assert_same_record
 from support.engine_factory import same_bits
 from support.hosts_child import pair_study, run_member
-from support.parallel_factory import SIMULATED
+from support.parallel_factory import SIMULATED, STRICT
 from support.run_child import PRELOADED
 
 from experiments.cli import main
@@ -60,7 +60,7 @@ def free_port():
 
 def start(study, out, index, port, *more):
     """One of two processes, each with one device."""
-    command = [sys.executable, "-W", "error", "-m", "experiments", "run", str(study)]
+    command = [sys.executable, *STRICT, "-m", "experiments", "run", str(study)]
     command += ["--out", str(out), "--execution", "scan", "--coordinator", f"127.0.0.1:{port}"]
     command += ["--processes", "2", "--process-id", str(index), *more]
     return subprocess.Popen(
@@ -236,7 +236,7 @@ def test_races_and_brackets_are_the_same_in_two_processes_as_in_one(tmp_path, st
 
 def test_processes_that_do_not_come_are_reported_in_one_line(study, tmp_path):
     """The first of two and the second, each alone at its own port; they wait at the same time."""
-    options = ("--join-seconds", "2")
+    options = ("--join-seconds", "1")
     lonely = [start(study, tmp_path / "none", i, free_port(), *options) for i in (0, 1)]
     for index, process in enumerate(lonely):
         _, errors = process.communicate(timeout=END_SECONDS)

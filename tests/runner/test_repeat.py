@@ -81,7 +81,7 @@ def test_the_report_of_the_study_shows_them(repeated, capsys):
     summary = summarise(read(repeated))
     assert summary.repeated.finished
     assert summary.repeated.table["wanted"].to_list() == [SEEDS, SEEDS]
-    assert main(["report", str(repeated)]) == 0
+    assert main(["report", str(repeated), "--pictures"]) == 0
     assert "Best configurations again" in capsys.readouterr().out
     assert "Two quantities, not one." in (repeated / "report" / "index.html").read_text()
     assert (repeated / "report" / "data" / "repeats.csv").is_file()

@@ -15,7 +15,7 @@ from support.engine_factory import tiny_study
 from support.parallel_factory import BATCH, MIXED, apart, difference, mixed_program, trained
 
 ALONE = {
-    **{f"pmap {count}": Layout("pmap", data=count) for count in (2, 3, 8)},
+    **{f"pmap {count}": Layout("pmap", data=count) for count in (3, 8)},
     "shard_map 8": Layout("shard_map", data=8),
     "micro-batches": Layout("shard_map", data=2, micro_batch=8),
 }

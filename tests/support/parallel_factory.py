@@ -82,6 +82,8 @@ def apart(one: dict[int, TrialResult], other: dict[int, TrialResult]) -> float:
 
 
 TESTS = Path(__file__).parents[1]
+STRICT = ("-W", "error", "-W", "ignore:Error reading persistent compilation cache entry")
+"""What the suite makes of warnings, for a child; see pyproject."""
 SIMULATED = {
     "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8 "
     "--xla_cpu_collective_call_terminate_timeout_seconds=60",

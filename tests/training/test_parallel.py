@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.engine_factory import resident_digits, tiny_study
-from support.parallel_factory import SIMULATED, apart, difference, mixed_program, trained
+from support.parallel_factory import SIMULATED, STRICT, apart, difference, mixed_program, trained
 
 from experiments.cli import main
 from experiments.records.store import read
@@ -30,7 +30,7 @@ ROUNDING = 2e-6
 """Of float32 sums in another order, over six to eleven steps."""
 HERE = Path(__file__).parents[1]
 NAMES = [
-    *(f"pmap {count}" for count in (2, 3, 8)),
+    *(f"pmap {count}" for count in (3, 8)),
     *("shard_map 8", "micro-batches", "trials 4, data 2", "trials 2"),
 ]
 
@@ -38,7 +38,7 @@ NAMES = [
 @pytest.fixture(scope="module")
 def child():
     """What `parallel_child` prints on eight simulated devices."""
-    command = [sys.executable, "-W", "error", str(HERE / "support" / "parallel_child.py")]
+    command = [sys.executable, *STRICT, str(HERE / "support" / "parallel_child.py")]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, env={**os.environ, **SIMULATED}
     )
@@ -139,13 +139,15 @@ def alone():
 
 
 def test_virtual_replicas_change_nothing_but_rounding(alone):
+    """Six ghost batches on eight replicas: two have nothing, and their gradient is zero."""
     program, results, state = alone
-    virtual, end = trained(program, Layout("vmap", data=3))
+    virtual, end = trained(program, Layout("vmap", data=8))
+    assert np.isfinite(virtual[0].norms["gradient_norm"]).all()
     assert apart(virtual, results) < ROUNDING
     assert difference(end, state) < ROUNDING
 
 
-@pytest.mark.parametrize(("size", "parts"), [(67, 1), (43, 2), (27, 3), (11, 8)])
+@pytest.mark.parametrize(("size", "parts"), [(67, 1), (27, 3), (11, 8)])
 def test_micro_batches_equal_the_whole_batch(size, parts, alone, micro_expected):
     program, *_ = alone
     results, state = micro_expected
@@ -231,11 +233,3 @@ def test_rules_that_need_the_loss_are_refused_where_batches_are_cut():
     for layout in (Layout("vmap", data=2), Layout(micro_batch=8)):
         with pytest.raises(ValueError, match="lbfgs needs the loss of the whole batch"):
             Program(study.config("off"), resident_digits(), 1e4, layout)
-
-
-def test_a_ghost_batch_of_padding_is_finite(alone):
-    """Six ghost batches on eight replicas: two have nothing, and their gradient is zero."""
-    program, results, _ = alone
-    virtual, _ = trained(program, Layout("vmap", data=8))
-    assert np.isfinite(virtual[0].norms["gradient_norm"]).all()
-    assert apart(virtual, results) < ROUNDING
