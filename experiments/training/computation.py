@@ -1,4 +1,4 @@
-"""What the programs of a pack are compiled for, beside the shapes of their arrays."""
+"""Static facts that the programs of a pack are compiled for, beside the shapes of their arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a batch must stay together, and which layouts a configuration therefore forbids."""
+"""Parts of a batch that must stay together, and the layouts a configuration therefore forbids."""
 
 from __future__ import annotations
 

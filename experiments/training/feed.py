@@ -1,4 +1,4 @@
-"""What a chunk of steps learns from: all training examples, or a window read ahead from disk.
+"""Training data of a chunk of steps: all examples, or a window read ahead from disk.
 
 A compiled program takes arrays of examples and the row numbers of every batch. Where the training
 set lies on the device, the arrays are all of it and the rows are example numbers. Where it is

@@ -1,4 +1,4 @@
-"""Where and how the trials of one batch size run: `Layout` (devices), `Execution` (all of it)."""
+"""Execution of the trials of one batch size: `Layout` (devices), `Execution` (all of it)."""
 
 from __future__ import annotations
 

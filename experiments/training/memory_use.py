@@ -1,4 +1,4 @@
-"""How many examples are evaluated at a time, from what one of them takes in memory.
+"""Examples evaluated at a time, from what one of them takes in memory.
 
 An evaluation keeps no activations for a gradient, so a batch as large as a training step's fits
 wherever the step does. More are taken together where they fit into `EVALUATION_BYTES`.

@@ -1,4 +1,4 @@
-"""How many steps one call makes, from what the calls before took."""
+"""Steps that one call makes, from what the calls before took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a running trial is saved, what is saved of it, and where it goes on after a resume.
+"""Checkpoints of running trials: when they are saved, what they hold, where a trial goes on.
 
 A trial is saved once it has run for ``seconds``, every so many seconds after that, and after each
 evaluation that is its best so far, the last as long as all saving costs at most `BEST_SHARE` of

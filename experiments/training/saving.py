@@ -1,4 +1,4 @@
-"""Which trials of a pack are saved now, and where a trial goes on: the rules are in resume.py."""
+"""Trials of a pack that are saved now, and where a trial goes on: the rules are in resume.py."""
 
 from __future__ import annotations
 

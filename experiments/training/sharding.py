@@ -43,7 +43,7 @@ class Compiled(Protocol):
 
 
 class ShardAssignment(NamedTuple):
-    """Which examples of the global batch a device's rows are: [pieces, rows] each.
+    """Examples of the global batch in a device's rows: [pieces, rows] each.
 
     A row of padding repeats an example of its own ghost batch, so that it is as finite.
     """

@@ -1,4 +1,4 @@
-"""What a trial carries from step to step, and what a step is given: state, batch, task."""
+"""State that a trial carries from step to step, and what a step is given: batch, task."""
 
 from __future__ import annotations
 
