@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 
 FORMAT = "batch_science"
 GROUP_BYTES = 16 << 20
-"""Of measurements.csv, held before a group of trials that may count is written, and ..."""
-OTHERS = 4
-"""... times as many of others, which no answer reads: fewer parts. Both bound the memory."""
+"""Of measurements.csv, held before a group is written, of trials that may count and of others each:
+what bounds the memory."""
 _OPTIMIZERS = {"nesterov_momentum": "nesterov"}
 _Trial = tuple[ArchiveStudy, ArchiveTrial, RawTable]
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_.+=,%-]")
@@ -187,7 +186,7 @@ class _Import:
             self.longest[size] = max(self.longest.get(size, 1), trial.steps)
             self.hyperparameters.update(dict.fromkeys(trial.parameters))
             held.add((study, trial, table))
-            if held.bytes >= GROUP_BYTES * (1 if counts else OTHERS):
+            if held.bytes >= GROUP_BYTES:
                 self._write(held)
         self.imported["columns"][str(size)] = list(header or ())
 
