@@ -35,19 +35,22 @@ def _difference(row: dict[str, Any], other: str) -> str:
     return f"{text} ({signed(low)} to {signed(high)})"
 
 
+def _kind(row: dict[str, Any], other: str) -> str:
+    interval = row["against"][other]["error_points"]["interval"]
+    if interval is None:
+        return "too few seeds for a range on"
+    low, high = interval
+    return "better on" if high < 0 else "worse on" if low > 0 else "the range holds zero on"
+
+
 def verdicts(data: Data) -> str:
     """A sentence for each baseline: where `automl` is better, worse, and where nothing shows."""
     said = []
     for other in OTHERS:
-        found: dict[str, list[str]] = {"better": [], "worse": [], "open": []}
+        found: dict[str, list[str]] = {}
         for name, row in data.items():
-            low, high = row["against"][other]["error_points"]["interval"] or (-1.0, 1.0)
-            kind = "better" if high < 0 else "worse" if low > 0 else "open"
-            found[kind].append(name)
-        words = [f"{kind} on {', '.join(found[kind])}" for kind in ("better", "worse")
-                 if found[kind]]  # fmt: skip
-        if found["open"]:
-            words.append(f"the range holds zero on {', '.join(found['open'])}")
+            found.setdefault(_kind(row, other), []).append(name)
+        words = [f"{kind} {', '.join(names)}" for kind, names in sorted(found.items())]
         said.append(f"- Against {other}: {'; '.join(words)}.")
     return "\n".join(said)
 
@@ -71,7 +74,9 @@ def table(results: dict[str, Any]) -> str:
     ]  # fmt: skip
     lines = [HEAD, ("---",) * len(HEAD), *rows]
     made = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{made}\n\nA range covers the median with {coverages(data)} seeds.\n\n{verdicts(data)}"
+    covered = coverages(data)
+    said = f"A range covers the median with {covered} seeds.\n\n" if covered else ""
+    return f"{made}\n\n{said}{verdicts(data)}"
 
 
 def page(text: str) -> str:

@@ -16,18 +16,22 @@ import pytest
 from support import automl_child
 from support.automl_child import run, write_table
 
+from benchmarks import automl_page
 from experiments.cli import main
+from experiments.procedures.automl.asked import AutomlRequest, search_of
 from experiments.procedures.automl.clock import Spent
 from experiments.procedures.automl.data import split_source
 from experiments.procedures.automl.limits import TimeLimit, TrialLimit
 from experiments.procedures.automl.nets_shown import graph_of, parameters
 from experiments.procedures.automl.plan import (
+    MEAN_NET,
     Plan,
     affordable,
     bounded,
     first_bracket,
     round_epochs,
 )
+from experiments.procedures.budget import Budget
 from experiments.records.store import RecordError, read
 from experiments.runner import search_driver
 from experiments.runner.predict import Net, initial, load, of_folds
@@ -370,13 +374,33 @@ def test_the_larger_the_budget_the_more_is_asked():
     assert space_of(PRESETS[0], (2, 2, 1))["family"].values == ("dense",)  # too small to pool
 
 
+def test_the_optimizer_is_searched_where_the_budget_holds_more():
+    targets = np.repeat([0, 1], 20)
+    examples = split_source(Source("s", "", np.arange(80.0).reshape(40, 2), targets), 0)
+    asked = AutomlRequest("s", Budget.parse("5trials"))
+    searches = [search_of(asked, examples, Plan(preset.level, 2, 1, "")) for preset in PRESETS]
+    assert [search.parts("optimizer") for search in searches] == [
+        ("adamw",), ("adamw", "nesterov"), ("adamw", "nesterov")
+    ]  # fmt: skip
+    assert [search.parts("schedule") for search in searches] == [
+        ("cosine",), ("cosine",), ("cosine", "linear")
+    ]  # fmt: skip
+    images = split_source(Source("i", "", np.arange(2560.0).reshape(40, 8, 8, 1), targets), 0)
+    assert searches[0].sampler == "rounds"
+    assert search_of(asked, images, Plan("quick", 2, 1, "")).sampler == "halton"
+    assert [len(search.checked.ranges) for search in searches] == sorted(
+        len(search.checked.ranges) for search in searches
+    )
+    assert PRESETS[1].parts == "adamw or nesterov, cosine"
+
+
 def test_a_large_training_split_is_cut_so_that_enough_epochs_fit():
-    plan = Plan("quick", 32, 1, "", step_seconds=0.032)  # a millisecond an example
+    plan = Plan("quick", 32, 1, "", step_seconds=0.032 / MEAN_NET)  # a millisecond an example
     whole = round_epochs(27) * 1000 * 1e-3
     found = affordable(plan, 1000, 1.01 * 32 / 31 * whole)
     assert (found.epochs, found.train_examples) == (27, 0)
     cut = affordable(plan, 50_000, round_epochs(9) * 5.0)
-    assert cut.train_examples == 5000 and cut.epochs in (3, 9)  # steps are whole
+    assert (cut.epochs, cut.train_examples) == (9, 5000 // 32 * 32)  # steps are whole
     assert affordable(plan, 50_000, round_epochs(3) * 2.1).train_examples == 2000
     assert affordable(plan, 50_000, 0.1) is None
     targets = np.repeat([0, 1], [300, 100])
@@ -385,3 +409,19 @@ def test_a_large_training_split_is_cut_so_that_enough_epochs_fit():
     few = examples.limited(100, 0)
     assert few.counts("train").tolist() == [75, 25] and few.size("test") == examples.size("test")
     assert examples.limited(0, 0) is examples
+
+
+def test_the_table_of_the_page_is_that_of_the_results():
+    assert automl_page.PAGE.read_text() == automl_page.page(automl_page.PAGE.read_text())
+
+
+def test_automl_is_better_or_worse_where_no_range_holds_zero():
+    ranges = {"a": (-3.0, -1.0), "b": (0.5, 2.0), "c": (-1.0, 1.0), "d": (0.0, 2.0), "e": None}
+    data = {
+        name: {"against": {o: {"error_points": {"interval": ends}} for o in automl_page.OTHERS}}
+        for name, ends in ranges.items()
+    }
+    said = "better on a; the range holds zero on c, d; too few seeds for a range on e; worse on b."
+    assert automl_page.verdicts(data).splitlines() == [
+        f"- Against {other}: {said}" for other in automl_page.OTHERS
+    ]

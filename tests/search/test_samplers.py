@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
+from experiments.search.samplers import halton as sampler
+from experiments.search.samplers.base import Ask
 from experiments.search.samplers.halton import halton, point, scramble
+from experiments.spec.space import Choice, Real
 
 
 def radical_inverse(i, base, permutations):
@@ -35,6 +38,21 @@ def test_every_base_adic_interval_gets_its_share(seed):
     counts = np.histogram(points[:, 1], 27, (0, 1))[0]
     assert counts.min() >= 1024 // 27 - 3
     assert counts.max() <= 1024 // 27 + 4
+
+
+@pytest.mark.parametrize("space", [{"a": Real(0, 1)}, {"a": Choice(tuple(range(3000)))}])
+def test_an_open_ended_search_takes_the_same_points_as_a_short_one(space, monkeypatch):
+    """It computes no more of them than a few blocks, of a million trials."""
+    computed = []
+
+    def counted(seed, indices, dimensions):
+        computed.append(len(indices))
+        return halton(seed, indices, dimensions)
+
+    monkeypatch.setattr(sampler, "halton", counted)
+    short, long = (sampler.propose(Ask(3, 0, total, space, {4: 1500})) for total in (3000, 10**6))
+    assert short.points == long.points and len(long.points[4]) == 1500
+    assert sum(computed) <= 2 * 8 * 3000
 
 
 def test_points_are_more_even_than_random_ones():

@@ -10,6 +10,7 @@ from experiments.procedures.automl.plan import Plan, first_bracket
 from experiments.procedures.budget import Budget
 from experiments.runner.predict import module_of
 from experiments.spec.families import OPTIMIZER, SCHEDULE, TRACED, space_of
+from experiments.spec.space import Choice
 from experiments.spec.user_search import UserSearch
 
 
@@ -52,14 +53,19 @@ def search_of(asked: AutomlRequest, examples: Examples, plan: Plan) -> UserSearc
     def build(values: dict[str, Any]) -> Any:
         return module_of(values, classes, nets)
 
+    space = space_of(plan.preset, examples.shape)
+    families = space["family"]
+    alone = isinstance(families, Choice) and len(families.values) == 1
     return UserSearch(
-        space_of(plan.preset, examples.shape),
+        space,
         build=build,
         data=examples.searched,
         losses=examples.losses,
         trials=first_bracket(plan.epochs),
         budget=plan.epochs,
-        sampler="rounds",
+        # After an epoch families are told apart by how fast they learn: a sampler that learned from
+        # that would ask for the fastest alone.
+        sampler="rounds" if alone else "halton",
         pruner="hyperband",
         metric=examples.metric,
         direction="min",

@@ -27,6 +27,9 @@ ENOUGH_EPOCHS, LEAST_EXAMPLES = 9, 2000
 """Of a full trial: below, a training split of more examples is cut, down to so many."""
 UPDATES_AN_EPOCH = 16
 """At least: a larger batch leaves too few updates in so many epochs."""
+MEAN_NET = 0.5
+"""Mean price of a net over that of the largest: half of the points have another family or no hidden
+layer. A search ends with its time, whatever its nets cost."""
 HALF = 0.5
 """Of the best throughput. A smaller batch loses time to dispatch, a larger one updates."""
 MEASURED = {"quick": (32, 128), "usual": (32, 128, 512), "long": (32, 128, 512)}
@@ -191,9 +194,8 @@ def affordable(plan: Plan, examples: int, seconds: float) -> Plan | None:
     enough = found is not None and found.epochs >= ENOUGH_EPOCHS
     if enough or examples <= LEAST_EXAMPLES:
         return found
-    each = plan.step_seconds / plan.batch_size
-    held = int(max(0.0, seconds) / (round_epochs(ENOUGH_EPOCHS) * each))
-    few = max(LEAST_EXAMPLES, held)
+    steps = int(max(0.0, seconds) / (round_epochs(ENOUGH_EPOCHS) * MEAN_NET * plan.step_seconds))
+    few = max(LEAST_EXAMPLES, steps * plan.batch_size)
     if few >= examples:
         return found
     words = f"{plan.reason}; {few:,} of {examples:,} training examples, so that more epochs fit"
@@ -204,12 +206,13 @@ def affordable(plan: Plan, examples: int, seconds: float) -> Plan | None:
 def with_epochs(plan: Plan, examples: int, seconds: float) -> Plan | None:
     """The plan with the most epochs of which Hyperband's brackets, each once, fit into the time;
     None where one trial of one epoch does not."""
-    each = plan.epoch_seconds(examples)
+    each = MEAN_NET * plan.epoch_seconds(examples)
     for epochs in powers(plan.preset.most_epochs):
         if round_epochs(epochs) * each <= seconds:
             words = (
                 f"{plan.reason}; {epochs} epochs: the most of which all brackets, "
-                f"{round_epochs(epochs):,} epochs of {each:.2g} s, fit into {seconds:.0f} s"
+                f"{round_epochs(epochs):,} epochs of {each:.2g} s in the mean, fit into "
+                f"{seconds:.0f} s"
             )
             return dataclasses.replace(plan, epochs=epochs, reason=words)
     return None

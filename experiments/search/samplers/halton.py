@@ -18,6 +18,8 @@ from experiments.search.samplers.streams import uniforms, words
 from experiments.spec.space import Real
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
+BLOCK = 1024
+"""Points that are computed at a time."""
 
 
 @functools.lru_cache(maxsize=len(_PRIMES))
@@ -80,7 +82,11 @@ def propose(ask: Ask) -> Proposal:
         # A finite space repeats itself: go from the start, past what was proposed.
         finite = any(not isinstance(distribution, Real) for distribution in ask.space.values())
         begin = 0 if finite else len(ask.of(batch_size))
-        for row in halton(ask.seed, begin + np.arange(8 * ask.total), len(ask.space)):
-            picker.offer(row, "quasi-random")
+        end = begin + 8 * ask.total
+        while begin < end and not picker.full:  # an open-ended search has a million trials
+            block = np.arange(begin, min(begin + BLOCK, end))
+            for row in halton(ask.seed, block, len(ask.space)):
+                picker.offer(row, "quasi-random")
+            begin += BLOCK
         pickers.append(picker)
     return proposal(ask, pickers)
