@@ -90,7 +90,9 @@ def write_rehearsal(predictor: Predictor, examples: Examples, shares: np.ndarray
     """Save, and write a page on the validation split, in a folder that goes again."""
     labels = examples.splits["validation"][1]
     names = [label(one) for one in predictor.classes]
-    figures = [confusions(labels, shares.argmax(axis=1), names[:MOST_CLASSES])] * 4
+    one = confusions(labels, shares.argmax(axis=1), names[:MOST_CLASSES])
+    # Each a file of its own: pictures are written side by side.
+    figures = [dataclasses.replace(one, name=f"rehearsal-{i}") for i in range(4)]
     figures.append(layers_figure(predictor.nets[0], len(names), examples.shape))
     said = Said("rehearsal", "", [], NextStep("", "", "", ""), figures=figures,
                 tables=[layers_table(predictor.nets[0])])  # fmt: skip
