@@ -133,9 +133,10 @@ def engine_as_compiled_by_default() -> str:
     tests = Path(__file__).parents[1] / "tests" / "training"
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", str(tests)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    last = done.stdout.strip().splitlines()[-1]
-    assert done.returncode == 0, last
-    return last
+    lines = done.stdout.strip().splitlines()
+    failed = [line for line in lines if line.startswith("FAILED ")]
+    assert done.returncode == 0, "; ".join([*failed, lines[-1]])
+    return lines[-1]
 
 
 def tfds_round_trip() -> str:
