@@ -95,10 +95,10 @@ def _told(code: int, output: Steady) -> int:
 def _said(error: Exception) -> int:
     """One line that says what failed; the exit code."""
     from experiments.records.files import FULL, DiskError, RecordError
-    from experiments.spec.errors import StudyError
+    from experiments.spec.errors import StudyError, inert
     from workloads.datasets.base import DataError
 
-    line = " ".join(str(error).split())
+    line = inert(" ".join(str(error).split()))
     if isinstance(error, (StudyError, DiskError)):
         code = 1
     elif isinstance(error, (ValueError, OSError, RecordError, DataError)):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.engine_factory import TINY, tiny_study
 
 from experiments.spec.comparison import Comparison
+from experiments.spec.errors import first_line, in_one_line
 from experiments.spec.fields import ROWS
 from experiments.spec.paths import Paths
 from experiments.spec.resolved import ResolvedStudy
@@ -127,3 +128,9 @@ def test_a_value_of_another_type_names_its_field(name):
     """An object is a value of no field."""
     with pytest.raises(ValueError, match=f"{name.replace('_', '[_ ]')}.* <object"):
         Study(**{**FIELDS, name: object()})
+
+
+def test_an_exceptions_words_move_no_terminal():
+    error = RuntimeError("lost \x1b[2J\u202eit\x9b\nand more")
+    assert first_line(error) == r"lost \x1b[2J\u202eit\x9b"
+    assert in_one_line(error) == r"RuntimeError: lost \x1b[2J\u202eit\x9b"
