@@ -6,7 +6,8 @@ from typing import Any
 
 BLUE, ORANGE, RED, GREEN, GREY = "#3b7dd8", "#e08a1e", "#d0473e", "#2f9e6e", "#8b919c"
 FONT = "Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
-_BATCH_STOPS = ("#3f7fd9", "#8a63c9", "#cf5594", "#ea7350", "#e0a030")
+_BATCH_STOPS = ("#45a5dc", "#6f5cc9", "#bd4f9f", "#e56d55", "#e3a52e")
+"""Five that a reader without red, green or blue cones tells apart, on white and on dark pages."""
 
 CROSS = "M-1,-.62L-.62,-1L0,-.38L.62,-1L1,-.62L.38,0L1,.62L.62,1L0,.38L-.62,1L-1,.62L-.38,0Z"
 ARROW = "M0,-1.5L.95,-.25L.32,-.25L.32,1.2L-.32,1.2L-.32,-.25L-.95,-.25Z"
