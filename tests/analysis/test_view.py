@@ -47,9 +47,8 @@ def test_how_often_a_summary_and_its_report_read_the_evaluations(tmp_path):
     print_summary(summary)
     assert summary_of(summary) is summary and record.read == 2
     write_report_of(summary, tmp_path, pictures=())
-    # Budgets at several levels, step and epoch; the best trials' curves; every trial's ends and,
-    # thinned, its curve.
-    assert record.read == 7
+    # Budgets at several levels; the best trials' curves; every trial's ends and its thinned curve.
+    assert record.read == 6
 
 
 def test_a_view_gives_what_the_record_gives():
