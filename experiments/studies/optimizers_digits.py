@@ -2,7 +2,7 @@
 
 Command:   batchscale run optimizers_digits
            batchscale run optimizers_digits --smoke    (a minute or two)
-Time:      about five minutes on two CPU cores.
+Time:      some five minutes on two CPU cores, by its parts; not timed whole without interruption.
 Expected:  at the smallest batch size little between them; at the largest, the whole training
            set, the adaptive and the orthogonalising rules ahead of plain SGD, as Zhang et al.
            (2019) and Choi et al. (2019) find of equally tuned optimizers. No rule needs more steps
