@@ -172,8 +172,8 @@ class Driver:
                 if time.perf_counter() - committed > COMMIT_SECONDS:
                     self._commit()
                     committed = time.perf_counter()
-        except KeyboardInterrupt:
-            self._stop.ask(KeyboardInterrupt)  # trainers end at their next report or chunk
+        except KeyboardInterrupt as ended:
+            self._stop.ask(type(ended))  # trainers end at their next report or chunk
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -80,7 +80,7 @@ class Run:
             key="-".join(str(number) for number in place.values()),
             settings={**place, **trial.hyperparameters},
             outcome={"status": f"{result.status.value}{ending}", "steps": int(result.steps)},
-            steps=[int(step) for step in columns["step"]],
+            steps=[int(step) for step in columns.get("step", ())],  # none where it raised
             scalars={name: column for name, column in columns.items()
                      if name != "step" and np.ndim(column) == 1},
         )  # fmt: skip

@@ -411,6 +411,17 @@ def test_a_large_training_split_is_cut_so_that_enough_epochs_fit():
     assert examples.limited(0, 0) is examples
 
 
+def test_what_a_cut_leaves_out_does_not_test_either():
+    """Baselines train on all of it."""
+    inputs = np.arange(3000.0).reshape(1500, 2)
+    examples = split_source(Source("s", "", inputs, np.arange(1500) % 3), 0)
+    few = examples.limited(300, 0)
+    assert few.size("train") == 300 < examples.size("train") == 960
+    cut, whole = few.development, examples.development
+    for one, other in zip(cut, whole, strict=True):
+        assert np.array_equal(np.sort(one, axis=0), np.sort(other, axis=0))
+
+
 def test_the_table_of_the_page_is_that_of_the_results():
     assert automl_page.PAGE.read_text() == automl_page.page(automl_page.PAGE.read_text())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -19,7 +20,7 @@ from support.pruned_child import one_bracket
 from support.ray_cluster import simulated
 
 from experiments.cli import main
-from experiments.records.store import Writer
+from experiments.records.store import Writer, read
 from experiments.runner.executors import Job
 from experiments.runner.executors.ray import Cluster, _pack
 from experiments.runner.executors.searches import SearchSetting
@@ -171,6 +172,40 @@ def test_a_pack_carries_the_text_of_a_users_file(tmp_path):
     path.write_text("raise SystemExit")
     with pytest.raises(ValueError, match="mine.py has changed since it was loaded"):
         Setting.of(asked, "", **HOW)
+
+
+RAISING = """
+import sys
+from flax import linen as nn
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        if "default_worker" in sys.argv[0]:
+            raise ArithmeticError("only in a task")
+        return nn.Dense(10)(x.reshape(len(x), -1))
+
+def net(classes, example):
+    return Net()
+"""
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_what_a_model_raises_in_a_task_is_a_failure_of_its_trials(cluster, tmp_path, keep_going):
+    path = tmp_path / "mine.py"
+    path.write_text(RAISING)
+    asked = tiny_study(
+        trials=2, step_budget=6, example_budget=48,
+        workload=dataclasses.replace(TINY, model=load_file(path).net, model_options={}),
+    )  # fmt: skip
+    ending = contextlib.nullcontext() if keep_going else pytest.raises(StudyError)
+    with ending as caught:
+        run_study(asked, tmp_path / "s", execution="scan", keep_going=keep_going,
+                  cluster=Cluster(cluster.address))  # fmt: skip
+    trials = read(tmp_path / "s").trials
+    assert set(trials["status"]) == {"INCOMPLETE"}
+    assert all("ArithmeticError: only in a task" in message for message in trials["message"])
+    assert keep_going or "only in a task" in str(caught.value)
 
 
 HOW = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import struct
 
@@ -13,6 +14,7 @@ from experiments.records.store import read
 from experiments.runner import tracking as module
 from experiments.runner.study import run_study
 from experiments.runner.tracking import Run, TensorBoard, WeightsAndBiases, tracking
+from experiments.spec.trial import Status
 
 ERROR = "validation/classification_error"
 
@@ -67,6 +69,12 @@ def test_results_are_told_of_once_and_after_they_were_recorded(finished):
     told = [(r.trial.batch_size, r.trial.seed, r.trial.index) for r in results]
     assert sorted(told) == read(folder).trials.select("batch_size", "seed", "trial").rows()
     assert len(set(told)) == len(told)
+
+
+def test_a_trial_that_raised_has_no_measurements(finished):
+    result = dataclasses.replace(finished[1][0], status=Status.INCOMPLETE, evaluations={})
+    run = Run.of("s", result)
+    assert list(run.rows()) == [] and run.outcome["status"] == "INCOMPLETE"
 
 
 def test_tensorboard_is_given_every_measurement_of_every_trial(finished, tmp_path):

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ from experiments.cli import main
 from experiments.records.store import RecordError, read
 from experiments.runner import search_driver, search_known
 from experiments.runner.search import run_search, search
+from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.search.pruning import hyperband
 from experiments.search.samplers.table import SAMPLERS
 from experiments.spec.conditions import When
@@ -157,6 +159,16 @@ def test_every_pruner_finds_the_valley_with_less_training(tmp_path, pruner, dire
     stopped = table.filter(status="STOPPED")
     reason = "patience" if pruner == "patience" else "pruned"
     assert set(stopped["reason"]) == {reason}
+
+
+def test_a_search_whose_time_is_over_asks_its_trainers_to_save_nothing(tmp_path, monkeypatch):
+    asked, ask = [], Stop.ask
+    monkeypatch.setattr(Stop, "ask", lambda self, kind: (asked.append(kind), ask(self, kind))[1])
+    limit = types.SimpleNamespace(begins=lambda number, trials, resources: True, over=lambda: True)
+    question = UserSearch(RATE, objective=valley, trials=3, budget=9)
+    with pytest.raises(StudyError, match="no trial"):
+        run_search(question, tmp_path / "s", show=False, limit=limit)
+    assert asked == [OutOfTime]
 
 
 @pytest.mark.parametrize("workers", [1, 4])

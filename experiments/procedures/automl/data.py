@@ -61,6 +61,7 @@ class Examples:
       remarks: on leakage and balance.
       copies: pairs of examples of two splits with equal inputs.
       folds: [n] the fold of each example besides test; None where one split validates.
+      left_out: training examples that a search does not train on (`limited`).
     """
 
     source: Source
@@ -71,6 +72,7 @@ class Examples:
     remarks: Sequence[Remark]
     copies: int
     folds: np.ndarray | None = None
+    left_out: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def nets(self) -> int:
@@ -101,7 +103,8 @@ class Examples:
         """(inputs, labels) of all examples besides test."""
         if self.folds is not None:
             return self.splits["train"]
-        inputs, labels = zip(self.splits["train"], self.splits["validation"], strict=True)
+        parts = [self.splits["train"], self.splits["validation"]]
+        inputs, labels = zip(*parts, *filter(None, [self.left_out]), strict=True)
         return np.concatenate(inputs), np.concatenate(labels)
 
     @property
@@ -128,8 +131,12 @@ class Examples:
         if not 0 < examples < len(targets):
             return self
         kept = split_by_class(targets, seed, {"kept": examples / len(targets)})["kept"]
-        train = (inputs[kept], targets[kept])
-        return dataclasses.replace(self, splits={**self.splits, "train": train})
+        others = np.setdiff1d(np.arange(len(targets)), kept)
+        return dataclasses.replace(
+            self,
+            splits={**self.splits, "train": (inputs[kept], targets[kept])},
+            left_out=(inputs[others], targets[others]),
+        )
 
     def size(self, split: str) -> int:
         """Number of examples of a split."""

@@ -220,9 +220,9 @@ class RayTasks:
         for result in outcome.results:
             jobs.ended(result)
         if outcome.error is not None:
-            ended = {result.trial for result in outcome.results}
-            begun = set(outcome.unfinished.trials)
-            jobs.left(job, Unfinished([t for t in trials if t not in ended | begun]))
+            known = {result.trial.key for result in outcome.results}
+            known |= {trial.key for trial in outcome.unfinished.trials}
+            jobs.left(job, Unfinished([trial for trial in trials if trial.key not in known]))
             jobs.failed(job, outcome.unfinished, outcome.error)
             return None
         if not going:
