@@ -189,7 +189,8 @@ class ModelTrainer:
         patience = trial.patience
         if patience is not None:
             examples = self._task.data.examples
-            # Evaluations lie whole epochs apart, up to a step of rounding.
+            # Evaluations lie whole epochs apart, up to a step of rounding: exact where an epoch has
+            # two steps or more, else a trial may end an epoch early.
             patience = math.floor(patience * examples / trial.batch_size)
         return dataclasses.replace(
             trial, hyperparameters=self._task.all_numbers(values), pause=pause, patience=patience
