@@ -138,9 +138,10 @@ def spike(found: Found) -> Verdict:
         label: {row["rate"]: row["final"] for row in rows if row["final"] is not None}
         for label, rows in rates.items()
     }
-    lower = [
-        all(
-            ends[label].get(rate, math.inf) <= ends["none"].get(rate, math.inf)
+    cured = [
+        not spikes[label]
+        and all(
+            ends[label].get(rate, math.inf) <= ends["none"].get(rate, math.inf) < math.inf
             for rate in spikes["none"]
         )
         for label in clipped
@@ -150,9 +151,8 @@ def spike(found: Found) -> Verdict:
         + ", ".join(f"{row['clipped'] or 0:.0%} at {row['rate']:.3g}" for row in rates[label])
         for label in clipped
     )
-    cured = min(len(spikes[label]) for label in clipped) == 0
     return Verdict.of(
-        [True, cured, any(lower)] if spikes["none"] else [False],
+        [True, any(cured)] if spikes["none"] else [False],
         f"Peak rates at which a seed has a mid-training instability: {told}.",
         f"Steps that were clipped: {shares}.",
         *_told(found, rates, ERROR_FACTOR),

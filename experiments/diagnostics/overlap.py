@@ -91,7 +91,8 @@ def _between(
     compared = min(len(one), 2048) if near else 0
     with_ = min(len(two), MOST_PAIRS // max(compared, 1))
     close = near_copies(one[:compared], two[:with_])
-    exact = [d in set(digests[other][:with_]) for d in digests[split][:compared]]
+    examined = set(digests[other][:with_])
+    exact = [d in examined for d in digests[split][:compared]]
     return Overlap(
         split, other, len(one), len(two), len(copies), conflicts, compared, with_,
         int(np.sum(close & ~np.array(exact, bool))), [(i, there[0]) for i, there in copies[:5]],

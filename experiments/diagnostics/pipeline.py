@@ -31,7 +31,7 @@ BATCH_SIZE = 20
 TRAIN_EXAMPLES, VALIDATION_EXAMPLES = 512, 256
 CHUNK = 25
 """Steps of one call of the compiled program."""
-REGULARISERS = ("dropout", "smoothing", "decay", "penalty", "l1", "l2")
+REGULARISERS = ("dropout", "smoothing", "weight_decay", "penalty", "l1", "l2")
 """A hyperparameter with one of these in its name is 0 where regularization is off."""
 
 Examples = Mapping[str, np.ndarray]

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.runtime.platform import process_bytes, reset_peak
+from experiments.spec.errors import StudyError
 from experiments.spec.trial import Trial
 from experiments.training.layout import SCAN, Execution, Layout
 from experiments.training.lowering import lowered, window_bytes
@@ -189,12 +190,17 @@ def step_seconds(
         now = time.perf_counter()
         if clock[0] == 0.0:  # the first chunk compiled
             clock[0], population.input_seconds = now, 0.0
-        else:
+        elif steps:
             found.append((now - clock[1]) / steps)
         clock[1] = now
         return len(found) < LEAST_CHUNKS or now - clock[0] < MEASURED_SECONDS
 
     population.run(lambda: pending.pop() if pending else None, lambda result: None, advanced)
+    if not found:
+        raise StudyError(
+            f"no step at batch size {trials[0].batch_size} could be timed: its trials end within "
+            "the first chunk (a loss that is not finite?)"
+        )
     return found, population.input_seconds / (clock[1] - clock[0])
 
 

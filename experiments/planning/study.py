@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pickle
 import random
 import statistics
@@ -115,7 +116,8 @@ def plan_study(
         say(f"verifying batch size {fitting[-1]} by real steps")
         found = ask(dataclasses.replace(task, what="verify", batch_sizes=(fitting[-1],)))
         by_size[fitting[-1]] |= found[-1]
-        if "peak_bytes" in found[-1]:
+        row = by_size[fitting[-1]]
+        if row.get("peak_bytes", math.inf) <= row["limit_bytes"]:
             largest = fitting[-1]
         else:
             by_size[fitting.pop()]["fits"] = False

@@ -26,10 +26,10 @@ METHODS: dict[str, str] = {
     ),
     "definitions": (
         "The end of perfect scaling is the largest batch size that needs at most 10, 20 or 50% "
-        "more examples than perfect scaling. Perfect scaling is read off the fitted curve of free "
-        "sharpness (the headline), off the hyperbola, off the best convex curve through the "
-        "points, or anchored at the smallest batch size, and each again with an end of the curve "
-        "left out."
+        "more examples than perfect scaling, or twice as many. Perfect scaling is read off the "
+        "fitted curve of free sharpness (the headline), off the hyperbola, off the best convex "
+        "curve through the points, or anchored at the smallest batch size, and each again with an "
+        "end of the curve left out."
     ),
     "budgets": (
         "The best value at any evaluation within the step budget, or within the example budget, of "

@@ -244,13 +244,14 @@ def test_the_density_has_integral_one_and_the_moments_of_the_matrix(exact):
 
 
 def test_a_density_of_known_points_is_their_gaussians_with_the_references_constants():
-    """Ghorbani et al.: variance 1e-5 max(1, range); 10,000 points, to 0.01 beyond the ends."""
+    """Ghorbani et al.: variance 1e-5 max(1, range); 10,000 points; here to 5 deviations beyond."""
     spectrum = np.r_[np.full(30, -1.0), np.full(10, 4.0)]
     found = spectral_density(
         quadratic(spectrum), jnp.zeros(40), jax.random.key(0), draws=1, sigma_squared=1e-3
     )
     assert len(found.values) == 10_000
-    np.testing.assert_allclose(found.values[[0, -1]], [-1.01, 4.01], atol=1e-6)
+    beyond = 5 * np.sqrt(1e-3 * 5)
+    np.testing.assert_allclose(found.values[[0, -1]], [-1 - beyond, 4 + beyond], atol=1e-6)
     kept = found.weights[0] > 1e-8
     np.testing.assert_allclose(found.nodes[0][kept], [-1, 4], atol=1e-9)
     variance = 1e-3 * 5
@@ -260,6 +261,17 @@ def test_a_density_of_known_points_is_their_gaussians_with_the_references_consta
     )
     np.testing.assert_allclose(found.density, bells / np.trapezoid(bells, found.values), atol=1e-6)
     assert inspect.signature(spectral_density).parameters["sigma_squared"].default == 1e-5
+
+
+def test_an_eigenvalue_that_stands_alone_keeps_its_mass_however_wide_the_spectrum():
+    """The references' Gaussian is narrower than a step of the grid once the range passes 1,000."""
+    spectrum = np.r_[np.linspace(0, 1, 39), 1e5]
+    found = spectral_density(quadratic(spectrum), jnp.zeros(40), jax.random.key(0), draws=1)
+    beyond = found.values > 5e4
+    mass = np.trapezoid(found.density[beyond], found.values[beyond])
+    largest = found.weights[0][found.nodes[0] > 5e4].sum()
+    np.testing.assert_allclose(mass, largest, rtol=LANCZOS)
+    assert largest > 1e-3
 
 
 def test_bad_numbers_are_refused_in_one_line():

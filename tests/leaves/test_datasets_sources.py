@@ -174,3 +174,14 @@ def test_a_column_of_names_is_no_category():
     with pytest.raises(ValueError, match=r"inputs must be \[n, 4\], got \[2, 3\]"):
         Preparation.fit(np.zeros((3, 4)))(np.zeros((2, 3)))
     assert rows(np.arange(4), np.array([2])).tolist() == [2]
+
+
+def test_numbers_that_differ_beyond_float32_stay_apart_and_a_constant_is_zero():
+    dates = 20240101.0 + np.arange(31)
+    inputs = np.stack([dates, np.full(31, 0.1)], axis=1)
+    prepared = Preparation.fit(inputs)
+    found = prepared(inputs)
+    assert found.dtype == np.float32 and len(np.unique(found[:, 0])) == 31
+    expected = (np.arange(31) - 15) / np.std(np.arange(31))
+    np.testing.assert_array_max_ulp(found[:, 0], expected.astype(np.float32), 1)
+    assert not found[:, 1].any() and not prepared(inputs + 0.1)[:, 1].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from support.engine_factory import tiny_study, tiny_trial
 from experiments.cli import main
 from experiments.commands.plan import MEASURED
 from experiments.planning import feasibility
+from experiments.planning import study as planning
 from experiments.planning.child import Child
-from experiments.planning.study import NEARLY_DOUBLE, Task, bound, powers_of_two
+from experiments.planning.study import NEARLY_DOUBLE, Task, bound, plan_study, powers_of_two
+from experiments.spec.errors import StudyError
 from experiments.training.feed import ResidentData
 from experiments.training.program import Program
+from workloads import datasets
 from workloads.fashion_mnist_fc import WORKLOAD
 
 PREDICTED_WITHIN = 0.15
@@ -107,6 +111,32 @@ def test_the_answer_is_what_real_steps_have_confirmed():
     assert found["study"]["does_not_fit"] == [1024]
     # Two trials of four steps at B = 8, and their evaluations.
     assert found["study"]["seconds"][1] >= 8 * eight["seconds_per_step"]
+
+
+def test_a_peak_above_the_limit_does_not_fit(monkeypatch):
+    """An accelerator takes what it has, whatever --memory says."""
+
+    def ask(task):
+        if task.what == "predict":
+            rows = [{"batch_size": b, "fits": True, "limit_bytes": 100} for b in task.batch_sizes]
+            return [{"device": "", "workers": 1}, *rows]
+        if task.what == "verify":
+            return [{"batch_size": b, "peak_bytes": 2 * b} for b in task.batch_sizes]
+        return []
+
+    monkeypatch.setattr(planning, "ask", ask)
+    monkeypatch.setattr(planning, "_whole_study", lambda *given: {})
+    found = plan_study(tiny_study(batch_sizes=(8,)), (8, 32, 64))
+    assert found["largest"] == 32
+    assert [row["fits"] for row in found["rows"]] == [True, True, False]
+
+
+def test_steps_that_cannot_be_timed_are_said():
+    config = tiny_study().config("off")
+    data = ResidentData.put(datasets.load("digits").splits, 64)
+    program = Program(config, data, 1e4)
+    with pytest.raises(StudyError, match="no step at batch size 8 could be timed"):
+        feasibility.step_seconds(program, [tiny_trial(0, 8, learning_rate=math.inf)])
 
 
 def test_a_limit_that_nothing_fits_is_said(capsys, tmp_path):

@@ -100,8 +100,10 @@ class Preparation:
     def _standardised(self, values: np.ndarray) -> np.ndarray:
         shape = (1,) * (values.ndim - 1) + (-1,)
         divisor = np.where(self.deviation > 0, self.deviation, np.inf)
-        mean = self.mean.astype(np.float32).reshape(shape)
-        return (values.astype(np.float32) - mean) / divisor.astype(np.float32).reshape(shape)
+        # Dates and large counts differ in digits that float32 has not.
+        wide = np.dtype(np.float32 if np.can_cast(values.dtype, np.float32) else np.float64)
+        centred: np.ndarray = values.astype(wide) - self.mean.astype(wide).reshape(shape)
+        return (centred / divisor.astype(wide).reshape(shape)).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; numbers come back to the bit."""
@@ -137,10 +139,12 @@ def _images(inputs: np.ndarray) -> np.ndarray:
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation over all axes but the last."""
+    """Mean and deviation over all axes but the last; of a constant exactly zero, where the mean of
+    its sum is rounded."""
     axes = tuple(range(values.ndim - 1))
     wide = values.astype(float)
-    return wide.mean(axis=axes), wide.std(axis=axes)
+    constant = values.min(axis=axes) == values.max(axis=axes)
+    return wide.mean(axis=axes), np.where(constant, 0.0, wide.std(axis=axes))
 
 
 def _words(shape: tuple[int, ...]) -> str:

@@ -3,8 +3,11 @@
 The density is that of Ghorbani, Krishnan & Xiao (2019, arXiv:1901.10159): from each of m random
 unit vectors, k Lanczos steps give nodes (Ritz values) and weights (squared first components);
 the mean of the m quadratures is a sum of weighted points, smoothed by a Gaussian whose variance
-is ``sigma_squared * max(1, lambda_max - lambda_min)``. Their constants: order 90, a grid of
-10,000 points that reaches 0.01 beyond the mean extremes of the draws, sigma_squared 1e-5.
+is ``sigma_squared * max(1, lambda_max - lambda_min)``, of the mean extremes of the draws. Their
+constants: order 90, a grid of 10,000 points, sigma_squared 1e-5. Their grid ends 0.01 beyond the
+mean extremes, where a wide spectrum's Gaussians are cut in half, and is coarser than a Gaussian
+once the range passes 1,000: here the grid holds the whole of every Gaussian, and none is narrower
+than a step of it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ ORDER = 90
 GRID = 10_000
 SIGMA_SQUARED = 1e-5
 MARGIN = 0.01
+TAIL = 5
+"""Standard deviations of a Gaussian that the grid holds at either end."""
 
 
 class Ends(NamedTuple):
@@ -115,7 +120,9 @@ def spectral_density(
 def _smoothed(nodes: np.ndarray, weights: np.ndarray, sigma_squared: float, points: int) -> Density:
     low, high = nodes[:, 0].mean(), nodes[:, -1].mean()
     deviation = np.sqrt(sigma_squared * max(1.0, high - low))
-    values = np.linspace(low - MARGIN, high + MARGIN, points)
+    deviation = max(deviation, (high - low) / (points - 1))  # a narrower one falls between points
+    margin = max(MARGIN, TAIL * deviation)
+    values = np.linspace(nodes.min() - margin, nodes.max() + margin, points)
     density = np.zeros(points)
     for node, weight in zip(nodes.ravel(), weights.ravel(), strict=True):
         density += weight * np.exp(-0.5 * ((values - node) / deviation) ** 2)
