@@ -3,6 +3,7 @@
 from optimizers.averaging_table import AVERAGINGS
 from optimizers.base import Averaging, Clipping, Optimizer
 from optimizers.clipping_table import CLIPPINGS
+from optimizers.coordinates import Coordinate
 from optimizers.table import OPTIMIZERS
 from workloads.registry import Hyperparameter
 
@@ -12,6 +13,7 @@ __all__ = [
     "OPTIMIZERS",
     "Averaging",
     "Clipping",
+    "Coordinate",
     "Hyperparameter",
     "Optimizer",
 ]

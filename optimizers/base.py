@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from optimizers.coordinates import COORDINATES, Coordinate, check_coordinates
 from workloads.registry import Hyperparameter, resolve
 
 
@@ -30,6 +31,11 @@ class Optimizer:
         ``function_evaluations``, read by `optimizers.second_order.function_evaluations`. Its
         trials run unpacked, on one device.
       largest_model: the most parameters a model may have, None where there is no limit.
+      coordinates: in which its optimum moves least, at most one a hyperparameter; default: the
+        effective rate, and epsilon over the rate, of a rule that has these hyperparameters.
+
+    Raises:
+      ValueError: coordinates of hyperparameters that it does not have, or that refer to each other.
     """
 
     name: str
@@ -39,6 +45,10 @@ class Optimizer:
     evaluation_params: str = ""
     needs_value_fn: bool = False
     largest_model: int | None = None
+    coordinates: tuple[Coordinate, ...] = COORDINATES
+
+    def __post_init__(self) -> None:
+        check_coordinates(self.coordinates, (row.name for row in self.hyperparameters))
 
     @property
     def momentum(self) -> str | None:

@@ -270,6 +270,7 @@ def _question(
         asked.batch_size if task else 1,
         asked.proposer,
         further_of(asked.proposer),
+        asked.coordinates,
     )
 
 

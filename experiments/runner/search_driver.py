@@ -124,13 +124,13 @@ class Driver:
         return counts(question.trials, done, adaptive=True).get(ONE, 0)
 
     def _propose(self) -> None:
-        question = self._question
+        question, space = self._question, self._question.space
         while size := self._due():
             self._commit()
-            space = question.space
             ask = Ask(
                 question.seed, self._rounds, question.trials, space.ranges, {ONE: size},
                 self._known.seen(), log_values=False, conditions=space.conditions,
+                coordinates=question.coordinates,
             )  # fmt: skip
             if question.proposer is not None:
                 proposal = question.proposer.propose(ask, self._sizes)

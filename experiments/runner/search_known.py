@@ -19,6 +19,7 @@ from experiments.spec.conditions import Space, recorded
 from experiments.spec.space import Value
 from experiments.spec.trial import Reason, Status, Trial, TrialResult
 from experiments.spec.user_search import Proposer
+from optimizers.coordinates import COORDINATES, Coordinate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Question:
       batch_size: of a trial that does not search it.
       proposer: instead of the sampler, where there is one.
       further: resources that a trial trains which begins with another's weights.
+      coordinates: in which the optimum moves least, for samplers that model where it lies.
     """
 
     space: Space
@@ -52,6 +54,7 @@ class Question:
     batch_size: int
     proposer: Proposer | None = None
     further: int | None = None
+    coordinates: tuple[Coordinate, ...] = COORDINATES
 
     @property
     def sign(self) -> int:

@@ -15,6 +15,7 @@ from experiments.search.trials import SizeTrials
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.space import Real
 from experiments.spec.trial import MOST_STARTED
+from optimizers import OPTIMIZERS
 
 
 class Proposals:
@@ -121,6 +122,7 @@ class Proposals:
             self._seen(),
             self._boxes,
             _limits(self._study) if self._study.expand else {},
+            coordinates=OPTIMIZERS[self._study.optimizer].coordinates,
         )
         return Round(self._seed, number, sampler(self._study.sampler)(ask))
 

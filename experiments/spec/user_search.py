@@ -17,6 +17,8 @@ from experiments.spec.conditions import Condition, Space, When
 from experiments.spec.fields import MOST_TRIALS, SAMPLERS, SEARCH_PRUNERS
 from experiments.spec.parts import PARTS
 from experiments.spec.trial import RECORDED_COLUMNS
+from optimizers import OPTIMIZERS
+from optimizers.coordinates import COORDINATES, Coordinate, shared_coordinates
 from workloads.base import Goal, Workload
 from workloads.registry import Hyperparameter, unknown_name
 
@@ -232,6 +234,14 @@ class UserSearch:
         if not isinstance(chosen, spaces.Choice) or field in self.checked.conditions:
             raise ValueError(f"space of {field}: it must be a choice of names in every trial")
         return tuple(str(name) for name in chosen.values)
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """Those that all optimizers of built modules declare; an objective, which has none to
+        declare any, has those of a rule that says nothing."""
+        if self.build is None:
+            return COORDINATES
+        return shared_coordinates(OPTIMIZERS[name].coordinates for name in self.parts("optimizer"))
 
 
 def ends(distribution: spaces.Distribution) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from experiments.spec.conditions import Condition, Space
 from experiments.spec.space import Distribution
+from optimizers.coordinates import COORDINATES, Coordinate
 
 Point = tuple[float, ...]
 Box = tuple[tuple[float, float], ...]
@@ -67,6 +68,7 @@ class Ask:
       limits: name -> (low, high) values a box may be widened to; none: it may not be.
       log_values: whether values are compared by ratios (steps are) or by differences.
       conditions: hyperparameters that exist only sometimes -> when.
+      coordinates: in which the optimum moves least, as the optimizer declares them.
     """
 
     seed: int
@@ -79,6 +81,7 @@ class Ask:
     limits: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     log_values: bool = True
     conditions: Mapping[str, Condition] = dataclasses.field(default_factory=dict)
+    coordinates: Sequence[Coordinate] = COORDINATES
 
     @property
     def names(self) -> tuple[str, ...]:

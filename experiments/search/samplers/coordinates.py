@@ -1,30 +1,20 @@
-"""Coordinates in which the optimum moves least from one batch size to another.
+"""Coordinates of a search space: each is a hyperparameter's own axis, or a declared sum of two.
 
-Of a rule with momentum the effective rate, learning_rate / (1 - momentum), decides how far a
-parameter moves in the long run: at small batch sizes the tuned one grows with the batch size and
-the momentum hardly matters (Shallue et al. 2019, section 4.7). Of Adam, epsilon
-divided by the rate decides where it turns into momentum (Choi et al. 2019, section 3). In the
-logarithms of both these are linear, so a coordinate is a sum of axes: `COMBINED` says, for a
-hyperparameter, what is added to its own axis. It applies where both axes are on the scales that
-make it true; other hyperparameters are their own coordinates.
+Which sums a rule declares: `optimizers.coordinates`. In the logarithms of the hyperparameters they
+are linear; a sum applies where both axes are on the scales that make it true.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 import numpy as np
 
 from experiments.spec.space import Distribution, Real
-
-COMBINED: Mapping[str, tuple[tuple[str, str, str, float], ...]] = {
-    # name: (other, own scale, other's scale, factor of the other's axis); the axis of a reverse
-    # logarithm is -log(1 - value).
-    "learning_rate": (("momentum", "log", "reverse_log", 1.0),),
-    "epsilon": (("learning_rate", "log", "log", -1.0),),
-}
+from optimizers.coordinates import COORDINATES, Coordinate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,22 +47,25 @@ def _span(distribution: Real) -> float:
     return distribution.high - distribution.low
 
 
+def _on(distribution: Distribution | None, scale: str) -> TypeGuard[Real]:
+    return isinstance(distribution, Real) and distribution.scale == scale
+
+
 def coordinates(
-    space: Mapping[str, Distribution],
-    combined: Mapping[str, tuple[tuple[str, str, str, float], ...]] = COMBINED,
+    space: Mapping[str, Distribution], declared: Iterable[Coordinate] = COORDINATES
 ) -> Coordinates:
-    """The coordinates of a space; rows and columns in the alphabetical order of the names."""
-    names = sorted(space)
+    """The coordinates of a space; rows and columns in the alphabetical order of the names.
+
+    Args:
+      space: hyperparameter -> distribution.
+      declared: sums that apply where the space holds both hyperparameters on their scales.
+    """
+    names, sums = sorted(space), {coordinate.name: coordinate for coordinate in declared}
     forward = np.eye(len(names))
     for row, name in enumerate(names):
-        own = space[name]
-        for other_name, scale, other_scale, factor in combined.get(name, ()):
-            other = space.get(other_name)
-            if (
-                isinstance(own, Real)
-                and isinstance(other, Real)
-                and (own.scale, other.scale) == (scale, other_scale)
-            ):
-                forward[row, names.index(other_name)] = factor * _span(other) / _span(own)
+        if (found := sums.get(name)) is not None:
+            own, other = space[name], space.get(found.other)
+            if _on(own, found.scale) and _on(other, found.other_scale):
+                forward[row, names.index(found.other)] = found.factor * _span(other) / _span(own)
         forward[row] /= np.abs(forward[row]).sum()
     return Coordinates(forward, np.linalg.inv(forward))

@@ -42,7 +42,7 @@ def _proposed(ask: Ask) -> Proposal:
     boxes = {batch_size: widened(ask, batch_size) for batch_size in ask.counts}
     trials = ask.in_order
     known = any(trial.outcome == "reached" for trial in trials)
-    linear = coordinates(ask.space)
+    linear = coordinates(ask.space, ask.coordinates)
     if known:
         excess = np.minimum(excesses(ask, trials), CAP)
         points = linear.of(snapped(ask, np.array([trial.point for trial in trials])))

@@ -108,7 +108,7 @@ class _Known:
     def __init__(self, ask: Ask, settings: Settings):
         self.trials: list[Seen] = ask.in_order
         self.any_reached = any(trial.outcome == "reached" for trial in self.trials)
-        self.map: Coordinates = coordinates(ask.space, *([] if settings.moved else [{}]))
+        self.map: Coordinates = coordinates(ask.space, ask.coordinates if settings.moved else ())
         points = np.array([trial.point for trial in self.trials]).reshape(-1, len(ask.space))
         self.points = self.map.of(points)
         self.log_batch = np.log2(np.array([float(trial.batch_size) for trial in self.trials]))
