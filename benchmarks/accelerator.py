@@ -246,7 +246,7 @@ def lowering_row(
 
 
 @dataclasses.dataclass
-class Bench:
+class AcceleratorRows:
     """Rows so far, what was left out, and the time that is left."""
 
     deadline: float
@@ -278,7 +278,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     print(
         f"matrix product {peak['flops'] / 1e12:.3g} TFLOP/s, memory {peak['bytes'] / 1e9:.3g} GB/s"
     )
-    bench = Bench(time.perf_counter() + 60 * options.minutes)
+    bench = AcceleratorRows(time.perf_counter() + 60 * options.minutes)
     made = {name: make_program(name, precision, given, options.tiny) for name in options.nets}
     packs = (2,) if options.tiny else PACKS
     for slots in (1, *packs):

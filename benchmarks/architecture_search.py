@@ -30,7 +30,7 @@ from benchmarks.machine import write_results
 from benchmarks.search_tables import PlainUnpickler
 from experiments.search.architecture.cells import every_edge
 from experiments.search.architecture.space import Code
-from experiments.search.architecture.strategies.base import Result, Strategy, begin
+from experiments.search.architecture.strategies.base import ScoredCode, Strategy, begin
 from experiments.search.architecture.strategies.table import STRATEGIES, strategy
 from experiments.search.architecture.streams import Stream
 
@@ -44,7 +44,7 @@ VARIANTS: dict[str, Strategy] = {name: strategy(name) for name in STRATEGIES} | 
 }
 
 
-class Table(NamedTuple):
+class TabulatedCells(NamedTuple):
     """One data set: code -> accuracies of its seeds in percent; mean accuracy; mean seconds."""
 
     seeds: dict[Code, tuple[float, ...]]
@@ -54,7 +54,7 @@ class Table(NamedTuple):
 
 
 @functools.cache
-def table(dataset: str) -> Table:
+def table(dataset: str) -> TabulatedCells:
     """The table of a data set.
 
     Raises:
@@ -69,7 +69,7 @@ def table(dataset: str) -> Table:
     with path.open("rb") as file:
         rows = PlainUnpickler(file).load()
     coded = {tuple(map(int, name)): row for name, row in rows.items()}
-    return Table(
+    return TabulatedCells(
         {code: tuple(map(float, row["val_acc"])) for code, row in coded.items()},
         {code: float(np.mean(row["val_acc"])) for code, row in coded.items()},
         {code: float(np.mean(row["train_time"])) for code, row in coded.items()},
@@ -91,7 +91,7 @@ def searched(
         if one_seed:
             shown = known.seeds[code]
             value = shown[Stream("training seed", seed, number).below(len(shown))]
-        search = search.tell([Result(code, -value)])
+        search = search.tell([ScoredCode(code, -value)])
         best = search.history.best
         assert best is not None
         regrets.append(top - known.mean[best.code])

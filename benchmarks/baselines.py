@@ -18,7 +18,7 @@ import optax
 from flax import linen as nn
 
 
-class Net(nn.Module):
+class BaselineNet(nn.Module):
     """A fully connected net."""
 
     hidden: tuple[int, ...]
@@ -30,11 +30,11 @@ class Net(nn.Module):
         return nn.Dense(10)(x)
 
 
-class Baseline:
+class LoopBaseline:
     """One net and dataset; trains a trial by a Python loop or by a jitted loop."""
 
     def __init__(self, hidden: tuple[int, ...], splits: Any, train_evaluation_examples: int):
-        self.net = Net(hidden)
+        self.net = BaselineNet(hidden)
         self.x = jnp.asarray(splits["train"]["inputs"])
         self.y = jnp.asarray(splits["train"]["targets"])
         subset = slice(train_evaluation_examples)
@@ -133,13 +133,15 @@ def _traced(hyperparameters: dict[str, float]) -> dict[str, np.float32]:
 
 
 @functools.cache
-def quickstart_baseline() -> Baseline:
+def quickstart_baseline() -> LoopBaseline:
     """The baseline of the quickstart study."""
     from experiments.studies.quickstart import STUDY
     from workloads.datasets import load
 
     hidden = tuple(STUDY.workload.model_options["hidden_sizes"])
-    return Baseline(hidden, load(STUDY.workload.dataset).splits, STUDY.train_evaluation_examples)
+    return LoopBaseline(
+        hidden, load(STUDY.workload.dataset).splits, STUDY.train_evaluation_examples
+    )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ for size in json.loads(sys.argv[1]):
 """What a process measures, in the words of both commits."""
 
 
-def row_seconds(tree: Path, rows: Sequence[Row]) -> list[float]:
+def row_seconds(tree: Path, rows: Sequence[PairedSeconds]) -> list[float]:
     """Seconds of these rows by the code of ``tree``."""
     sizes = json.dumps([None if row.batch_size == WHOLE else row.batch_size for row in rows])
     environment = {**os.environ, "PYTHONPATH": str(tree)}
@@ -65,7 +65,7 @@ def row_seconds(tree: Path, rows: Sequence[Row]) -> list[float]:
 
 
 @dataclasses.dataclass
-class Row:
+class PairedSeconds:
     """The seconds of a batch size, a number a pair.
 
     Attributes:
@@ -99,14 +99,16 @@ def commit_of(tree: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def known(commits: dict[str, str]) -> dict[int | str, Row]:
+def known(commits: dict[str, str]) -> dict[int | str, PairedSeconds]:
     """The rows that were measured before, of these commits."""
     path = RESULTS / f"{NAME}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     if {name: found.get(name) for name in commits} != commits:
         return {}
     return {
-        row["batch_size"]: Row(row["batch_size"], row["before_seconds"], row["after_seconds"])
+        row["batch_size"]: PairedSeconds(
+            row["batch_size"], row["before_seconds"], row["after_seconds"]
+        )
         for row in found["rows"]
     }
 
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commits = {name: commit_of(tree) for name, tree in trees.items()}
     rows = known(commits)
     sizes = [*options.batch_sizes, *([WHOLE] if options.whole else [])]
-    measured = [rows.setdefault(size, Row(size, [], [])) for size in sizes]
+    measured = [rows.setdefault(size, PairedSeconds(size, [], [])) for size in sizes]
     ordered = sorted(rows.values(), key=lambda row: row.place)
     for _ in range(options.pairs):
         # The engine that went second in the last pair goes first.

@@ -32,7 +32,7 @@ DIVERGED = 1e30
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
+class TrialEnds:
     """How trials end, each [m].
 
     Attributes:
@@ -106,7 +106,7 @@ def first_crossing(
     goal: float = 0.01,
     spectrum: Spectrum | None = None,
     scan: int = SCAN,
-) -> Ends:
+) -> TrialEnds:
     """How trials of ``caps`` steps end; all arguments are [m].
 
     The loss is looked at at 2^k and 1.5 x 2^k, the first of these below the goal is refined by
@@ -122,7 +122,7 @@ def first_crossing(
             rows = order[begin : begin + CHUNK]
             response = _Response(spectrum, batch_sizes[rows], rates[rows], momenta[rows])
             crossing[rows], divergence[rows] = _ends(response, caps[rows], goal, scan)
-    return Ends(crossing, divergence)
+    return TrialEnds(crossing, divergence)
 
 
 def _ends(

@@ -25,7 +25,7 @@ class PlainNet(NamedTuple):
     loss: Callable[[Any, Any], jax.Array]
 
 
-class FullyConnected(nn.Module):
+class PlainFullyConnected(nn.Module):
     """Dense layers with ReLU."""
 
     hidden: tuple[int, ...]
@@ -61,7 +61,7 @@ def plain_net(name: str) -> PlainNet:
     if name.endswith("_cnn"):
         return _from_module(CNN())
     if name.endswith("_fc"):
-        return _from_module(FullyConnected(tuple(workload.model_options["hidden_sizes"])))
+        return _from_module(PlainFullyConnected(tuple(workload.model_options["hidden_sizes"])))
     return _own_module(workload)
 
 

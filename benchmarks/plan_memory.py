@@ -14,7 +14,7 @@ from typing import Any
 
 import workloads
 from benchmarks.machine import write_results
-from experiments.planning.study import DeviceRequest, Task, ask
+from experiments.planning.study import DeviceRequest, PlanningTask, ask
 from experiments.spec.study import Study
 
 CASES = (
@@ -33,7 +33,7 @@ def measure(name: str, batch_size: int) -> dict[str, Any]:
     ).resolved
     found: dict[str, Any] = {"workload": name, "batch_size": batch_size}
     for what in ("predict", "verify"):
-        last = ask(Task(what, study, (batch_size,), None, DeviceRequest(workers=1)))[-1]
+        last = ask(PlanningTask(what, study, (batch_size,), None, DeviceRequest(workers=1)))[-1]
         found |= {k: v for k, v in last.items() if k.endswith("_bytes") and k != "limit_bytes"}
     found["predicted_over_measured"] = found["predicted_bytes"] / found["peak_bytes"]
     return found

@@ -46,7 +46,7 @@ NAMES = tuple(name for name in PRUNERS if name != "extrapolation")
 
 
 @dataclasses.dataclass(frozen=True)
-class Replay:
+class TableReplay:
     """The trials of one search, in their order.
 
     Attributes:
@@ -122,19 +122,19 @@ def recorded_curves(data: str) -> np.ndarray:
     return np.nan_to_num(100 * rows.select(epochs).to_numpy().reshape(shape), nan=100.0)
 
 
-def of_curves(data: str, seed: int) -> Replay:
+def of_curves(data: str, seed: int) -> TableReplay:
     """A search over the cells, a point once."""
     table = recorded_curves(data)
     generator = np.random.default_rng([1, seed])
     cells = generator.permutation(len(table))
     drawn = generator.integers(table.shape[1], size=len(table))
     truth = table.min(-1).mean(-1)
-    return Replay(
+    return TableReplay(
         table[cells, drawn], truth[cells], truth.min(), FULL * table.shape[2], 3, curves=True
     )
 
 
-def of_perceptrons(dataset: str, seed: int) -> Replay:
+def of_perceptrons(dataset: str, seed: int) -> TableReplay:
     """A search at one batch size over the other hyperparameters, a point once."""
     table = errors(dataset)[seed % len(BATCH_SIZES)].reshape(-1, 5)
     table = table[np.isfinite(table).all(-1)]
@@ -144,10 +144,12 @@ def of_perceptrons(dataset: str, seed: int) -> Replay:
     shown = np.take_along_axis(table[rows], order, axis=1)
     means = shown.cumsum(-1) / np.arange(1, MOST_SEEDS + 1)
     truth = table.mean(-1)
-    return Replay(means, truth[rows], truth.min(), TRAININGS, 2, curves=False)
+    return TableReplay(means, truth[rows], truth.min(), TRAININGS, 2, curves=False)
 
 
-def measure(make: Callable[[int], Replay], names: Sequence[str], repeats: int) -> dict[str, Any]:
+def measure(
+    make: Callable[[int], TableReplay], names: Sequence[str], repeats: int
+) -> dict[str, Any]:
     """Pruner -> its mean regret, trials and share of the budget, and the difference to none."""
     found: dict[str, list[tuple[int, int, float]]] = {name: [] for name in names}
     for seed in range(repeats):

@@ -35,7 +35,7 @@ import numpy as np
 
 from benchmarks.crossing import EXACT, first_crossing
 from benchmarks.machine import RESULTS, write_results
-from experiments.search.rounds import Progress, counts, next_lap, planned, race_bound
+from experiments.search.rounds import RoundProgress, counts, next_lap, planned, race_bound
 from experiments.search.samplers.base import Ask, Sampler, Seen
 from experiments.search.samplers.rounds import Settings
 from experiments.search.samplers.rounds import propose as rounds
@@ -77,7 +77,7 @@ def optimum(batch_size: int) -> tuple[int, float, float]:
 
 
 @dataclasses.dataclass
-class Searches:
+class SimulatedSearches:
     """Searches of several seeds at all batch sizes, round by round.
 
     With ``noise`` the steps that a trial shows are those of its configuration times 2^(noise z),
@@ -95,7 +95,7 @@ class Searches:
     seen: dict[int, list[Seen]] = dataclasses.field(default_factory=dict)
     steps: float = 0.0
 
-    def run(self) -> Searches:
+    def run(self) -> SimulatedSearches:
         """All rounds."""
         self.seen = {seed: [] for seed in self.seeds}
         last = self.most_rounds or len(planned(self.total, adaptive=self.adaptive))
@@ -103,7 +103,7 @@ class Searches:
             rows = []
             for seed in self.seeds:
                 made = len(self.seen[seed]) // len(self.batch_sizes)
-                progress = dict.fromkeys(self.batch_sizes, Progress(made, made))
+                progress = dict.fromkeys(self.batch_sizes, RoundProgress(made, made))
                 wanted = counts(self.total, progress, adaptive=self.adaptive)
                 if number == last - 1:
                     wanted = dict.fromkeys(wanted, self.total - made)
@@ -225,7 +225,7 @@ def measure(
     print("optima", {b: optimum(b) for b in BATCH_SIZES}, flush=True)
     results: dict[str, Any] = {"seeds": seeds, "optima": {str(b): optimum(b) for b in BATCH_SIZES}}
 
-    def add(name: str, search: Searches, *at: int) -> None:
+    def add(name: str, search: SimulatedSearches, *at: int) -> None:
         search.run()
         row = search.summary()
         results.setdefault("searches", {})[name] = row
@@ -235,8 +235,8 @@ def measure(
 
     def plain(
         name: str, total: int, over: tuple[int, ...] = seeds, stop: Stopping = "never"
-    ) -> Searches:
-        return Searches(sampler(name), over, total, SAMPLERS[name].adaptive, stop)
+    ) -> SimulatedSearches:
+        return SimulatedSearches(sampler(name), over, total, SAMPLERS[name].adaptive, stop)
 
     add("halton 100", plain("halton", 100), 12, 24, 48)
     add("halton 100, race", plain("halton", 100, stop="race"))
@@ -247,8 +247,8 @@ def measure(
         add(f"random {total}", plain("random", total))
         for part, setting in PARTS.items():
             changed = functools.partial(rounds, settings=Settings(**setting))  # type: ignore[arg-type]
-            add(f"rounds {total} {part}", Searches(changed, seeds, total))
-        add(f"rounds {total} in two rounds", Searches(rounds, seeds, total, most_rounds=2))
+            add(f"rounds {total} {part}", SimulatedSearches(changed, seeds, total))
+        add(f"rounds {total} in two rounds", SimulatedSearches(rounds, seeds, total, most_rounds=2))
         add(f"tpe {total}", plain("tpe", total, slow))
         add(f"cma {total}", plain("cma", total, slow))
     results["bars"] = bars(results["searches"])
@@ -263,7 +263,7 @@ def measure_again(names: Sequence[str], seeds: tuple[int, ...], file: str) -> No
     results = json.loads(path.read_text())
     for name in names:
         for total in (24, 48):
-            search = Searches(sampler(name), seeds, total, SAMPLERS[name].adaptive).run()
+            search = SimulatedSearches(sampler(name), seeds, total, SAMPLERS[name].adaptive).run()
             row = search.summary() | {"measured": datetime.date.today().isoformat()}
             results["searches"][f"{name} {total}"] = row
             print(name, total, row["mean_log2_excess"], row["standard_error"], flush=True)

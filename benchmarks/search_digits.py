@@ -69,7 +69,7 @@ def study_of(sampler: str, seeds: Sequence[int], trials: int) -> Study:
 
 
 @dataclasses.dataclass(frozen=True)
-class Searched:
+class SamplerSearches:
     """What the searches of one sampler found.
 
     Attributes:
@@ -85,7 +85,7 @@ class Searched:
     reached: dict[int, int]
 
 
-def searched(study: Study, folder: Path) -> Searched:
+def searched(study: Study, folder: Path) -> SamplerSearches:
     """Run the searches, and read them back."""
     record = read(run_study(study, folder))
     view, names = View(record), sorted(study.resolved.hyperparameters)
@@ -98,7 +98,7 @@ def searched(study: Study, folder: Path) -> Searched:
             found = record.trials.filter(batch_size=key[0], seed=key[1], trial=row["trial"])
             chosen[key] = dict(zip(names, found.select(names).row(0), strict=True))
     reached = {b: passed.filter(batch_size=b).height for b in BATCH_SIZES}
-    return Searched(steps, chosen, record.trials.height, reached)
+    return SamplerSearches(steps, chosen, record.trials.height, reached)
 
 
 class Repeater:
@@ -169,7 +169,7 @@ def _mean(values: np.ndarray) -> dict[str, float]:
 
 
 @dataclasses.dataclass
-class Measured:
+class MeasuredSearches:
     """The searches measured against the best known, batch size after batch size.
 
     Attributes:
@@ -183,7 +183,7 @@ class Measured:
       excess, repeated: name -> one row of [seeds] a batch size.
     """
 
-    found: dict[str, Searched]
+    found: dict[str, SamplerSearches]
     seeds: Sequence[int]
     repeater: Repeater
     trials: int
@@ -223,7 +223,7 @@ class Measured:
             self.repeated.setdefault(name, []).append(np.log2(medians / np.median(floor)))
         print(batch_size, self.best[batch_size], flush=True)
 
-    def _medians(self, batch_size: int, search: Searched) -> np.ndarray:
+    def _medians(self, batch_size: int, search: SamplerSearches) -> np.ndarray:
         """[seeds] median steps of repeats of what each search chose; the length where nothing."""
         medians = np.full(len(self.seeds), float(self.repeater.length(batch_size)))
         chose = [i for i, seed in enumerate(self.seeds) if (batch_size, seed) in search.chosen]
@@ -263,7 +263,7 @@ def measure(
         for sampler in ("halton", "rounds")
     }
     repeater = Repeater(study_of("halton", seeds, max(budgets)).resolved)
-    measured = Measured(found, seeds, repeater, max(budgets), groups)
+    measured = MeasuredSearches(found, seeds, repeater, max(budgets), groups)
     for batch_size in BATCH_SIZES:
         measured.add(batch_size)
     results = measured.results()

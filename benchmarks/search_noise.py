@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import write_results
-from benchmarks.search import Searches
+from benchmarks.search import SimulatedSearches
 from benchmarks.search_digits import interval
 from experiments.search.samplers.table import SAMPLERS, sampler
 
@@ -39,7 +39,7 @@ def measure(seeds: tuple[int, ...]) -> dict[str, Any]:
     for noise in NOISES:
         shown, chosen = {}, {}
         for name in ("rounds", "halton"):
-            search = Searches(
+            search = SimulatedSearches(
                 sampler(name), seeds, TRIALS, SAMPLERS[name].adaptive, "race", BATCH_SIZES,
                 noise=noise,
             ).run()  # fmt: skip

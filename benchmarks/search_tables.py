@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from benchmarks.machine import RESULTS, write_results
-from experiments.search.rounds import Progress, counts, planned
+from experiments.search.rounds import RoundProgress, counts, planned
 from experiments.search.samplers.base import Ask, Sampler, Seen
 from experiments.search.samplers.streams import words
 from experiments.search.samplers.table import SAMPLERS, sampler
@@ -91,7 +91,9 @@ def regret(propose: Sampler, adaptive: bool, dataset: str, seed: int, trials: in
     seen: list[Seen] = []
     for number in range(len(planned(trials, adaptive=adaptive))):
         made = len(seen) // len(BATCH_SIZES)
-        wanted = counts(trials, dict.fromkeys(BATCH_SIZES, Progress(made, made)), adaptive=adaptive)
+        wanted = counts(
+            trials, dict.fromkeys(BATCH_SIZES, RoundProgress(made, made)), adaptive=adaptive
+        )
         ask = Ask(seed, number, trials, SPACE, wanted, tuple(seen), log_values=False)
         for size, points in propose(ask).points.items():
             for i, point in enumerate(points):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.verdict import Found, Verdict
+from benchmarks.verdict import Found, StudyVerdict
 
 ERROR_FACTOR, LOSS_FACTOR = 2.0, 1.1
 """Of the least final value: an error twice as large, a cross entropy a tenth above it."""
@@ -73,7 +73,7 @@ def _unstable(rows: Rows, kind: str = "") -> list[float]:
     ]
 
 
-def stride(found: Found) -> Verdict:
+def stride(found: Found) -> StudyVerdict:
     """A stride of 1 is harmless at low rates, reaches less far, and warmup gives that back."""
     rates = _rates(found)
     usable = _usable(rates, ERROR_FACTOR)
@@ -86,7 +86,7 @@ def stride(found: Found) -> Verdict:
         if finals[changed][rate] is not None and finals[plain][rate]
     ]
     told = ", ".join(f"{ratio:.2g} at {rate:.3g}" for rate, ratio in ratios)
-    return Verdict.of(
+    return StudyVerdict.of(
         [
             _best(rates[changed]) <= ALIKE * _best(rates[plain]),
             usable[plain] >= FURTHER * usable[changed],
@@ -97,27 +97,27 @@ def stride(found: Found) -> Verdict:
     )
 
 
-def _reaches(found: Found, good: str, bad: str, factor: float) -> Verdict:
+def _reaches(found: Found, good: str, bad: str, factor: float) -> StudyVerdict:
     """``good`` trains at rates ``bad`` does not, and ends no higher at its best."""
     rates = _rates(found)
     usable = _usable(rates, factor)
-    return Verdict.of(
+    return StudyVerdict.of(
         [usable[good] >= FURTHER * usable[bad], _best(rates[good]) <= _best(rates[bad])],
         *_told(found, rates, factor),
     )
 
 
-def norm_placement(found: Found) -> Verdict:
+def norm_placement(found: Found) -> StudyVerdict:
     """Pre-norm reaches higher rates than post-norm, and ends no higher."""
     return _reaches(found, "pre", "post", LOSS_FACTOR)
 
 
-def residual_norm(found: Found) -> Verdict:
+def residual_norm(found: Found) -> StudyVerdict:
     """x + Norm(f(x)) reaches higher rates than Norm(x + f(x)), and ends no higher."""
     return _reaches(found, "post_branch", "post", LOSS_FACTOR)
 
 
-def rezero(found: Found) -> Verdict:
+def rezero(found: Found) -> StudyVerdict:
     """A deep net without normalization trains where its branches start at zero."""
     return _reaches(found, "rezero", "standard", ERROR_FACTOR)
 
@@ -125,7 +125,7 @@ def rezero(found: Found) -> Verdict:
 SPIKE = "mid-training instability"
 
 
-def spike(found: Found) -> Verdict:
+def spike(found: Found) -> StudyVerdict:
     """Spikes without clipping; under some threshold none at those rates, and no higher an end."""
     rates = _rates(found)
     spikes = {label: _unstable(rows, SPIKE) for label, rows in rates.items()}
@@ -151,7 +151,7 @@ def spike(found: Found) -> Verdict:
         + ", ".join(f"{row['clipped'] or 0:.0%} at {row['rate']:.3g}" for row in rates[label])
         for label in clipped
     )
-    return Verdict.of(
+    return StudyVerdict.of(
         [True, any(cured)] if spikes["none"] else [False],
         f"Peak rates at which a seed has a mid-training instability: {told}.",
         f"Steps that were clipped: {shares}.",
@@ -159,7 +159,7 @@ def spike(found: Found) -> Verdict:
     )
 
 
-def autoclip(found: Found) -> Verdict:
+def autoclip(found: Found) -> StudyVerdict:
     """AutoClip reaches as far as the best fixed threshold, without one being chosen."""
     rates = _rates(found)
     usable = _usable(rates, ERROR_FACTOR)
@@ -174,7 +174,7 @@ def autoclip(found: Found) -> Verdict:
         for row in rows
         if row["rate"] == above and row["final"] is not None
     )
-    return Verdict.of(
+    return StudyVerdict.of(
         [automatic >= fixed, automatic >= FURTHER * usable["none"]],
         *_told(found, rates, ERROR_FACTOR),
         f"At {above:.3g}, the next rate: {there}.",

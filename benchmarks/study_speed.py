@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.baselines import Baseline, quickstart_baseline
+from benchmarks.baselines import LoopBaseline, quickstart_baseline
 from benchmarks.machine import alternated, seconds, write_results
 from experiments.runner.study import run_study
 from experiments.search.samplers.halton import point
@@ -85,7 +85,7 @@ def one_process(study: ResolvedStudy, batch_size: int) -> float:
 
 
 def one_trial(
-    study: ResolvedStudy, program: Program, baseline: Baseline, batch_size: int, repeats: int
+    study: ResolvedStudy, program: Program, baseline: LoopBaseline, batch_size: int, repeats: int
 ) -> dict[str, float]:
     """(d): seconds of one trial, compiled before, by the engine and by hand, in turn."""
     trial = next(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks import stability_verdicts as stability
-from benchmarks.verdict import Found, Verdict
+from benchmarks.verdict import Found, StudyVerdict
 from experiments.report.answer import steps_text
 
 
@@ -50,7 +50,7 @@ def _limits(found: Found, names: Mapping[str, str]) -> str:
     return ", ".join(f"{words} {_limit(found['members'][label])}" for label, words in names.items())
 
 
-def momentum(found: Found) -> Verdict:
+def momentum(found: Found) -> StudyVerdict:
     """Momentum is no help at the smallest batch size, is at the largest, and extends scaling."""
     members = found["members"]
     steps = {label: _steps(member) for label, member in members.items()}
@@ -58,7 +58,7 @@ def momentum(found: Found) -> Verdict:
     ratios = {b: steps["sgd"][b] / min(steps["momentum"][b], steps["nesterov"][b]) for b in sizes}
     ends = {label: _number(member["limit"]["value"]) for label, member in members.items()}
     told = ", ".join(f"{_ratio(ratios[b])} at {b:,}" for b in sizes)
-    return Verdict.of(
+    return StudyVerdict.of(
         [
             ratios[sizes[0]] <= 1.5,
             ratios[sizes[-1]] > 1.5,
@@ -75,14 +75,14 @@ ADAPTIVE = ("rmsprop", "adam", "nadam", "adamw", "lamb")
 """Rules that divide each coordinate by a running size of its gradient."""
 
 
-def optimizers(found: Found) -> Verdict:
+def optimizers(found: Found) -> StudyVerdict:
     """Adaptive rules are ahead of plain SGD, and the further the larger the batch."""
     steps = {label: _steps(member) for label, member in found["members"].items()}
     sizes = sorted(steps["sgd"])
     ratios = [steps["sgd"][b] / min(steps[rule][b] for rule in ADAPTIVE) for b in sizes]
     fastest = {b: min(steps, key=lambda label: steps[label][b]) for b in sizes}
     told = [f"{rule} at {b:,} ({steps_text(steps[rule][b])})" for b, rule in fastest.items()]
-    return Verdict.of(
+    return StudyVerdict.of(
         [ratios[-1] > 1, *(left < right for left, right in itertools.pairwise(ratios))],
         "Plain SGD's steps over those of the best adaptive rule, by batch size: "
         + ", ".join(f"{_ratio(ratio)} at {b:,}" for b, ratio in zip(sizes, ratios, strict=True))
@@ -102,32 +102,32 @@ def _factor(spread: float | None) -> str:
     return "not all are known" if spread is None else f"a factor of {spread:.2g}"
 
 
-def train_size(found: Found) -> Verdict:
+def train_size(found: Found) -> StudyVerdict:
     """The ends of perfect scaling lie within a factor of two over a factor of four in examples."""
     spread = _spread(found)
     names = {label: label.replace("=", " ") for label in found["members"]}
-    return Verdict.of(
+    return StudyVerdict.of(
         [] if spread is None else [spread <= 2.0],
         f"End of perfect scaling: {_limits(found, names)}; {_factor(spread)} (called the same up "
         "to two).",
     )
 
 
-def width(found: Found) -> Verdict:
+def width(found: Found) -> StudyVerdict:
     """Wider nets need fewer steps at every batch size; their ends have no order."""
     steps = [_steps(member) for member in found["members"].values()]
     sizes = sorted(steps[0])
     fewer = {b: steps[0][b] / steps[-1][b] for b in sizes}
     told = ", ".join(f"{_ratio(fewer[b])} at {b:,}" for b in sizes)
     names = {label: label.replace("=", " ") for label in found["members"]}
-    return Verdict.of(
+    return StudyVerdict.of(
         [all(ratio >= 1 for ratio in fewer.values())],
         f"Steps of the narrowest net over those of the widest, by batch size: {told}.",
         f"End of perfect scaling: {_limits(found, names)}; {_factor(_spread(found))}.",
     )
 
 
-def budgets(found: Found) -> Verdict:
+def budgets(found: Found) -> StudyVerdict:
     """The best batch size grows with the step budget, and is smaller under epoch budgets."""
     rows = found["members"][""]["best_batch_sizes"]
     best = {
@@ -141,7 +141,7 @@ def budgets(found: Found) -> Verdict:
         )
 
     whole = {budget: rows[-1]["batch_size"] for budget, rows in best.items()}
-    return Verdict.of(
+    return StudyVerdict.of(
         [
             whole["step"] > whole["epoch"],
             best["step"][-1]["batch_size"] >= best["step"][0]["batch_size"],
@@ -172,7 +172,7 @@ ALIKE = 0.25
 """Errors that differ by this share count as the same; stated before the study was run."""
 
 
-def growth(found: Found) -> Verdict:
+def growth(found: Found) -> StudyVerdict:
     """Growing the batch ends within a quarter of the error of decaying the rate."""
     members = found["members"]
     errors = {label: _best(member) for label, member in members.items()}
@@ -191,7 +191,7 @@ def growth(found: Found) -> Verdict:
         f"{members['decaying_rate']['updates'][str(b)]:,}"
         for b in sizes
     )
-    return Verdict.of(
+    return StudyVerdict.of(
         same,
         f"Best {found['metric']} after the same examples: {told}.",
         "The error of a growing batch over that of a decaying rate: "
@@ -202,7 +202,7 @@ def growth(found: Found) -> Verdict:
     )
 
 
-def beta2(found: Found) -> Verdict:
+def beta2(found: Found) -> StudyVerdict:
     """The best fixed beta2 falls with B; the half-life loses less at its worst than any of them."""
     losses = {label: _best(member) for label, member in found["members"].items()}
     sizes = sorted(losses["half_life"])
@@ -219,7 +219,7 @@ def beta2(found: Found) -> Verdict:
         for b in sizes
     )  # fmt: skip
     lost = ", ".join(f"{label.replace('_', '-')} {ratio:.2g}" for label, ratio in worst.items())
-    return Verdict.of(
+    return StudyVerdict.of(
         [
             order == sorted(order, reverse=True) and order[0] > order[-1],
             worst["half_life"] < min(worst[label] for label in kept),
@@ -231,7 +231,7 @@ def beta2(found: Found) -> Verdict:
     )
 
 
-def noise_scale(found: Found) -> Verdict:
+def noise_scale(found: Found) -> StudyVerdict:
     """B_simple at the goal lies above the noise critical batch size, by a factor of 1.3 to 8."""
     (member,) = found["members"].values()
     critical = _number(member["noise"]["value"])
@@ -243,7 +243,7 @@ def noise_scale(found: Found) -> Verdict:
     lost = [f"{row['batch_size']:,}" for row in member["noise_scale"] if not row["noise_scale"]]
     told = ", ".join(f"{value:,.0f} at {b:,}" for b, value in known.items())
     within = [1.3 <= value / critical <= 8 for value in known.values()]
-    return Verdict.of(
+    return StudyVerdict.of(
         within,
         f"Noise critical batch size {_limit(member, 'noise')}; end of perfect scaling "
         f"{_limit(member)}.",
@@ -251,7 +251,7 @@ def noise_scale(found: Found) -> Verdict:
     )
 
 
-VERDICTS: dict[str, Callable[[Found], Verdict]] = {
+VERDICTS: dict[str, Callable[[Found], StudyVerdict]] = {
     "beta2_digits": beta2,
     "budgets_digits": budgets,
     "growth_digits": growth,

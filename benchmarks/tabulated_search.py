@@ -21,7 +21,7 @@ from benchmarks.machine import write_results
 from benchmarks.tabulated_space import FIDELITIES, SOURCES, SPACE, file_of
 from experiments.search.architecture.fidelity import rank_correlation
 from experiments.search.architecture.space import Code
-from experiments.search.architecture.strategies.base import Result, begin
+from experiments.search.architecture.strategies.base import ScoredCode, begin
 from experiments.search.architecture.strategies.table import STRATEGIES, strategy
 from experiments.search.architecture.streams import Stream
 
@@ -56,7 +56,7 @@ def regrets(
         value = (
             shown[Stream("training seed", seed, number).below(len(shown))] if one else means[code]
         )
-        search = search.tell([Result(codes[0], value)])
+        search = search.tell([ScoredCode(codes[0], value)])
         best = search.history.best
         assert best is not None
         if number + 1 in AT:

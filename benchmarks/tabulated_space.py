@@ -76,7 +76,7 @@ def fashion_mnist() -> Arrays:
     return found
 
 
-class Source(NamedTuple):
+class TabulatedData(NamedTuple):
     """Data on which the space is tabulated.
 
     Attributes:
@@ -88,7 +88,7 @@ class Source(NamedTuple):
     epochs: int
 
 
-SOURCES = {"digits": Source(digits, 20), "fashion_mnist": Source(fashion_mnist, 10)}
+SOURCES = {"digits": TabulatedData(digits, 20), "fashion_mnist": TabulatedData(fashion_mnist, 10)}
 
 
 def file_of(data: str) -> Path:
@@ -96,7 +96,7 @@ def file_of(data: str) -> Path:
     return RESULTS / f"tabulated_{data}.parquet"
 
 
-def program(fidelity: Fidelity, source: Source) -> tuple[Program, list[Code], int]:
+def program(fidelity: Fidelity, source: TabulatedData) -> tuple[Program, list[Code], int]:
     """(the one program of all architectures, their codes, training examples)."""
     skeleton = fidelity.skeleton(SKELETON)
     frames = frames_of_space(SPACE)
@@ -115,7 +115,7 @@ def program(fidelity: Fidelity, source: Source) -> tuple[Program, list[Code], in
 
 
 def trained(
-    name: str, source: Source, wanted: list[tuple[int, int]], slots: int, until: float
+    name: str, source: TabulatedData, wanted: list[tuple[int, int]], slots: int, until: float
 ) -> pl.DataFrame:
     """Rows of these architectures and seeds at a fidelity, until the time is over."""
     made, codes, examples = program(FIDELITIES[name], source)

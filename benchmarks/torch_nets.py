@@ -31,7 +31,7 @@ def simple_cnn() -> nn.Module:
     )  # fmt: skip
 
 
-class Block(nn.Module):
+class TorchBlock(nn.Module):
     """A pre-activation block without normalisation."""
 
     def __init__(self, before: int, after: int, stride: int):
@@ -52,7 +52,9 @@ class ResNet8(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 16, 3, padding=1)
-        self.blocks = nn.Sequential(Block(16, 16, 1), Block(16, 32, 2), Block(32, 64, 2))
+        self.blocks = nn.Sequential(
+            TorchBlock(16, 16, 1), TorchBlock(16, 32, 2), TorchBlock(32, 64, 2)
+        )
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,7 +101,7 @@ class Transformer(nn.Module):
         return self.output(x)
 
 
-class LSTM(nn.Module):
+class TorchLSTM(nn.Module):
     """The LSTM with projection; PyTorch's has a second bias per gate."""
 
     def __init__(self, vocabulary: int, layers: int, embedding: int, units: int, projection: int):
@@ -121,7 +123,7 @@ def torch_net(name: str, shape: Sequence[int]) -> nn.Module:
         return simple_cnn()
     if name.endswith("_resnet8"):
         return ResNet8()
-    return (LSTM if name.endswith("_lstm") else Transformer)(**options)
+    return (TorchLSTM if name.endswith("_lstm") else Transformer)(**options)
 
 
 def torch_run(

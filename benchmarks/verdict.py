@@ -11,14 +11,14 @@ Found = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class StudyVerdict:
     """An outcome, "yes", "in part", "no" or "not known", and sentences with the numbers of it."""
 
     outcome: str
     sentences: tuple[str, ...]
 
     @classmethod
-    def of(cls, held: list[bool], *sentences: str) -> Verdict:
+    def of(cls, held: list[bool], *sentences: str) -> StudyVerdict:
         """From the claims that held; none: nothing was known to judge by."""
         if not held:
             return cls("not known", sentences)

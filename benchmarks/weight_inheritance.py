@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.machine import write_results
 from experiments.runner.search import run_search
-from experiments.runner.search_models import Task
+from experiments.runner.search_models import SearchTask
 from experiments.search.architecture.inheritance import Inheritance
 from experiments.search.architecture.question import Architectures, architecture_search
 from experiments.search.architecture.stacks import stacks
@@ -56,14 +56,14 @@ def asked(trials: int, seed: int, **fields: Any) -> UserSearch:
 def share_programs() -> None:
     """Make each network's program once: the searches here differ in strategy and seed alone."""
     made: dict[Any, Program] = {}
-    own = Task.program
+    own = SearchTask.program
 
-    def shared(task: Task, module: Any, values: Any) -> Program:
+    def shared(task: SearchTask, module: Any, values: Any) -> Program:
         if module not in made:
             made[module] = own(task, module, values)
         return made[module]
 
-    Task.program = shared  # type: ignore[method-assign]
+    SearchTask.program = shared  # type: ignore[method-assign]
 
 
 def searched(arm: str, seed: int, trainings: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _order_statistic(histogram: Histogram, cumulative: jax.Array, rank: jax.Arra
     return jnp.where(rank >= cumulative[-1] - 1, histogram.most, centre)
 
 
-class Window(NamedTuple):
+class SlidingWindow(NamedTuple):
     """The last numbers, newest first.
 
     Attributes:
@@ -92,21 +92,21 @@ class Window(NamedTuple):
     held: jax.Array
 
 
-def empty_window() -> Window:
+def empty_window() -> SlidingWindow:
     """No numbers yet."""
-    return Window(jnp.zeros(CAPACITY, jnp.float32), jnp.zeros([], jnp.int32))
+    return SlidingWindow(jnp.zeros(CAPACITY, jnp.float32), jnp.zeros([], jnp.int32))
 
 
-def window_add(window: Window, value: jax.Array) -> Window:
+def window_add(window: SlidingWindow, value: jax.Array) -> SlidingWindow:
     """With one more number; one that is not finite is left out."""
     value = jnp.asarray(value, jnp.float32)
     finite = jnp.isfinite(value)
     moved = jnp.roll(window.values, 1).at[0].set(value)
     count = jnp.minimum(window.held + finite.astype(jnp.int32), CAPACITY)
-    return Window(jnp.where(finite, moved, window.values), count)
+    return SlidingWindow(jnp.where(finite, moved, window.values), count)
 
 
-def window_percentile(window: Window, percentile: Scalar, length: Scalar) -> jax.Array:
+def window_percentile(window: SlidingWindow, percentile: Scalar, length: Scalar) -> jax.Array:
     """The exact p-th percentile of the last ``length`` numbers; infinite while empty."""
     held = jnp.minimum(window.held, jnp.asarray(length).astype(jnp.int32))
     recent = jnp.where(jnp.arange(CAPACITY) < held, window.values, jnp.inf)

@@ -14,7 +14,7 @@ from workloads.base import Goal, Workload
 from workloads.search_spaces import momentum_spaces
 
 
-class Net(NamedTuple):
+class KeskarNet(NamedTuple):
     """A row: its data, its large batch and its test errors in the paper's Table 2."""
 
     dataset: str
@@ -24,12 +24,12 @@ class Net(NamedTuple):
 
 
 NETS = {
-    "F1": Net("mnist", 6_000, 0.0197, 0.0219),
-    "F2": Net("timit", 72_133, 0.3598, 0.4055),
-    "C1": Net("cifar10", 5_000, 0.1996, 0.2274),
-    "C2": Net("cifar10", 5_000, 0.1076, 0.1274),
-    "C3": Net("cifar100", 5_000, 0.5042, 0.5355),
-    "C4": Net("cifar100", 5_000, 0.3692, 0.4219),
+    "F1": KeskarNet("mnist", 6_000, 0.0197, 0.0219),
+    "F2": KeskarNet("timit", 72_133, 0.3598, 0.4055),
+    "C1": KeskarNet("cifar10", 5_000, 0.1996, 0.2274),
+    "C2": KeskarNet("cifar10", 5_000, 0.1076, 0.1274),
+    "C3": KeskarNet("cifar100", 5_000, 0.5042, 0.5355),
+    "C4": KeskarNet("cifar100", 5_000, 0.3692, 0.4219),
 }
 """Theirs; a large batch is a tenth of 60,000, 721,329 and 50,000."""
 SMALL_BATCH = 256

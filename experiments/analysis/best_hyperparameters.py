@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, TRIAL, Record
+from experiments.analysis.question import SEARCH, TRIAL, StudyRecord
 from experiments.analysis.searches import across_values
 from experiments.analysis.steps_to_result import best_values, steps_to_result
 from experiments.analysis.view import View, view_of
@@ -36,7 +36,7 @@ def with_effective_rate(trials: pl.DataFrame) -> pl.DataFrame:
     return trials.with_columns(rate.alias(EFFECTIVE))
 
 
-def best_trials(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
+def best_trials(record: StudyRecord | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """The best counted trial of each search that has one, sorted by batch size and seed.
 
     Best is the trial of the steps to result; where the goal was not reached, the one with the

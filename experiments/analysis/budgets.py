@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from experiments.analysis.intervals import NO_ANSWER, Answer
-from experiments.analysis.question import SEARCH, TRIAL, Record
+from experiments.analysis.question import SEARCH, TRIAL, StudyRecord
 from experiments.analysis.searches import ACROSS, Across
 from experiments.analysis.view import View, by_trial, view_of
 from workloads.base import Goal
@@ -26,7 +26,7 @@ _BEST = (*SEARCH, "best_value", "step", "examples", "trial")
 
 
 def best_within(
-    record: Record | View,
+    record: StudyRecord | View,
     goal: float | Goal | None = None,
     *,
     steps: int | None = None,
@@ -51,7 +51,9 @@ def best_within(
     return _of_searches(view, _of_trials(per_trial, ""))
 
 
-def best_under_budgets(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
+def best_under_budgets(
+    record: StudyRecord | View, goal: float | Goal | None = None
+) -> pl.DataFrame:
     """`best_within` the study's step budget and its epoch budget, one below the other.
 
     Columns: ``budget`` (``"step"`` or ``"epoch"``), then those of `best_within`.

@@ -42,7 +42,7 @@ CHECKS = tuple(kind.__name__ for kind in _SEVERITY)
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
+class StudyCheck:
     """One finding.
 
     Attributes:
@@ -64,11 +64,11 @@ class Check:
         return {**dataclasses.asdict(self), "next": dataclasses.asdict(self.next)}
 
 
-def checks_of(question: Question, verdict: Verdict) -> list[Check]:
+def checks_of(question: Question, verdict: Verdict) -> list[StudyCheck]:
     """The findings of a verdict, the gravest first."""
     order = ("high", "medium", "low")
     checks = [
-        Check(
+        StudyCheck(
             check_name(type(finding)),
             severity(finding),
             finding.sentence,

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from experiments.analysis.best_hyperparameters import best_trials
-from experiments.analysis.question import TRIAL, Record
+from experiments.analysis.question import TRIAL, StudyRecord
 
 PERCENTILE = 90.0
 """The Playbook's; where training is still unstable, a lower one."""
@@ -29,7 +29,7 @@ def threshold_from_norms(norms: Sequence[float] | pl.Series, percentile: float) 
     return float(np.percentile(values, percentile))
 
 
-def clip_thresholds(record: Record, percentile: float = PERCENTILE) -> pl.DataFrame:
+def clip_thresholds(record: StudyRecord, percentile: float = PERCENTILE) -> pl.DataFrame:
     """The threshold that the best trial of each search suggests.
 
     From the norms of every step where they are recorded, else from those at evaluations, which

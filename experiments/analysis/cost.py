@@ -27,7 +27,7 @@ QUANTITIES = ("time", "cost")
 
 
 @dataclasses.dataclass(frozen=True)
-class Pace:
+class StepTimes:
     """The time of a step at each batch size, and the number of devices it took.
 
     Attributes:
@@ -77,7 +77,7 @@ class Least:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class CostToGoal:
     """Time and cost to the goal.
 
     Attributes:
@@ -96,7 +96,7 @@ class Cost:
     priced: bool
 
 
-def pace_of_record(view: View) -> Pace:
+def pace_of_record(view: View) -> StepTimes:
     """Median over trials of seconds / steps, and the devices of the plan that most of them ran by.
 
     Empty where the record holds no times, as an imported one.
@@ -104,7 +104,7 @@ def pace_of_record(view: View) -> Pace:
     trials = view.record.trials
     source = "the record: a trial's share of what was trained side by side"
     if not {"seconds", "plan"} <= set(trials.columns):
-        return Pace({}, {}, source)
+        return StepTimes({}, {}, source)
     timed = trials.filter((pl.col("seconds") > 0) & (pl.col("steps") > 0))
     each = timed.with_columns(each=pl.col("seconds") / pl.col("steps"))
     found = each.group_by("batch_size").agg(
@@ -115,7 +115,7 @@ def pace_of_record(view: View) -> Pace:
     for batch_size, each_step, plan in found.sort("batch_size").iter_rows():
         seconds[int(batch_size)] = float(each_step)
         devices[int(batch_size)] = _devices(plans, plan, batch_size)
-    return Pace(seconds, devices, source)
+    return StepTimes(seconds, devices, source)
 
 
 def _devices(plans: Sequence[Mapping[str, Any]], index: int, batch_size: int) -> int:
@@ -127,7 +127,7 @@ def _devices(plans: Sequence[Mapping[str, Any]], index: int, batch_size: int) ->
     return int(layout.get("trials", 1)) * int(layout.get("data", 1))
 
 
-def pace_of_plan(plan: Mapping[str, Any]) -> Pace:
+def pace_of_plan(plan: Mapping[str, Any]) -> StepTimes:
     """Median seconds of a step from what ``batchscale plan --json`` wrote.
 
     Raises:
@@ -147,7 +147,7 @@ def pace_of_plan(plan: Mapping[str, Any]) -> Pace:
         raise ValueError("the plan holds no seconds per step: no batch size was measured")
     study, device = plan.get("study_name", "?"), plan.get("device", "?")
     source = f"batchscale plan of {study} on {device}: one training alone"
-    return Pace(seconds, dict.fromkeys(seconds, devices), source)
+    return StepTimes(seconds, dict.fromkeys(seconds, devices), source)
 
 
 def cost_of(
@@ -155,7 +155,7 @@ def cost_of(
     curve: pl.DataFrame,
     answers: Mapping[tuple[int, int], Sequence[Answer]],
     prices: Prices = Prices(),
-) -> Cost:
+) -> CostToGoal:
     """Time and cost to the view's goal.
 
     Args:
@@ -187,7 +187,7 @@ def cost_of(
         "cost": dict(table.select("batch_size", money).iter_rows()),
     }
     least = tuple(_least(name, table, answers, factors[name]) for name in QUANTITIES)
-    return Cost(table, least, pace.source, prices.per_device_hour is not None)
+    return CostToGoal(table, least, pace.source, prices.per_device_hour is not None)
 
 
 def _least(

@@ -37,7 +37,7 @@ from experiments.analysis.intervals import (
     range_of_searches,
 )
 from experiments.analysis.regimes import PERFECT_OVERHEAD, Points, regime_borders
-from experiments.analysis.scaling_curve import Convex, Curve, Hyperbola
+from experiments.analysis.scaling_curve import Convex, Hyperbola, ScalingCurve
 
 _TOO_FEW = "needs at least three batch sizes that reach the goal"
 FEWEST_POINTS = 3
@@ -163,7 +163,7 @@ def convex_limit(
 
 
 def _ends(
-    fits: Sequence[Curve | None], searches: Sequence[Points], overhead: float
+    fits: Sequence[ScalingCurve | None], searches: Sequence[Points], overhead: float
 ) -> list[Answer]:
     """The end of perfect scaling of each search's curve, within its batch sizes."""
     return [

@@ -18,7 +18,7 @@ from experiments.analysis.critical_batch_size import anchored, fitted_as, inside
 from experiments.analysis.free_sharpness import FreeSharpness
 from experiments.analysis.intervals import NO_ANSWER, Answer
 from experiments.analysis.regimes import Points
-from experiments.analysis.scaling_curve import Convex, Curve, Hyperbola
+from experiments.analysis.scaling_curve import Convex, Hyperbola, ScalingCurve
 
 OVERHEADS = (0.1, 0.2, 0.5, 1.0)
 """Shares of extra examples; 100 % is where examples are doubled, on a hyperbola steps as well."""
@@ -33,7 +33,7 @@ class Definition(NamedTuple):
 
 
 def _of_fit(
-    fitted: Callable[[Points], Curve | None], kept: slice
+    fitted: Callable[[Points], ScalingCurve | None], kept: slice
 ) -> Callable[[Points], list[Answer]]:
     def ends(points: Points) -> list[Answer]:
         batch_sizes, steps = (column[kept] for column in reached(points))
@@ -59,7 +59,7 @@ def _from(start: int) -> Callable[[Points], list[Answer]]:
 
 _KEPT = {"all": slice(None), "without the smallest": slice(1, None),
          "without the largest": slice(None, -1)}  # fmt: skip
-_KINDS: dict[str, Callable[[Points], Curve | None]] = {
+_KINDS: dict[str, Callable[[Points], ScalingCurve | None]] = {
     "free sharpness": functools.partial(fitted_as, FreeSharpness),
     "hyperbola": functools.partial(fitted_as, Hyperbola),
     "convex curve": functools.partial(fitted_as, Convex),

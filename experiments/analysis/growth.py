@@ -20,7 +20,7 @@ import polars as pl
 
 from schedules.batch_size import Phase, seesaw, smith, stretches, updates
 from schedules.batch_size import constant as one_batch_size
-from workloads.oracles.growth import Part, momentum_losses, normalised_losses, sgd_losses
+from workloads.oracles.growth import GrowthPart, momentum_losses, normalised_losses, sgd_losses
 from workloads.oracles.recursions import Spectrum, binned_spectrum, full_spectrum
 
 CIFAR = 50_000
@@ -75,10 +75,10 @@ def exact_updates(phases: Sequence[Phase], total_examples: int) -> int:
     return round(sum((end - phase.start_examples) / phase.batch_size for phase, end in pairs))
 
 
-Losses = Callable[[Spectrum, Sequence[Part]], np.ndarray]
+Losses = Callable[[Spectrum, Sequence[GrowthPart]], np.ndarray]
 
 
-def _parts(phases: Sequence[Phase], rate: float, marks: Sequence[int]) -> list[Part]:
+def _parts(phases: Sequence[Phase], rate: float, marks: Sequence[int]) -> list[GrowthPart]:
     """The steps between ``marks`` (examples), a part each where the batch does not change.
 
     Parts end at marks; where a phase ends in between there are two.
@@ -89,7 +89,7 @@ def _parts(phases: Sequence[Phase], rate: float, marks: Sequence[int]) -> list[P
     for border in borders:
         part = [part for part in parts if part.examples <= at][-1]
         steps = round((border - at) / part.batch_size)
-        found.append(Part(part.batch_size, rate * part.rate_multiplier, steps))
+        found.append(GrowthPart(part.batch_size, rate * part.rate_multiplier, steps))
         at += steps * part.batch_size
     return found
 
@@ -153,7 +153,7 @@ def equivalence_table(total_examples: int = 1 << 16, dimensions: int = 1000) -> 
         add("batch in proportion to the rate", sgd_losses, rate, slow, fast, other_rate=8 * rate)
     for rate in (0.02, 0.1, 1.2):
 
-        def by_momentum(spectrum: Spectrum, parts: Sequence[Part]) -> np.ndarray:
+        def by_momentum(spectrum: Spectrum, parts: Sequence[GrowthPart]) -> np.ndarray:
             plain = parts[0].batch_size == 8
             return sgd_losses(spectrum, parts) if plain else momentum_losses(spectrum, parts, 0.875)
 
@@ -182,8 +182,8 @@ def order_table(
         for share in (0.0, 0.25, 0.5, 0.75, 0.875, 0.95, 0.98, 1.0):
             slow = round(share * examples / large) * large  # whole steps of either
             parts = [
-                Part(small, learning_rate, slow // small),
-                Part(large, learning_rate, (examples - slow) // large),
+                GrowthPart(small, learning_rate, slow // small),
+                GrowthPart(large, learning_rate, (examples - slow) // large),
             ]
             first, second = (float(sgd_losses(spectrum, way)[-1]) for way in (parts, parts[::-1]))
             rows.append((examples, share, first, second))

@@ -12,10 +12,10 @@ import polars as pl
 from experiments.analysis.best_hyperparameters import EFFECTIVE, with_effective_rate
 from experiments.analysis.critical_batch_size import fitted
 from experiments.analysis.regimes import PERFECT_OVERHEAD, points_of, scaling
-from workloads.oracles.grid import COEFFICIENTS, GridSearch, Row
+from workloads.oracles.grid import COEFFICIENTS, BestConfiguration, GridSearch
 
 
-def scaling_table(search: GridSearch, found: Sequence[Row]) -> pl.DataFrame:
+def scaling_table(search: GridSearch, found: Sequence[BestConfiguration]) -> pl.DataFrame:
     """One row a batch size; null where no configuration of the grid reaches the goal.
 
     Columns: ``batch_size, steps_to_goal, examples, learning_rate``, ``momentum`` or

@@ -1,6 +1,6 @@
 """The question of a record as typed fields, beside its tables: all that analysis reads.
 
-Analysis takes any object with the attributes of `Record`; the store's reader returns one.
+Analysis takes any object with the attributes of `StudyRecord`; the store's reader returns one.
 Nothing here imports jax, so that a record can be analysed where nothing can be trained.
 """
 
@@ -20,7 +20,7 @@ SEARCH = ("batch_size", "seed")
 TRIAL = (*SEARCH, "trial")
 
 
-class Record(Protocol):
+class StudyRecord(Protocol):
     """A study read back; columns as in ``experiments/records/schema.py``."""
 
     @property
@@ -32,7 +32,7 @@ class Record(Protocol):
         """One row a trial."""
 
     @property
-    def repeats(self) -> Record | None:
+    def repeats(self) -> StudyRecord | None:
         """The record of its best configurations trained again; None where there is none."""
 
     def scan(self, table: str, of: pl.DataFrame | None = None) -> pl.LazyFrame | None:
@@ -79,7 +79,7 @@ class Question(StudyFields):
         return self.example_budget / self.train_size if self.train_size else None
 
 
-def read_question(record: Record) -> Question:
+def read_question(record: StudyRecord) -> Question:
     """The question a record answers."""
     study = record.study["study"]
     fields = read_fields(study)

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from experiments.analysis.question import TRIAL, Record, read_question
-from experiments.analysis.training_stability import Curve, Judged, classify
+from experiments.analysis.question import TRIAL, StudyRecord, read_question
+from experiments.analysis.training_stability import Judged, LossCurve, classify
 from experiments.spec.trial import Status
 from workloads.base import Goal
 
@@ -25,7 +25,7 @@ LOSSES = ("cross_entropy", "loss")
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SweepRun:
     """A trial of a sweep.
 
     Attributes:
@@ -39,13 +39,13 @@ class Run:
 
     key: tuple[int, int, int]
     rate: float
-    curve: Curve
+    curve: LossCurve
     judged: Judged
     best: float | None
     best_step: int | None
 
 
-def loss_column(record: Record) -> str:
+def loss_column(record: StudyRecord) -> str:
     """The column of the training loss: of a loss where the record has one, else of the goal."""
     goal = read_question(record).goal
     rows = record.scan("evaluations")
@@ -57,7 +57,7 @@ def loss_column(record: Record) -> str:
     return f"train/{goal.metric}"
 
 
-def runs_of(record: Record, first_loss: float) -> list[Run]:
+def runs_of(record: StudyRecord, first_loss: float) -> list[SweepRun]:
     """Every trial of a record, by rate and then by key.
 
     Args:
@@ -76,11 +76,11 @@ def runs_of(record: Record, first_loss: float) -> list[Run]:
         own = by_trial.get(key, measured.clear())
         kept = own.filter(pl.col(loss).is_finite())
         diverged = row["steps"] if row["status"] == Status.INFEASIBLE.value else None
-        curve = Curve(
+        curve = LossCurve(
             kept["step"].to_list(), kept[loss].to_list(), first_loss, row["train_steps"], diverged
         )
         best, step = _best(own, goal)
-        found.append(Run(key, row[RATE], curve, classify(curve), best, step))
+        found.append(SweepRun(key, row[RATE], curve, classify(curve), best, step))
     return found
 
 
@@ -92,13 +92,13 @@ def _best(own: pl.DataFrame, goal: Goal) -> tuple[float | None, int | None]:
     return float(best), int(own.filter(values == best)["step"][0])
 
 
-def best_run(runs: Sequence[Run], goal: Goal) -> Run | None:
+def best_run(runs: Sequence[SweepRun], goal: Goal) -> SweepRun | None:
     """The run of the best value among those that did not diverge, the lowest rate of several."""
     kept = [run for run in runs if run.best is not None and run.judged.kind != "divergence"]
     return min(kept, key=lambda run: (goal.sign * run.best, run.rate), default=None)  # type: ignore[operator]
 
 
-def learned(run: Run) -> bool:
+def learned(run: SweepRun) -> bool:
     """True where training lowered the loss by a tenth at any evaluation.
 
     Against the first loss and the first evaluation alike: initializations differ between trials.
@@ -109,12 +109,12 @@ def learned(run: Run) -> bool:
     return float(heights.min()) < min(0.0, float(heights[0])) + math.log(0.9)
 
 
-def undecided(runs: Sequence[Run], best: Run) -> list[float]:
+def undecided(runs: Sequence[SweepRun], best: SweepRun) -> list[float]:
     """Rates above the best that end without progress: noise of the gradient, or broken."""
     return [r.rate for r in runs if r.rate > best.rate and _left_behind(r)]
 
 
-def blows_up(run: Run, best: Run, noisy: Mapping[float, bool]) -> bool:
+def blows_up(run: SweepRun, best: SweepRun, noisy: Mapping[float, bool]) -> bool:
     """True where training at this rate is lost to instability.
 
     Args:
@@ -127,7 +127,7 @@ def blows_up(run: Run, best: Run, noisy: Mapping[float, bool]) -> bool:
     return run.rate > best.rate and _left_behind(run) and not noisy.get(run.rate, False)
 
 
-def _left_behind(run: Run) -> bool:
+def _left_behind(run: SweepRun) -> bool:
     """True where training ends without progress and does not diverge."""
     if run.judged.kind in ("divergence", "no progress"):
         return run.judged.kind == "no progress"
@@ -151,7 +151,7 @@ class Bracket:
     unstable: float | None
 
 
-def bracket(runs: Sequence[Run], best: Run, noisy: Mapping[float, bool]) -> Bracket:
+def bracket(runs: Sequence[SweepRun], best: SweepRun, noisy: Mapping[float, bool]) -> Bracket:
     """The edge of stability in a sweep; of several seeds the first that blows up counts."""
     rates = sorted({run.rate for run in runs})
     lost = {run.rate for run in runs if blows_up(run, best, noisy)}

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from experiments.analysis.question import Record, read_question
+from experiments.analysis.question import StudyRecord, read_question
 from experiments.analysis.rate_sweep import (
     RATE,
     Bracket,
-    Run,
+    SweepRun,
     best_run,
     bracket,
     runs_of,
@@ -45,7 +45,7 @@ class Swept:
     first_loss: float
 
 
-def sweeps_rates(record: Record) -> bool:
+def sweeps_rates(record: StudyRecord) -> bool:
     """True where a study searches the learning rate alone, on a grid, at one batch size."""
     question = read_question(record)
     choices = question.space.get(RATE)
@@ -57,7 +57,7 @@ def sweeps_rates(record: Record) -> bool:
     )
 
 
-def swept(record: Record) -> Swept | None:
+def swept(record: StudyRecord) -> Swept | None:
     """The sweep of a record; None before a trial of it has finished."""
     if record.trials.is_empty():
         return None
@@ -97,13 +97,13 @@ def _median(values: pl.Series) -> float | None:
     return statistics.median(known) if 2 * len(known) > len(values) else None
 
 
-def _first_loss(record: Record) -> float:
+def _first_loss(record: StudyRecord) -> float:
     runs = runs_of(record, 1.0)
     lowest = [r.curve.losses[0] for r in runs if r.rate == runs[0].rate and r.curve.losses]
     return statistics.median(lowest) if lowest else 1.0
 
 
-def _row(record: Record, run: Run, column: str) -> tuple[object, ...]:
+def _row(record: StudyRecord, run: SweepRun, column: str) -> tuple[object, ...]:
     key = dict(zip(("batch_size", "seed", "trial"), run.key, strict=True))
     rows = record.scan("evaluations")
     assert rows is not None, "a record always has the table"
@@ -119,7 +119,7 @@ def _row(record: Record, run: Run, column: str) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def swept_members(records: Mapping[str, Record]) -> dict[str, Swept]:
+def swept_members(records: Mapping[str, StudyRecord]) -> dict[str, Swept]:
     """The sweeps of a comparison; none where a member is no sweep."""
     if not all(map(sweeps_rates, records.values())):
         return {}

@@ -24,7 +24,7 @@ import polars as pl
 
 from experiments.analysis.best_hyperparameters import best_known
 from experiments.analysis.intervals import Answer, Interval, median_best_of, median_of_searches
-from experiments.analysis.question import SEARCH, TRIAL, Record
+from experiments.analysis.question import SEARCH, TRIAL, StudyRecord
 from experiments.analysis.regimes import Points
 from experiments.analysis.view import View, by_trial
 from experiments.spec.trial import Status
@@ -126,12 +126,14 @@ class Repeated:
         return tuple(found)
 
 
-def repeated(record: Record, goal: Goal, newest: tuple[Configuration, ...] = ()) -> Repeated | None:
+def repeated(
+    record: StudyRecord, goal: Goal, newest: tuple[Configuration, ...] = ()
+) -> Repeated | None:
     """The repeats in ``record`` for a goal; None where it chose no configuration, or for another
     goal than the one its trials stopped at.
 
     Args:
-      record: the record of repeats (`Record.repeats` of a study's).
+      record: the record of repeats (`StudyRecord.repeats` of a study's).
       goal: that of the study, or another.
       newest: what the searches would select now.
     """

@@ -25,7 +25,7 @@ from experiments.analysis.intervals import NO_ANSWER, Answer
 from experiments.analysis.question import SEARCH, TRIAL, Question
 from experiments.analysis.searches import answering, trial_answers
 from experiments.analysis.steps_to_result import crossings, steps_to_result
-from experiments.analysis.trial_surface import Surface
+from experiments.analysis.trial_surface import TrialSurface
 from experiments.analysis.view import View
 from experiments.spec.space import Choice
 from experiments.spec.trial import Status
@@ -63,8 +63,8 @@ class Rules:
     """
 
     question: Question
-    searches: Mapping[tuple[int, int], Surface]
-    pooled: Mapping[int, Surface]
+    searches: Mapping[tuple[int, int], TrialSurface]
+    pooled: Mapping[int, TrialSurface]
     starts: Mapping[tuple[int, int], Mapping[str, float]]
     best: Mapping[int, Mapping[str, float]]
     seeds: tuple[int, ...]
@@ -104,7 +104,12 @@ class Rules:
         return found
 
     def _steps(
-        self, surface: Surface, start: Mapping[str, float], rule: str, base: int, batch_size: int
+        self,
+        surface: TrialSurface,
+        start: Mapping[str, float],
+        rule: str,
+        base: int,
+        batch_size: int,
     ) -> Answer:
         taken = rescale(start, base, batch_size, rule)
         space, rows = self.question.space, surface.trials
@@ -118,7 +123,9 @@ class Rules:
         if kept.all():
             return surface.at(point)
         answers = [answer for answer, keep in zip(surface.answers, kept, strict=True) if keep]
-        chosen = Surface(surface.names, surface.points[kept], answers, rows.filter(pl.Series(kept)))
+        chosen = TrialSurface(
+            surface.names, surface.points[kept], answers, rows.filter(pl.Series(kept))
+        )
         return chosen.at(point)
 
 
@@ -185,11 +192,11 @@ def _surface(
     names: tuple[str, ...],
     rows: pl.DataFrame,
     answers: Mapping[tuple[int, int, int], Answer],
-) -> Surface:
+) -> TrialSurface:
     def position(name: str, value: float) -> float:
         return question.space[name].position(value)
 
     places = [[position(name, value) for value in rows[name]] for name in names]
     points = np.array(places).T.reshape(len(rows), len(names))
     own = [answers.get(key, Answer(0.0, math.inf)) for key in rows.select(TRIAL).iter_rows()]
-    return Surface(names, points, own, rows)
+    return TrialSurface(names, points, own, rows)

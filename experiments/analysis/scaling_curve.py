@@ -27,7 +27,7 @@ import numpy as np
 from experiments.analysis.hyperbola import fit_hyperbola
 
 
-class Curve(Protocol):
+class ScalingCurve(Protocol):
     """A fitted curve of steps against batch size."""
 
     def steps(self, batch_sizes: np.ndarray) -> np.ndarray:

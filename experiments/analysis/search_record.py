@@ -18,7 +18,7 @@ from experiments.records.files import RecordError
 from experiments.records.reader import Record
 from experiments.search.fidelity import Pruner, table
 from experiments.search.record import Round
-from experiments.spec.conditions import Space, is_text, read_back
+from experiments.spec.conditions import ConditionalSpace, is_text, read_back
 from experiments.spec.space import Choice, Integer, Value
 from experiments.spec.trial import Status
 
@@ -46,7 +46,7 @@ class Searched:
 
     record: Record
     asked: Mapping[str, Any]
-    space: Space
+    space: ConditionalSpace
     pruner: Pruner
     rounds: tuple[Round, ...]
 
@@ -61,7 +61,7 @@ class Searched:
         if not is_search(record.study):
             raise RecordError("the record holds no search over a function or a model")
         try:
-            space = Space.of(asked["space"])
+            space = ConditionalSpace.of(asked["space"])
             pruner = Pruner(**asked["pruner"], minimize=asked["direction"] == "min")
             rounds = tuple(Round.from_json(found) for found in record.study.get("rounds", []))
             _ = asked["column"], asked["unit"], asked["trials"], asked["unit_examples"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, Record
+from experiments.analysis.question import SEARCH, StudyRecord
 from experiments.analysis.steps_to_result import steps_to_result
 from experiments.analysis.view import View, view_of
 from experiments.search.fidelity import Pruner
@@ -54,7 +54,7 @@ class StudyStatus:
         return None if left.null_count() else float(left.sum())
 
 
-def study_status(record: Record | View) -> StudyStatus:
+def study_status(record: StudyRecord | View) -> StudyStatus:
     """The progress of the study that ``record`` holds so far."""
     view = view_of(record)
     question = view.question

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, TRIAL, Record
+from experiments.analysis.question import SEARCH, TRIAL, StudyRecord
 from experiments.analysis.view import COUNTED, View, view_of
 from experiments.spec.trial import Status
 from workloads.base import Goal
@@ -22,7 +22,7 @@ from workloads.base import Goal
 COUNTED_TO_RESULT = "function_evaluations_to_result"
 
 
-def trial_counts(record: Record | View) -> pl.DataFrame:
+def trial_counts(record: StudyRecord | View) -> pl.DataFrame:
     """Counts of how the trials of each planned search ended, whether it has trials or not.
 
     Columns: ``batch_size, seed, complete, infeasible, incomplete, stopped`` and ``missing``, the
@@ -50,7 +50,7 @@ def trial_counts(record: Record | View) -> pl.DataFrame:
     return table.drop("count").sort(SEARCH)
 
 
-def crossings(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
+def crossings(record: StudyRecord | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """Steps at which each counted trial first passed the goal.
 
     Columns: ``batch_size, seed, trial, train_steps``; ``step``, null where it never did;
@@ -73,7 +73,7 @@ def crossings(record: Record | View, goal: float | Goal | None = None) -> pl.Dat
 
 
 def function_evaluations_to_result(
-    record: Record | View, goal: float | Goal | None = None
+    record: StudyRecord | View, goal: float | Goal | None = None
 ) -> pl.DataFrame:
     """The fewest function evaluations at which any counted trial is strictly past the goal.
 
@@ -92,7 +92,7 @@ def function_evaluations_to_result(
     )
 
 
-def best_values(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
+def best_values(record: StudyRecord | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """The best measurement of each counted trial (best checkpoint, not the last).
 
     Columns: ``batch_size, seed, trial, best_value, best_step``; ties go to the lowest step. A
@@ -102,7 +102,7 @@ def best_values(record: Record | View, goal: float | Goal | None = None) -> pl.D
     return found.select(*TRIAL, "best_value", "best_step")
 
 
-def steps_to_result(record: Record | View, goal: float | Goal | None = None) -> pl.DataFrame:
+def steps_to_result(record: StudyRecord | View, goal: float | Goal | None = None) -> pl.DataFrame:
     """One row a search (batch size and seed), planned or recorded, sorted by both.
 
     Args:

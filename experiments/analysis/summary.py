@@ -11,7 +11,7 @@ from experiments.analysis import critical_batch_size as critical
 from experiments.analysis.best_hyperparameters import best_across, choose_best
 from experiments.analysis.budget_levels import best_batch_sizes, budget_levels, of_trials
 from experiments.analysis.budgets import best_under_budgets, budgets_across
-from experiments.analysis.cost import Cost, Prices, cost_of
+from experiments.analysis.cost import CostToGoal, Prices, cost_of
 from experiments.analysis.critical_batch_size import CriticalBatchSize
 from experiments.analysis.definitions import definition_table
 from experiments.analysis.findings import PoorFit
@@ -20,7 +20,7 @@ from experiments.analysis.importance import importance
 from experiments.analysis.inconclusive import poor_fit
 from experiments.analysis.lack_of_fit import LackOfFit, lack_of_fit
 from experiments.analysis.longer_search import longer_searches
-from experiments.analysis.question import SEARCH, TRIAL, Question, Record
+from experiments.analysis.question import SEARCH, TRIAL, Question, StudyRecord
 from experiments.analysis.regimes import (
     Points,
     points_of,
@@ -129,7 +129,7 @@ class Summary:
     ruled: tuple[View, ...] = ()
 
     @functools.cached_property
-    def cost(self) -> Cost:
+    def cost(self) -> CostToGoal:
         """Time and cost to the goal (ValueError: a plan that is none)."""
         answers = trial_answers(self.view, self.crossings)
         return cost_of(self.view, self.curve, answers, self.prices)
@@ -176,7 +176,7 @@ class Summary:
         return repeated(repeats, self.view.goal, newest)
 
     @property
-    def record(self) -> Record:
+    def record(self) -> StudyRecord:
         """The study read back."""
         return self.view.record
 
@@ -218,7 +218,7 @@ class Summary:
         return table.filter(pl.col("seed") == self.seed)
 
 
-def summarise(record: Record | View, goal: float | Goal | None = None) -> Summary:
+def summarise(record: StudyRecord | View, goal: float | Goal | None = None) -> Summary:
     """The summary of a record, for its own goal or another.
 
     Raises:
@@ -246,7 +246,7 @@ def summarise(record: Record | View, goal: float | Goal | None = None) -> Summar
     )
 
 
-def summary_of(source: Record | View | Summary) -> Summary:
+def summary_of(source: StudyRecord | View | Summary) -> Summary:
     """``source`` itself where it is a summary, else the summary of it."""
     return source if isinstance(source, Summary) else summarise(source)
 

@@ -46,7 +46,7 @@ LEAST_SPREAD = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class Curve:
+class LossCurve:
     """The training loss of a trial.
 
     Attributes:
@@ -91,7 +91,7 @@ class Judged:
         return self.kind not in UNSTABLE
 
 
-def classify(curve: Curve) -> Judged:
+def classify(curve: LossCurve) -> Judged:
     """The class of a trial by the module's rule."""
     steps, heights = np.asarray(curve.steps, float), curve.heights
     early = EARLY_PART * curve.length
@@ -117,7 +117,7 @@ def classify(curve: Curve) -> Judged:
     return Judged("no progress" if level >= NO_PROGRESS else "stable", None, settled)
 
 
-def settles_lower(curve: Curve, larger: Curve) -> bool:
+def settles_lower(curve: LossCurve, larger: LossCurve) -> bool:
     """True where a level is gradient noise: it falls below a quarter at 16 times the batch.
 
     A floor of gradient noise falls as one over the batch size; a broken net does not. With the

@@ -28,7 +28,7 @@ _FLAT = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
-class Surface:
+class TrialSurface:
     """The trials of one batch size as a surface of steps over the search space.
 
     Attributes:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from experiments.analysis.question import SEARCH, TRIAL, Question, Record, read_question
+from experiments.analysis.question import SEARCH, TRIAL, Question, StudyRecord, read_question
 from experiments.analysis.search_record import is_search
 from experiments.records.files import RecordError
 from experiments.search.fidelity import Pruner
@@ -34,7 +34,7 @@ class View:
       goal: the recorded goal or another that the record can answer.
     """
 
-    def __init__(self, record: Record, goal: float | Goal | None = None) -> None:
+    def __init__(self, record: StudyRecord, goal: float | Goal | None = None) -> None:
         """For ``goal``: a value for the recorded metric, a whole `Goal`, None for the recorded one.
 
         Raises:
@@ -237,7 +237,7 @@ def by_trial(rows: pl.LazyFrame, columns: Sequence[pl.Expr]) -> pl.DataFrame:
     return found
 
 
-def _evaluations(record: Record, of: pl.DataFrame | None = None) -> pl.LazyFrame:
+def _evaluations(record: StudyRecord, of: pl.DataFrame | None = None) -> pl.LazyFrame:
     held = record.scan("evaluations", of)
     assert held is not None, "a record always has the table"
     return held
@@ -288,14 +288,14 @@ def _whole() -> pl.Expr:
     return pl.col("^.*(_step|_examples|_before|_evaluations)$").cast(pl.Int64)
 
 
-def view_of(record: Record | View, goal: float | Goal | None = None) -> View:
+def view_of(record: StudyRecord | View, goal: float | Goal | None = None) -> View:
     """``record`` itself where it is a view and no other goal is asked for; else a view of it."""
     if isinstance(record, View):
         return record if goal in (None, record.goal) else View(record.record, goal)
     return View(record, goal)
 
 
-def _read_question(record: Record) -> Question:
+def _read_question(record: StudyRecord) -> Question:
     if is_search(record.study):
         raise RecordError(
             "the record holds a search over a user's own model or function, no study of batch "

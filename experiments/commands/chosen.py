@@ -17,7 +17,7 @@ from experiments.commands.arguments import mesh, settings, whole_number
 
 if TYPE_CHECKING:
     from experiments.spec.fields import StudyFields
-    from experiments.spec.rows import Row
+    from experiments.spec.rows import FieldRow
     from experiments.spec.user_search import UserSearch
 
 _OF_ONE_STUDY = ("part", "fix", "rule", "from")
@@ -63,7 +63,7 @@ def add_study_arguments(command: argparse.ArgumentParser, without: Sequence[str]
 
 def add_field_options(
     command: argparse.ArgumentParser,
-    rows: Mapping[str, Row] | None = None,
+    rows: Mapping[str, FieldRow] | None = None,
     without: Sequence[str] = (),
 ) -> None:
     """One option for every flag of the rows, those of a study unless given."""
@@ -72,11 +72,11 @@ def add_field_options(
             _add_option(command, flag, row)
 
 
-def _options(rows: Mapping[str, Row] | None = None) -> dict[str, Row]:
+def _options(rows: Mapping[str, FieldRow] | None = None) -> dict[str, FieldRow]:
     """Flag -> the first row that has it, in the order of the rows."""
     from experiments.spec.fields import ROWS
 
-    found: dict[str, Row] = {}
+    found: dict[str, FieldRow] = {}
     for row in (ROWS if rows is None else rows).values():
         for option in (row.option, *row.also):
             if option is not None:
@@ -84,7 +84,7 @@ def _options(rows: Mapping[str, Row] | None = None) -> dict[str, Row]:
     return found
 
 
-def _add_option(command: argparse.ArgumentParser, flag: str, row: Row) -> None:
+def _add_option(command: argparse.ArgumentParser, flag: str, row: FieldRow) -> None:
     from experiments.spec import kinds
 
     option = row.option
@@ -96,7 +96,7 @@ def _add_option(command: argparse.ArgumentParser, flag: str, row: Row) -> None:
     whole = option.change in ("count", "from")
     low: int | None = 1 if whole else getattr(row.kind, "low", None)
     numbers = option.change in ("value", "values", "only", "count", "from") and low is not None
-    kind: Callable[[str], Any] = float if isinstance(row.kind, kinds.Real) else str
+    kind: Callable[[str], Any] = float if isinstance(row.kind, kinds.RealAbove) else str
     command.add_argument(
         f"--{flag}",
         type=whole_number(low) if numbers and low is not None else kind,
@@ -180,7 +180,7 @@ def _destination(flag: str) -> str:
     return flag.replace("-", "_")
 
 
-def _change(row: Row) -> str:
+def _change(row: FieldRow) -> str:
     assert row.option is not None
     return row.option.change
 
@@ -207,21 +207,21 @@ def _words(options: argparse.Namespace, given: Mapping[str, Any]) -> tuple[str, 
 # How an option changes a study or, alike, the studies of a comparison.
 
 
-def _value(study: Any, row: Row, value: Any) -> Any:
+def _value(study: Any, row: FieldRow, value: Any) -> Any:
     from experiments import studies
 
     return studies.changed(study, **{row.name: value})
 
 
-def _values(study: Any, row: Row, value: Any) -> Any:
+def _values(study: Any, row: FieldRow, value: Any) -> Any:
     return _value(study, row, tuple(value))
 
 
-def _only(study: Any, row: Row, value: Any) -> Any:
+def _only(study: Any, row: FieldRow, value: Any) -> Any:
     return _value(study, row, (value,))
 
 
-def _count(study: Any, row: Row, value: int) -> Any:
+def _count(study: Any, row: FieldRow, value: int) -> Any:
     """So many searches, from the study's first seed on."""
     from experiments import studies
     from experiments.spec.comparison import Comparison
@@ -235,7 +235,7 @@ def _count(study: Any, row: Row, value: int) -> Any:
     return studies.changed(study, seeds=tuple(range(first, first + value)))
 
 
-def _budgets(study: Any, row: Row, texts: Sequence[str]) -> Any:
+def _budgets(study: Any, row: FieldRow, texts: Sequence[str]) -> Any:
     """Other budgets: in steps, or in examples or epochs."""
     from experiments import studies
     from experiments.spec.comparison import Comparison
@@ -265,7 +265,7 @@ def _budgets(study: Any, row: Row, texts: Sequence[str]) -> Any:
     return study
 
 
-def _part(study: StudyFields, row: Row, name: str) -> StudyFields:
+def _part(study: StudyFields, row: FieldRow, name: str) -> StudyFields:
     """Another optimizer, schedule, clipping, ... in its own search space; the rest stays."""
     from experiments.spec import parts
     from optimizers import OPTIMIZERS
@@ -301,7 +301,7 @@ def _space_with(study: StudyFields, field: str, name: str, own: set[str]) -> Any
     return {n: found for n, found in {**kept, **ranges}.items() if n not in study.fixed}
 
 
-def _fix(study: StudyFields, row: Row, pairs: Sequence[str]) -> StudyFields:
+def _fix(study: StudyFields, row: FieldRow, pairs: Sequence[str]) -> StudyFields:
     """Hyperparameters held at a number or a duration, no longer searched."""
     del row
     given: dict[str, float | str] = dict(settings(pairs, "--fix"))
@@ -319,20 +319,20 @@ def _fix(study: StudyFields, row: Row, pairs: Sequence[str]) -> StudyFields:
     )
 
 
-def _rule(study: StudyFields, row: Row, rule: str) -> StudyFields:
+def _rule(study: StudyFields, row: FieldRow, rule: str) -> StudyFields:
     """By this rule from the smallest batch size, unless ``--from`` names another."""
     from experiments.spec.trial import Transfer
 
     return dataclasses.replace(study, rule=Transfer(rule, min(study.batch_sizes)))
 
 
-def _from(study: StudyFields, row: Row, batch_size: int) -> StudyFields:
+def _from(study: StudyFields, row: FieldRow, batch_size: int) -> StudyFields:
     if study.rule is None:
         raise ValueError("--from goes with --rule")
     return dataclasses.replace(study, rule=dataclasses.replace(study.rule, batch_size=batch_size))
 
 
-CHANGES: dict[str, Callable[[Any, Row, Any], Any]] = {
+CHANGES: dict[str, Callable[[Any, FieldRow, Any], Any]] = {
     "value": _value,
     "values": _values,
     "only": _only,

@@ -80,7 +80,7 @@ def curvature_command(options: argparse.Namespace) -> int:
     from experiments.report.plain_page import PlainPage, write_plain
     from experiments.report.trial_curvature import drawn, numbers_table
     from experiments.runner.curvature import CurvatureRequest, measure
-    from experiments.runner.curvature_sharpness import Search
+    from experiments.runner.curvature_sharpness import SharpnessSearch
 
     said = sys.stderr if options.json else sys.stdout
     asked = CurvatureRequest(
@@ -91,7 +91,7 @@ def curvature_command(options: argparse.Namespace) -> int:
         options.probes,
         options.block,
         options.split,
-        search=Search(tuple(options.iterations), options.restarts, options.random_matrix),
+        search=SharpnessSearch(tuple(options.iterations), options.restarts, options.random_matrix),
         steps=options.steps,
     )
     found = measure(

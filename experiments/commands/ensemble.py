@@ -11,7 +11,7 @@ from experiments.commands.arguments import whole_number
 from experiments.commands.evaluate import SPLITS
 
 if TYPE_CHECKING:
-    from experiments.runner.ensemble import Found
+    from experiments.runner.ensemble import EnsembleResult
 
 KINDS = ("inits", "top", "checkpoints", "average")
 
@@ -44,7 +44,7 @@ def ensemble_command(options: argparse.Namespace) -> int:
     from experiments.report.plain_page import PlainPage, write_plain
     from experiments.runner.ensemble import as_tables, make_ensemble, save_into
 
-    found: dict[str, Found] = {}
+    found: dict[str, EnsembleResult] = {}
     for kind in dict.fromkeys(options.kind):
         found[kind] = make_ensemble(
             options.folder,
@@ -72,7 +72,7 @@ def ensemble_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _facts(found: dict[str, Found], split: str) -> list[tuple[str, str]]:
+def _facts(found: dict[str, EnsembleResult], split: str) -> list[tuple[str, str]]:
     """The members and the cost of each kind."""
     first = next(iter(found.values()))
     facts = [("Evaluated on", f"{first.examples:,} examples of the {split} split")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.commands.arguments import whole_number
 
 if TYPE_CHECKING:
-    from workloads.oracles.grid import GridSearch, Row
+    from workloads.oracles.grid import BestConfiguration, GridSearch
 
 
 def add(commands: Any) -> None:
@@ -68,7 +68,7 @@ def _show(search: GridSearch, csv: Path | None, out: Path | None) -> None:
         print(f"written: {out}")
 
 
-def _line(search: GridSearch, row: Row) -> str:
+def _line(search: GridSearch, row: BestConfiguration) -> str:
     """A row for a terminal, under `_heading`."""
     from workloads.oracles.grid import COEFFICIENTS
 

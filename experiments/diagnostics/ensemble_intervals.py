@@ -20,7 +20,7 @@ _ENDS = (0.025, 0.975)
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class MetricInterval:
     """A metric of an ensemble with its 95 % interval, and its difference from a single model.
 
     Attributes:
@@ -38,7 +38,7 @@ class Interval:
 
 def intervals(
     logits: np.ndarray, single: np.ndarray, labels: np.ndarray, seed: int = 0, draws: int = DRAWS
-) -> dict[str, Interval]:
+) -> dict[str, MetricInterval]:
     """``accuracy, nll, brier, ece`` of an ensemble against a single model.
 
     Args:
@@ -78,8 +78,8 @@ def _ece(table: dict[str, np.ndarray], labels: np.ndarray, rows: np.ndarray) -> 
     return calibration(table["probabilities"][rows], labels[rows]).ece
 
 
-def _interval(value: float, other: float, draws: Sequence[np.ndarray]) -> Interval:
+def _interval(value: float, other: float, draws: Sequence[np.ndarray]) -> MetricInterval:
     one, single = np.asarray(draws)
     low, high = map(float, np.quantile(one, _ENDS))
     below, above = map(float, np.quantile(one - single, _ENDS))
-    return Interval(float(value), low, high, float(value - other), below, above)
+    return MetricInterval(float(value), low, high, float(value - other), below, above)

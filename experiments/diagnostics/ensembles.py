@@ -29,7 +29,7 @@ SUBSETS = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class ReliabilityDiagram:
     """Confidence against accuracy, in bins ((b - 1) / bins, b / bins] of the largest probability.
 
     Attributes:
@@ -54,7 +54,7 @@ class Quality:
     accuracy: float
     nll: float
     brier: float
-    calibration: Calibration
+    calibration: ReliabilityDiagram
     disagreement: float
 
 
@@ -133,7 +133,9 @@ def _averaged(logs: np.ndarray) -> np.ndarray:
     return np.asarray(logsumexp(logs, axis=0) - math.log(len(logs)))
 
 
-def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Calibration:
+def calibration(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS
+) -> ReliabilityDiagram:
     """Of probabilities [examples, classes].
 
     Raises:
@@ -150,7 +152,7 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS)
         means = [total / counts for total in sums]
     gaps = np.where(counts > 0, np.abs(means[0] - means[1]), 0.0)
     ece = float(np.sum(counts * gaps) / len(labels))
-    return Calibration(ece, np.linspace(0, 1, bins + 1), counts, *means)
+    return ReliabilityDiagram(ece, np.linspace(0, 1, bins + 1), counts, *means)
 
 
 def disagreement(classes: np.ndarray) -> float:

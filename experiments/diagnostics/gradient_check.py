@@ -141,7 +141,7 @@ def _coordinate(
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class GradientTask:
     """A request to a child process; arrays are NumPy's.
 
     Attributes:
@@ -165,17 +165,17 @@ class Task:
 
 def task_of(
     pipeline: Pipeline, state: Any, hyperparameters: Mapping[str, Any], study_file: str = ""
-) -> Task:
+) -> GradientTask:
     """The check of a pipeline's objective at a state's parameters, on a few examples."""
     batch = {role: np.asarray(a)[:EXAMPLES] for role, a in whole(pipeline.train).items()}
     numbers = {name: float(number) for name, number in hyperparameters.items()}
     arrays = jax.device_get((state.params, state.model_state, state.key))
-    return Task(
+    return GradientTask(
         pipeline.config, arrays[0], arrays[1], batch, numbers, arrays[2], pipeline.seed, study_file
     )
 
 
-def ask(task: Task) -> list[Checked]:
+def ask(task: GradientTask) -> list[Checked]:
     """`check_gradient` of a task, by a child process.
 
     Raises:
@@ -192,7 +192,7 @@ def ask(task: Task) -> list[Checked]:
     return [Checked(**row) for row in answer["arrays"]]
 
 
-def _loss(task: Task) -> tuple[Callable[[Any], jax.Array], Any]:
+def _loss(task: GradientTask) -> tuple[Callable[[Any], jax.Array], Any]:
     """(parameters -> the mean objective in training mode, the parameters in float64)."""
     wide = dataclasses.replace(task.config, precision=Precision("float64", "float64"))
     made = make_task(wide)
@@ -229,12 +229,12 @@ def main() -> int:
     return 0
 
 
-def _loaded(text: bytes) -> Task:
+def _loaded(text: bytes) -> GradientTask:
     """The task; a user's file comes first, since its models are found by its module's name."""
     file, _, pickled = text.partition(b"\0")
     if file:
         load_file(Path(file.decode()))
-    task: Task = pickle.loads(pickled)
+    task: GradientTask = pickle.loads(pickled)
     return task
 
 

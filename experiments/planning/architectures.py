@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection
 
 from experiments.search.architecture.frames import Frames
 from experiments.search.architecture.graph import Graph
-from experiments.search.architecture.operations import OPERATIONS, Cost, Shape
+from experiments.search.architecture.operations import OPERATIONS, OperationCost, Shape
 from experiments.search.architecture.space import Architecture
 from workloads.architectures import Skeleton
 
 
-def network_cost(architecture: Architecture, skeleton: Skeleton | Shape) -> Cost:
+def network_cost(architecture: Architecture, skeleton: Skeleton | Shape) -> OperationCost:
     """Output shape, parameters and FLOPs an example of a whole network.
 
     Args:
@@ -32,33 +32,33 @@ def network_cost(architecture: Architecture, skeleton: Skeleton | Shape) -> Cost
     return _total(skeleton, graphs, lambda cell, shape: _graph_cost(graphs[cell], shape))
 
 
-def framed_cost(frames: Frames, skeleton: Skeleton) -> Cost:
+def framed_cost(frames: Frames, skeleton: Skeleton) -> OperationCost:
     """The same of the one program that holds a space.
 
     Every operation is computed at every node, and every weight is a multiply-add a value.
     """
 
-    def cell_cost(cell: str, shape: Shape) -> Cost:
+    def cell_cost(cell: str, shape: Shape) -> OperationCost:
         frame, size = frames[cell], math.prod(shape)
         each = [OPERATIONS[name].cost(shape, None) for name in frame.operations]
         reads = (frame.nodes + 1) * (frame.nodes + 2) // 2
         weighted = 2 * size * (reads + frame.nodes * len(each))
         parameters = frame.nodes * sum(cost.parameters for cost in each)
         flops = frame.nodes * sum(cost.flops for cost in each) + weighted
-        return Cost(shape, parameters, flops)
+        return OperationCost(shape, parameters, flops)
 
     return _total(skeleton, frames, cell_cost)
 
 
-def _graph_cost(graph: Graph, shape: Shape) -> Cost:
+def _graph_cost(graph: Graph, shape: Shape) -> OperationCost:
     if not graph.nodes[-1].inputs:  # cut from its input: zero, of the same shape
-        return Cost(shape, 0, 0)
+        return OperationCost(shape, 0, 0)
     return graph.cost(shape)
 
 
 def _total(
-    skeleton: Skeleton, cells: Collection[str], cell_cost: Callable[[str, Shape], Cost]
-) -> Cost:
+    skeleton: Skeleton, cells: Collection[str], cell_cost: Callable[[str, Shape], OperationCost]
+) -> OperationCost:
     bill = _Bill(skeleton.shape)
     bill.apply(skeleton.stem, skeleton.width)
     for stage in range(skeleton.stages):
@@ -72,7 +72,7 @@ def _total(
             bill.cell("normal", cell_cost)
     bill.shape = bill.shape[-1:]
     bill.apply("dense", skeleton.classes)
-    return Cost(bill.shape, bill.parameters, bill.flops)
+    return OperationCost(bill.shape, bill.parameters, bill.flops)
 
 
 @dataclasses.dataclass
@@ -81,7 +81,7 @@ class _Bill:
     parameters: int = 0
     flops: int = 0
 
-    def add(self, cost: Cost) -> None:
+    def add(self, cost: OperationCost) -> None:
         self.shape = cost.shape
         self.parameters += cost.parameters
         self.flops += cost.flops
@@ -89,7 +89,7 @@ class _Bill:
     def apply(self, operation: str, width: int | None) -> None:
         self.add(OPERATIONS[operation].cost(self.shape, width))
 
-    def cell(self, name: str, cell_cost: Callable[[str, Shape], Cost]) -> None:
+    def cell(self, name: str, cell_cost: Callable[[str, Shape], OperationCost]) -> None:
         """A cell, and the map back to its width where it joined nodes."""
         before = self.shape
         self.add(cell_cost(name, before))
@@ -99,4 +99,4 @@ class _Bill:
             self.apply("bn_conv1x1", before[-1])
             return
         affine = OPERATIONS["dense"].cost(self.shape[-1:], before[-1])
-        self.add(Cost(before, affine.parameters, math.prod(before[:-1]) * affine.flops))
+        self.add(OperationCost(before, affine.parameters, math.prod(before[:-1]) * affine.flops))

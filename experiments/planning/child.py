@@ -2,8 +2,8 @@
 
     python -m experiments.planning.child < task
 
-The task is a pickled `experiments.planning.study.Task`; every answer is a line of JSON on standard
-output, so that what was found before a batch size ended the process is not lost.
+The task is a pickled `experiments.planning.study.PlanningTask`; every answer is a line of JSON on
+standard output, so that what was found before a batch size ended the process is not lost.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import jax
 from experiments.planning import feasibility
 from experiments.planning.execution import default_workers, device_name
 from experiments.planning.probe import probe_trial
-from experiments.planning.study import Task
+from experiments.planning.study import PlanningTask
 from experiments.runtime.compilation import switched
 from experiments.runtime.memory import device_bytes, out_of_memory
 from experiments.runtime.platform import limit_data
@@ -41,7 +41,7 @@ LONG_STEP_SECONDS = 2.0
 class Child:
     """A study's program, and the tasks on it."""
 
-    def __init__(self, task: Task):
+    def __init__(self, task: PlanningTask):
         study = task.study
         self.task, self.study = task, study
         splits = datasets.load(
@@ -124,7 +124,7 @@ class Child:
 
 def main() -> int:
     """Do what standard input asks for."""
-    task: Task = pickle.load(sys.stdin.buffer)
+    task: PlanningTask = pickle.load(sys.stdin.buffer)
     if task.study_file:
         load_file(Path(task.study_file))  # a model defined there is found by its module's name
     try:

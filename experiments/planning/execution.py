@@ -20,7 +20,7 @@ DEFAULT_PACK = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ExecutionPlan:
     """The chosen executions with the reasons, as the record keeps them.
 
     Attributes:
@@ -45,7 +45,7 @@ class Plan:
     probe_seconds: float = 0.0
     device: str = ""
 
-    def after_out_of_memory(self, batch_size: int) -> Plan | None:
+    def after_out_of_memory(self, batch_size: int) -> ExecutionPlan | None:
         """Return a plan that takes less memory at ``batch_size``; None if nothing can shrink.
 
         Half as many slots; half as many workers if each group of devices has one slot; with one
@@ -82,7 +82,7 @@ class Plan:
         return data
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+    def from_json(cls, data: Mapping[str, Any]) -> ExecutionPlan:
         """The plan that `to_json` wrote."""
         fields = dict(data)
         fields["executions"] = {

@@ -24,7 +24,7 @@ PROBE_STEPS = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Pace:
+class ProgramPace:
     """The pace of a program.
 
     Attributes:
@@ -36,7 +36,7 @@ class Pace:
     step: float
 
 
-def paced(program: Program, trials: Sequence[Trial], execution: Execution) -> Pace:
+def paced(program: Program, trials: Sequence[Trial], execution: Execution) -> ProgramPace:
     """Train ``trials`` (as many as slots, of `PROBE_STEPS`) twice."""
     spent = []
     for _ in range(2):
@@ -48,7 +48,7 @@ def paced(program: Program, trials: Sequence[Trial], execution: Execution) -> Pa
         population.run(lambda left=pending: left.pop() if left else None, lambda result: None)  # type: ignore[misc]
         spent.append(time.perf_counter() - began)
     steps = sum(trial.train_steps for trial in trials)
-    return Pace(max(0.0, spent[0] - spent[1]), spent[1] / steps)
+    return ProgramPace(max(0.0, spent[0] - spent[1]), spent[1] / steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Packing:
       flops: of the one program over those of the mean architecture.
     """
 
-    plain: Pace
-    packed: Pace
+    plain: ProgramPace
+    packed: ProgramPace
     architectures: int
     steps: int
     flops: float

@@ -21,8 +21,8 @@ import numpy as np
 
 from experiments.planning.execution import (
     AUTO,
+    ExecutionPlan,
     ExecutionRequest,
-    Plan,
     default_workers,
     device_name,
 )
@@ -77,7 +77,7 @@ def make_plan(
     work: Workplan,
     request: ExecutionRequest = AUTO,
     record_norms: RecordNorms | Literal["auto"] = "auto",
-) -> Plan:
+) -> ExecutionPlan:
     """Choose how every batch size is executed: as asked, else by a probe, else by default.
 
     Args:
@@ -217,7 +217,7 @@ class _Probe:
         norms: RecordNorms,
         request: ExecutionRequest,
         reason: str,
-    ) -> Plan:
+    ) -> ExecutionPlan:
         """The plan of these executions, with what was measured."""
         rows = [
             {"batch_size": b, **e.to_json(), "seconds_per_step": seconds}
@@ -226,7 +226,9 @@ class _Probe:
         seconds = {b: self.estimate(b, e) for b, e in chosen.items()}
         spent = self.spent if self.found else 0.0
         name = device_name()
-        return Plan(chosen, seconds, self.workers, norms, str(request), reason, rows, spent, name)
+        return ExecutionPlan(
+            chosen, seconds, self.workers, norms, str(request), reason, rows, spent, name
+        )
 
     def estimate(self, batch_size: int, execution: Execution) -> float:
         """Seconds of a trial-step, measured or interpolated between measured batch sizes.

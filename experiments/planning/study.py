@@ -45,7 +45,7 @@ ANYWHERE = DeviceRequest()
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class PlanningTask:
     """A request to a child process: ``what`` is "predict", "verify" or "measure"."""
 
     what: str
@@ -102,7 +102,7 @@ def plan_study(
       StudyError: the study cannot be built, or a child failed otherwise than by its memory.
     """
     sizes = tuple(sorted(set(batch_sizes) or powers_of_two(study)))
-    task = Task("predict", study, sizes, data_dir, request, memory, stream, measurements)
+    task = PlanningTask("predict", study, sizes, data_dir, request, memory, stream, measurements)
     say("predicting memory from the compiled programs")
     header, *rows = ask(task)
     if "device" not in header:
@@ -144,7 +144,7 @@ def plan_study(
     }
 
 
-def ask(task: Task) -> list[dict[str, Any]]:
+def ask(task: PlanningTask) -> list[dict[str, Any]]:
     """The answers of one child; a death by signal, or an abort, counts as out of memory."""
     command = [sys.executable, "-m", "experiments.planning.child"]
     with subprocess.Popen(

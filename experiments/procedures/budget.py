@@ -17,15 +17,15 @@ class BudgetEnds(StudyError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class ProcedureCost:
     """Trials, their steps together, and the seconds they took, 0 where none were measured."""
 
     trials: int = 0
     steps: int = 0
     seconds: float = 0.0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(
+    def __add__(self, other: ProcedureCost) -> ProcedureCost:
+        return ProcedureCost(
             self.trials + other.trials, self.steps + other.steps, self.seconds + other.seconds
         )
 
@@ -62,7 +62,7 @@ class Budget:
     def __str__(self) -> str:
         return f"{self.amount:,.12g}{self.unit}".replace(",", "") if self else "none"
 
-    def check(self, cost: Cost, stage: str) -> None:
+    def check(self, cost: ProcedureCost, stage: str) -> None:
         """BudgetEnds where ``cost``, spent and next together, is more than it holds.
 
         Time is compared with what was spent alone: how long a stage will take is an estimate.

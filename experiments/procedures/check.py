@@ -24,9 +24,9 @@ from experiments.diagnostics import activations, gradient_check
 from experiments.diagnostics import sanity as measure
 from experiments.diagnostics.overlap import overlaps
 from experiments.procedures.bench import Bench, BenchRequest, step_time, study_around
-from experiments.procedures.budget import Cost
+from experiments.procedures.budget import ProcedureCost
 from experiments.procedures.made_checks import MadeChecks, question_of
-from experiments.procedures.outcome import Outcome, conclude
+from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import PLAIN, Procedure, Running
 from experiments.report.figure import Figure
 from experiments.report.procedure import Noted, Said
@@ -161,7 +161,7 @@ def check(
     *,
     subject: str = "",
     running: Running = PLAIN,
-) -> tuple[Outcome, list[Check]]:
+) -> tuple[ProcedureOutcome, list[Check]]:
     """Check a workload and write ``folder/verdict.json`` and ``folder/report/``.
 
     Args:
@@ -196,7 +196,7 @@ def check(
             bench.pipeline  # noqa: B018 (a model that cannot be built is one line)
             for name in asked.only or CHECKS:
                 if (one := kept.get(name)) is None:
-                    running.budget.check(Cost(seconds=kept.seconds), f"the check {name!r}")
+                    running.budget.check(ProcedureCost(seconds=kept.seconds), f"the check {name!r}")
                     begun = time.perf_counter()
                     one = _made(name, bench)
                     spent = time.perf_counter() - begun
@@ -204,7 +204,7 @@ def check(
                 found.append(one)
                 running.say(f"{one.result:>14}  {name}")
             figures = _figures(bench, found)
-        procedure.made = Cost(seconds=time.perf_counter() - began)
+        procedure.made = ProcedureCost(seconds=time.perf_counter() - began)
         said = _said(bench, found, figures, subject or workload.name)
         values = {"checks": [plain(dataclasses.asdict(one)) for one in found]}
         outcome = conclude(procedure, said, values)
@@ -212,7 +212,7 @@ def check(
         return outcome, found
 
 
-def _most(asked: BenchRequest) -> Cost:
+def _most(asked: BenchRequest) -> ProcedureCost:
     """The most that the wanted checks train, at 20 examples a step; the timing of steps apart."""
     wanted = set(asked.only or CHECKS)
     lengths = [asked.steps]
@@ -220,7 +220,7 @@ def _most(asked: BenchRequest) -> Cost:
         lengths += [max(2 * asked.steps, measure.CHUNK)] * len(measure.RATES)
     lengths += [asked.steps] * ("shuffled labels" in wanted)
     lengths += [_REPEATED] * (2 * ("determinism" in wanted))
-    return Cost(len(lengths), sum(lengths))
+    return ProcedureCost(len(lengths), sum(lengths))
 
 
 def _made(name: str, bench: Bench) -> Check:

@@ -11,7 +11,7 @@ import polars as pl
 from experiments.analysis.clip_threshold import threshold_from_norms
 from experiments.analysis.findings import CLIPPED_SHARE
 from experiments.analysis.next_step import NextStep
-from experiments.analysis.rate_sweep import Run
+from experiments.analysis.rate_sweep import SweepRun
 from experiments.procedures.rates import Sweep, curve_table, metric_of
 from experiments.procedures.variants import Base, title_of
 from experiments.report import procedure_figures as figures
@@ -23,7 +23,7 @@ HELD_FILE = "clipped.py"
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class ClipSetting:
     """A clipping at the unstable rate, and what came of it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Setting:
     clipping: str
     held: Mapping[str, float]
     percentile: float | None
-    run: Run
+    run: SweepRun
     clipped: float | None
 
     @property
@@ -61,14 +61,14 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class ClipFindings:
     """Findings of the stages."""
 
     base: Base
     sweep: Sweep
     norms: pl.DataFrame
     percentile: float
-    settings: Sequence[Setting] = ()
+    settings: Sequence[ClipSetting] = ()
 
     @property
     def threshold(self) -> float:
@@ -76,13 +76,13 @@ class Found:
         return threshold_from_norms(self.norms["gradient_norm"], self.percentile)
 
     @property
-    def chosen(self) -> Setting | None:
+    def chosen(self) -> ClipSetting | None:
         """The highest fixed threshold that holds."""
         fixed = [one for one in self.settings if one.percentile is not None and one.holds]
         return max(fixed, key=lambda one: one.held["clip_threshold"], default=None)
 
 
-def said_of(found: Found, subject: str, ended: str, folder: Path) -> Said:
+def said_of(found: ClipFindings, subject: str, ended: str, folder: Path) -> Said:
     """The answer, findings, next command, facts, table and figures of a clipping search."""
     base, one, swept = found.base, found.chosen, found.sweep
     answer = (
@@ -126,7 +126,7 @@ def said_of(found: Found, subject: str, ended: str, folder: Path) -> Said:
     return Said(title, answer, noted, step, facts, (_table(found),), _figures(found))
 
 
-def _table(found: Found) -> Table:
+def _table(found: ClipFindings) -> Table:
     rows = tuple(
         (s.name, "" if s.clipped is None else f"{s.clipped:.0%}",
          "" if s.run.best is None else f"{s.run.best:.4g}", s.run.judged.kind,
@@ -138,7 +138,7 @@ def _table(found: Found) -> Table:
     return Table("clippings", title, columns, rows, (False, True, True, False, False))
 
 
-def _figures(found: Found) -> list[Figure]:
+def _figures(found: ClipFindings) -> list[Figure]:
     marks = {
         f"{p:g} %": threshold_from_norms(found.norms["gradient_norm"], p)
         for p in dict.fromkeys((50.0, found.percentile))

@@ -22,9 +22,9 @@ import polars as pl
 from experiments.analysis import rate_sweep
 from experiments.analysis.clip_threshold import PERCENTILE, threshold_from_norms
 from experiments.analysis.question import TRIAL
-from experiments.procedures.budget import BudgetEnds, Cost
-from experiments.procedures.clip_found import HELD_FILE, Found, Setting, said_of
-from experiments.procedures.outcome import Outcome, conclude
+from experiments.procedures.budget import BudgetEnds, ProcedureCost
+from experiments.procedures.clip_found import HELD_FILE, ClipFindings, ClipSetting, said_of
+from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import Procedure
 from experiments.procedures.rates import Sweep, most, pilot, sweep
 from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
@@ -48,7 +48,7 @@ def clip_threshold(
     options: SweepOptions = SWEEP,
     *,
     percentile: float = PERCENTILE,
-) -> Outcome:
+) -> ProcedureOutcome:
     """Train what it takes, and find the threshold; other arguments and errors as of `diagnose`.
 
     Args:
@@ -62,12 +62,12 @@ def clip_threshold(
     asked = question(base, ends, percentile=percentile)
     with Procedure("clip-threshold", folder, asked, options.running) as procedure:
         trials = 1 + len(LOWER_PERCENTILES) + len(OTHERS)
-        cost = most(base, ends) + Cost(trials, trials * base.steps)
+        cost = most(base, ends) + ProcedureCost(trials, trials * base.steps)
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
         swept = sweep(procedure, base, ends, first_loss)
-        found = Found(base, swept, _norms(swept), percentile)
-        settings: list[Setting] = []
+        found = ClipFindings(base, swept, _norms(swept), percentile)
+        settings: list[ClipSetting] = []
         ended = ""
         try:
             _try(procedure, found, settings)
@@ -96,7 +96,7 @@ def _norms(found: Sweep) -> pl.DataFrame:
     raise AssertionError("the best run is one of the sweep's")
 
 
-def _try(procedure: Procedure, found: Found, settings: list[Setting]) -> None:
+def _try(procedure: Procedure, found: ClipFindings, settings: list[ClipSetting]) -> None:
     """No clipping, the threshold, lower ones while unstable, then the other rules."""
     settings.append(_train(procedure, found, "none", {}, None))
     for percentile in (found.percentile, *LOWER_PERCENTILES):
@@ -114,11 +114,11 @@ def _try(procedure: Procedure, found: Found, settings: list[Setting]) -> None:
 
 def _train(
     procedure: Procedure,
-    found: Found,
+    found: ClipFindings,
     clipping: str,
     held: Mapping[str, float],
     percentile: float | None,
-) -> Setting:
+) -> ClipSetting:
     stage = f"{clipping}-{percentile:g}" if percentile is not None else clipping
     study = found.base.variant(
         f"clip-{stage}", (found.sweep.unstable,), clipping=clipping,
@@ -127,10 +127,10 @@ def _train(
     record: Record = procedure.train(f"clip-{stage}", study)
     run = rate_sweep.runs_of(record, found.sweep.first_loss)[0]
     shares = record.trials["clipped_share"] if "clipped_share" in record.trials.columns else None
-    return Setting(clipping, held, percentile, run, None if shares is None else shares[0])
+    return ClipSetting(clipping, held, percentile, run, None if shares is None else shares[0])
 
 
-def _files(found: Found) -> dict[str, str]:
+def _files(found: ClipFindings) -> dict[str, str]:
     if (one := found.chosen) is None:
         return {}
     fixed = {**found.base.study.fixed, **one.held, RATE: one.run.rate}
@@ -138,7 +138,7 @@ def _files(found: Found) -> dict[str, str]:
     return {HELD_FILE: held_study_file(found.base, says, fixed=fixed, clipping=one.clipping)}
 
 
-def _values(found: Found) -> dict[str, Any]:
+def _values(found: ClipFindings) -> dict[str, Any]:
     one = found.chosen
     return {
         "threshold": found.threshold,

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis import rate_sweep
-from experiments.analysis.rate_sweep import Run
+from experiments.analysis.rate_sweep import SweepRun
 from experiments.procedures import fixes, remedies
-from experiments.procedures.budget import BudgetEnds, Cost
+from experiments.procedures.budget import BudgetEnds, ProcedureCost
 from experiments.procedures.diagnosis import (
     CHECK_FACTORS,
     PROBE_FACTOR,
@@ -30,7 +30,7 @@ from experiments.procedures.diagnosis import (
     Diagnosis,
     said_of,
 )
-from experiments.procedures.outcome import Outcome, conclude
+from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import Procedure
 from experiments.procedures.rates import most, pilot, sweep
 from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
@@ -40,7 +40,7 @@ from experiments.spec.fields import StudyFields
 
 def diagnose(
     study: StudyFields, folder: Path | str, options: SweepOptions = SWEEP, *, fix: bool = False
-) -> Outcome:
+) -> ProcedureOutcome:
     """Sweep, probe, check, classify, and name what to do.
 
     Args:
@@ -57,8 +57,8 @@ def diagnose(
     base, ends = options.base_of(study), options.ends_of(study)
     asked = question(base, ends, curvature=base.study.record_curvature)
     with Procedure("diagnose", folder, asked, options.running) as procedure:
-        cost = most(base, ends) + Cost(3, PROBE_STEPS + 2 * base.steps)
-        cost += remedies.most(base) if fix else Cost()
+        cost = most(base, ends) + ProcedureCost(3, PROBE_STEPS + 2 * base.steps)
+        cost += remedies.most(base) if fix else ProcedureCost()
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
         found = Diagnosis(base, sweep(procedure, base, ends, first_loss))
@@ -115,7 +115,7 @@ def _values(found: Diagnosis) -> dict[str, Any]:
     }
 
 
-def _row(run: Run, lost: bool) -> dict[str, Any]:
+def _row(run: SweepRun, lost: bool) -> dict[str, Any]:
     return {
         "learning_rate": run.rate, "class": run.judged.kind, "onset": run.judged.onset,
         "evidence": run.judged.evidence, "blows_up": lost, "best_value": run.best,

@@ -11,7 +11,7 @@ import polars as pl
 from experiments.analysis import rate_sweep
 from experiments.analysis.curvature import COLUMNS
 from experiments.analysis.next_step import NextStep
-from experiments.analysis.rate_sweep import Run
+from experiments.analysis.rate_sweep import SweepRun
 from experiments.analysis.training_stability import smoothed
 from experiments.diagnostics.stability import stability_threshold
 from experiments.procedures import fixes
@@ -35,8 +35,8 @@ class Diagnosis:
 
     base: Base
     sweep: Sweep
-    probe: Sequence[Run] = ()
-    above: Sequence[Run] = ()
+    probe: Sequence[SweepRun] = ()
+    above: Sequence[SweepRun] = ()
     records: tuple[Record, ...] = ()
     fixed: Sequence[fixes.Tried] = ()
 

@@ -33,7 +33,7 @@ ARCHITECTURE: tuple[Mapping[str, Any], ...] = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Proposal:
+class ProposedRemedy:
     """A remedy and the command that tries it."""
 
     name: str
@@ -93,36 +93,38 @@ def architectures(base: Base) -> Iterator[Mapping[str, Any]]:
         yield options
 
 
-def proposals(base: Base, found: Sweep, kind: str, command: str, folder: Path) -> list[Proposal]:
+def proposals(
+    base: Base, found: Sweep, kind: str, command: str, folder: Path
+) -> list[ProposedRemedy]:
     """The remedies in order, as commands."""
     other = other_optimizer(base.study.optimizer)
     lower = found.bracket.stable or found.best.rate
     plain = _without(command, "--optimizer")
     listed = [
-        Proposal(
+        ProposedRemedy(
             "warmup",
             "Warmup: the shortest that holds above the unstable rate.",
             f"batchscale warmup-search {command}",
         ),
-        Proposal(
+        ProposedRemedy(
             "clipping",
             "Clipping at a percentile of the gradient norms that were seen.",
             f"batchscale clip-threshold --study {command}",
         ),
-        Proposal(
+        ProposedRemedy(
             "another optimizer",
             f"Another optimizer, {other}.",
             f"batchscale diagnose {plain} --optimizer {other}",
         ),
         *(
-            Proposal(
+            ProposedRemedy(
                 "architecture",
                 f"Architecture: {pairs(options)}.",
                 f"batchscale diagnose {command} --model {pairs(options)}",
             )
             for options in architectures(base)
         ),
-        Proposal(
+        ProposedRemedy(
             "a lower rate",
             f"A lower rate: {lower:.4g} is the largest that was stable.",
             f"batchscale run {folder / LOWER_FILE}",

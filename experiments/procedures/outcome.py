@@ -13,7 +13,7 @@ from experiments.report.procedure import Said, write_procedure_report
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class ProcedureOutcome:
     """The end of a procedure.
 
     Attributes:
@@ -37,7 +37,7 @@ def conclude(
     values: Mapping[str, Any],
     complete: bool = True,
     files: Mapping[str, str] | None = None,
-) -> Outcome:
+) -> ProcedureOutcome:
     """Write the verdict, the report and the study files of a procedure."""
     for name, text in (files or {}).items():
         with disk_errors(procedure.folder):
@@ -69,4 +69,4 @@ def conclude(
         }
     )
     page = write_procedure_report(procedure.folder, said)
-    return Outcome(procedure.folder, complete, values, said, page)
+    return ProcedureOutcome(procedure.folder, complete, values, said, page)

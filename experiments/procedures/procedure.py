@@ -3,7 +3,7 @@
 A procedure's folder holds::
 
     procedure.json      schema_version, procedure, asked (all that determines its stages), checksum
-    verdict.json        the newest verdict (`Outcome.to_json`) and its checksum
+    verdict.json        the newest verdict (`ProcedureOutcome.to_json`) and its checksum
     lock                held (flock) by the one process that works here
     01-sweep/ ...       the record of each stage's study (records/schema.py)
     report/             index.html, figures/*.png|pdf, data/*.csv
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from experiments.procedures.budget import NO_BUDGET, Budget, BudgetEnds, Cost
+from experiments.procedures.budget import NO_BUDGET, Budget, BudgetEnds, ProcedureCost
 from experiments.records.comparisons import check_kind
 from experiments.records.files import (
     Lock,
@@ -67,7 +67,7 @@ class Running:
     say: Say = lambda line: None
 
 
-FIRST_STAGE = Cost(2, 40)
+FIRST_STAGE = ProcedureCost(2, 40)
 """Every procedure begins with a pilot."""
 PLAIN = Running()
 """No budget, the defaults of `run_study`, and silence."""
@@ -94,7 +94,7 @@ class Procedure:
         self.kind, self.folder, self.running = kind, Path(folder), running
         self._asked = json.loads(json.dumps(dict(asked)))
         self._stages: list[str] = []
-        self.made = Cost()
+        self.made = ProcedureCost()
         try:
             running.budget.check(FIRST_STAGE, "the first stage")
         except BudgetEnds as error:
@@ -150,12 +150,12 @@ class Procedure:
                 f"{', '.join(changed)}: choose another folder with --out"
             )
 
-    def state_cost(self, most: Cost) -> None:
+    def state_cost(self, most: ProcedureCost) -> None:
         """Say what all stages cost at most, before the first of them."""
         bound = f", bounded by --budget {self.running.budget}" if self.running.budget else ""
         self.running.say(f"cost: at most {most}{bound}")
 
-    def state_time(self, most: Cost, seconds_per_step: float, each_stage: float) -> None:
+    def state_time(self, most: ProcedureCost, seconds_per_step: float, each_stage: float) -> None:
         """Say how long that takes, once a step was timed and a stage begun."""
         self.running.say(
             f"time: at most about {in_words(most.steps * seconds_per_step)} of training "
@@ -173,7 +173,7 @@ class Procedure:
           As `run_study`.
         """
         folder = self.stage(stage)
-        before = cost_of(read(folder)) if (folder / STUDY_FILE).exists() else Cost()
+        before = cost_of(read(folder)) if (folder / STUDY_FILE).exists() else ProcedureCost()
         whole = planned(study)
         if before.trials < whole.trials:
             self.running.budget.check(self.made + whole, stage)
@@ -202,18 +202,18 @@ class Procedure:
         return path
 
 
-def planned(study: StudyFields) -> Cost:
+def planned(study: StudyFields) -> ProcedureCost:
     """The cost of a study where every trial trains to its length."""
     complete = resolve(study)
     each = complete.trials * len(complete.seeds)
     steps = sum(each * complete.length(b) for b in complete.batch_sizes)
-    return Cost(each * len(complete.batch_sizes), steps)
+    return ProcedureCost(each * len(complete.batch_sizes), steps)
 
 
-def cost_of(record: Record) -> Cost:
+def cost_of(record: Record) -> ProcedureCost:
     """The cost of the trials of a record."""
     trials = record.trials
-    return Cost(len(trials), int(trials["steps"].sum()), float(trials["seconds"].sum()))
+    return ProcedureCost(len(trials), int(trials["steps"].sum()), float(trials["seconds"].sum()))
 
 
 def is_procedure(folder: Path | str) -> bool:

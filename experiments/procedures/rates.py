@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from experiments.analysis import rate_sweep
-from experiments.analysis.rate_sweep import Bracket, Run
+from experiments.analysis.rate_sweep import Bracket, SweepRun
 from experiments.analysis.training_stability import NOISE_BATCHES, settles_lower
-from experiments.procedures.budget import Cost
+from experiments.procedures.budget import ProcedureCost
 from experiments.procedures.procedure import Procedure, planned
 from experiments.procedures.variants import Base, rate_grid
 from experiments.records.reader import Record
@@ -24,7 +24,7 @@ EXTENSIONS, EXTENSION_RATES = 3, 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
+class SweepEnds:
     """Ends of a sweep.
 
     Attributes:
@@ -57,8 +57,8 @@ class Sweep:
       records: of its stages.
     """
 
-    runs: Sequence[Run]
-    best: Run
+    runs: Sequence[SweepRun]
+    best: SweepRun
     bracket: Bracket
     noisy: Mapping[float, bool]
     first_loss: float
@@ -70,12 +70,12 @@ class Sweep:
         assert self.bracket.unstable is not None, "sweep() raises where there is none"
         return self.bracket.unstable
 
-    def lost(self, run: Run) -> bool:
+    def lost(self, run: SweepRun) -> bool:
         """True where a run of the sweep blows up."""
         return rate_sweep.blows_up(run, self.best, self.noisy)
 
 
-def pilot(procedure: Procedure, base: Base, ends: Ends, cost: Cost) -> float:
+def pilot(procedure: Procedure, base: Base, ends: SweepEnds, cost: ProcedureCost) -> float:
     """The training loss before training, of two trials at next to no rate; their time is told."""
     began = time.perf_counter()
     rates = (ends.low * PILOT_FACTOR, 2 * ends.low * PILOT_FACTOR)
@@ -93,15 +93,15 @@ def pilot(procedure: Procedure, base: Base, ends: Ends, cost: Cost) -> float:
     return losses[len(losses) // 2]
 
 
-def most(base: Base, ends: Ends) -> Cost:
+def most(base: Base, ends: SweepEnds) -> ProcedureCost:
     """The most that `sweep` costs: the grid, its extensions, the check of what is noise."""
     pilots = planned(base.variant("pilot", (1e-9, 2e-9), steps=min(PILOT_STEPS, base.steps)))
     rates = len(ends.grid) + (0 if ends.stated else EXTENSIONS * EXTENSION_RATES)
     noise = rates - 1  # those above the best, with a larger batch
-    return pilots + Cost(rates + noise, (rates + noise) * base.steps)
+    return pilots + ProcedureCost(rates + noise, (rates + noise) * base.steps)
 
 
-def sweep(procedure: Procedure, base: Base, ends: Ends, first_loss: float) -> Sweep:
+def sweep(procedure: Procedure, base: Base, ends: SweepEnds, first_loss: float) -> Sweep:
     """Sweep the rate to lr* and to the first rate that blows up.
 
     Raises:
@@ -109,7 +109,7 @@ def sweep(procedure: Procedure, base: Base, ends: Ends, first_loss: float) -> Sw
         what to do. What was trained stays recorded.
     """
     goal = base.study.goal or base.study.workload.goal
-    found: list[Run] = []
+    found: list[SweepRun] = []
     rates, records = ends.grid, []
     for extension in range(EXTENSIONS + 1):
         record = procedure.train("sweep" if not extension else f"sweep-{extension}",
@@ -144,7 +144,9 @@ def sweep(procedure: Procedure, base: Base, ends: Ends, first_loss: float) -> Sw
     return Sweep(found, goal_best, edge, noisy, first_loss, records)
 
 
-def _further(found: Sequence[Run], ends: Ends, best: Run | None) -> tuple[float, ...] | None:
+def _further(
+    found: Sequence[SweepRun], ends: SweepEnds, best: SweepRun | None
+) -> tuple[float, ...] | None:
     """Rates beyond an end of the sweep that shows no edge; None where both ends show one."""
     low, high = found[0], found[-1]
     if best is None or low.judged.kind == "divergence":
@@ -157,7 +159,7 @@ def _further(found: Sequence[Run], ends: Ends, best: Run | None) -> tuple[float,
 
 
 def _noise(
-    procedure: Procedure, base: Base, runs: Sequence[Run], best: Run
+    procedure: Procedure, base: Base, runs: Sequence[SweepRun], best: SweepRun
 ) -> Mapping[float, bool]:
     """Rate -> whether no progress there is noise: the same rates at 16 times the batch."""
     rates = sorted(set(rate_sweep.undecided(runs, best)))
@@ -171,7 +173,7 @@ def _noise(
     return {rate: settles_lower(own[rate], larger[rate]) for rate in rates}
 
 
-def curve_table(named: Sequence[tuple[str, Run]]) -> pl.DataFrame:
+def curve_table(named: Sequence[tuple[str, SweepRun]]) -> pl.DataFrame:
     """Rows of a figure of curves: ``series, order, step, loss, kind``."""
     rows = [
         (name, order, step, loss, run.judged.kind)

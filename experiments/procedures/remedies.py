@@ -13,7 +13,7 @@ from typing import Any
 from experiments.analysis import rate_sweep
 from experiments.analysis.clip_threshold import threshold_from_norms
 from experiments.analysis.question import TRIAL
-from experiments.procedures.budget import Cost
+from experiments.procedures.budget import ProcedureCost
 from experiments.procedures.fixes import (
     ARCHITECTURE,
     Tried,
@@ -33,11 +33,11 @@ PERCENTILES = (90.0, 50.0, 10.0)
 OTHER_RATES = 6
 
 
-def most(base: Base) -> Cost:
+def most(base: Base) -> ProcedureCost:
     """The most that `try_all` costs."""
     lengths = [base.steps + max(warmups(base.steps))] * len(warmups(base.steps))
     lengths += [base.steps] * (len(PERCENTILES) + OTHER_RATES + len(ARCHITECTURE))
-    return Cost(len(lengths), sum(lengths))
+    return ProcedureCost(len(lengths), sum(lengths))
 
 
 def try_all(procedure: Procedure, base: Base, found: Sweep, tried: list[Tried]) -> None:

@@ -18,13 +18,13 @@ import polars as pl
 
 from experiments.analysis import start_rules
 from experiments.analysis.next_step import NextStep
-from experiments.analysis.rate_sweep import Run, best_run, runs_of
+from experiments.analysis.rate_sweep import SweepRun, best_run, runs_of
 from experiments.analysis.sanity import Check, answer
 from experiments.analysis.study_file import study_file
 from experiments.planning.feasibility import predict
 from experiments.planning.probe import probe_trial
 from experiments.procedures.bench import BenchRequest, load_dataset, step_time, study_around
-from experiments.procedures.outcome import Outcome, conclude
+from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import PLAIN, Procedure, Running, planned
 from experiments.procedures.variants import RATE, Base, base_of, rate_grid
 from experiments.report.procedure import Noted, Said
@@ -58,8 +58,8 @@ class Started:
     """
 
     base: Base
-    runs: Sequence[Run]
-    best: Run
+    runs: Sequence[SweepRun]
+    best: SweepRun
     checks: Sequence[Check]
 
 
@@ -72,7 +72,7 @@ def start(
     rates: tuple[float, float] = RATES,
     subject: str = "",
     running: Running = PLAIN,
-) -> tuple[Outcome, Sequence[Check]]:
+) -> tuple[ProcedureOutcome, Sequence[Check]]:
     """Find an initial configuration of a workload; write ``folder/start.py`` and a report.
 
     Args:
@@ -118,7 +118,7 @@ def start(
         return conclude(procedure, said, values, files={FILE: _file(found)}), checks
 
 
-def _judged(base: Base, asked: BenchRequest, best: Run, grid: Sequence[float]) -> list[Check]:
+def _judged(base: Base, asked: BenchRequest, best: SweepRun, grid: Sequence[float]) -> list[Check]:
     study = base.study.resolved
     workload, goal = study.workload, study.workload.goal
     dataset = load_dataset(workload, asked.data_dir)

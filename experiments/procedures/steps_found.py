@@ -12,7 +12,7 @@ import polars as pl
 
 from experiments.analysis.findings import EARLY_SHARE, LATE_SHARE
 from experiments.analysis.next_step import NextStep
-from experiments.analysis.rate_sweep import Run
+from experiments.analysis.rate_sweep import SweepRun
 from experiments.procedures.rates import curve_table, metric_of
 from experiments.procedures.variants import Base, title_of
 from experiments.report import procedure_figures as figures
@@ -35,7 +35,7 @@ ROUND_FILE = "longer.py"
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class StepsFindings:
     """Findings of the stages.
 
     Attributes:
@@ -48,12 +48,12 @@ class Found:
 
     base: Base
     steps: int
-    runs: Sequence[Run] = ()
+    runs: Sequence[SweepRun] = ()
     fitted: dict[tuple[int, int, int], int] = dataclasses.field(default_factory=dict)
     error: str = ""
 
     @property
-    def fastest(self) -> Run | None:
+    def fastest(self) -> SweepRun | None:
         """The trial that fits first, the lowest rate of several."""
         fits = [run for run in self.runs if run.key in self.fitted]
         return min(fits, key=lambda run: (self.fitted[run.key], run.rate), default=None)
@@ -103,7 +103,7 @@ def extended(given: Base, now: int, longer: int) -> tuple[dict[str, Any], str]:
     return {"fixed": fixed}, f"{schedule}: the rate stays and max_train_steps is extended"
 
 
-def said_of(found: Found, given: Base, subject: str, ended: str, folder: Path) -> Said:
+def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder: Path) -> Said:
     """The answer, findings, next command, facts, table and figures of a steps search."""
     base, run = found.base, found.fastest
     fits = found.error.replace("/", " ").replace("_", " ") + " reaches 0" if found.error else (
@@ -161,7 +161,7 @@ def said_of(found: Found, given: Base, subject: str, ended: str, folder: Path) -
     return Said(title, answer, noted, step, facts, (_table(found),), _figures(found))
 
 
-def _best_steps(found: Found) -> list[Noted]:
+def _best_steps(found: StepsFindings) -> list[Noted]:
     if found.when == "early":
         return [Noted(f"Every stable trial is at its best in the first {EARLY_SHARE:.0%} of its "
                       f"{found.steps:,} steps: far fewer would do.")]  # fmt: skip
@@ -180,7 +180,7 @@ def _longer(subject: str, steps: int) -> str:
     return " ".join([*words, "--steps", str(steps)])
 
 
-def _table(found: Found) -> Table:
+def _table(found: StepsFindings) -> Table:
     rows = tuple(
         (f"{r.rate:.4g}", "" if r.key not in found.fitted else f"{found.fitted[r.key]:,}",
          "" if r.best is None else f"{r.best:.4g}",
@@ -191,7 +191,7 @@ def _table(found: Found) -> Table:
     return Table("rates", "Every rate", columns, rows, (True, True, True, True, False))
 
 
-def _figures(found: Found) -> list[Figure]:
+def _figures(found: StepsFindings) -> list[Figure]:
     rows = [(r.rate, found.fitted.get(r.key), r.judged.kind, *r.key) for r in found.runs]
     schema = {"rate": pl.Float64, "value": pl.Float64, "kind": pl.String, "batch_size": pl.Int64,
               "seed": pl.Int64, "trial": pl.Int64}  # fmt: skip

@@ -21,16 +21,16 @@ import polars as pl
 
 from experiments.analysis import rate_sweep
 from experiments.analysis.question import TRIAL
-from experiments.procedures.budget import BudgetEnds, Cost
-from experiments.procedures.outcome import Outcome, conclude
+from experiments.procedures.budget import BudgetEnds, ProcedureCost
+from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import Procedure
-from experiments.procedures.rates import Ends, pilot
+from experiments.procedures.rates import SweepEnds, pilot
 from experiments.procedures.steps_found import (
     PERFECT_LOSS,
     ROUND_FILE,
     SHORT_SHARE,
     TRANSFERS,
-    Found,
+    StepsFindings,
     extended,
     said_of,
 )
@@ -44,7 +44,9 @@ DOUBLINGS = 2
 """How often N is doubled where no rate fits the training set."""
 
 
-def steps_search(study: StudyFields, folder: Path | str, options: SweepOptions = SWEEP) -> Outcome:
+def steps_search(
+    study: StudyFields, folder: Path | str, options: SweepOptions = SWEEP
+) -> ProcedureOutcome:
     """max_train_steps from a constant-rate sweep; arguments and errors as of `diagnose`.
 
     ``options.steps`` is N; default: the study's step budget.
@@ -56,7 +58,7 @@ def steps_search(study: StudyFields, folder: Path | str, options: SweepOptions =
         cost = _most(base, ends)
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
-        found, ended = Found(base, base.steps), ""
+        found, ended = StepsFindings(base, base.steps), ""
         for doubling in range(DOUBLINGS + 1):
             length = base.steps * 2**doubling
             try:
@@ -81,14 +83,14 @@ def steps_search(study: StudyFields, folder: Path | str, options: SweepOptions =
         return conclude(procedure, said, _values(found), not ended, _files(found, given))
 
 
-def _most(base: Base, ends: Ends) -> Cost:
+def _most(base: Base, ends: SweepEnds) -> ProcedureCost:
     """Sweeps of N, 2 N and 4 N steps."""
     rates = len(ends.grid)
     steps = sum(base.steps * 2**doubling for doubling in range(DOUBLINGS + 1))
-    return Cost(2 + rates * (DOUBLINGS + 1), 40 + rates * steps)
+    return ProcedureCost(2 + rates * (DOUBLINGS + 1), 40 + rates * steps)
 
 
-def _read(base: Base, length: int, record: Record, first_loss: float) -> Found:
+def _read(base: Base, length: int, record: Record, first_loss: float) -> StepsFindings:
     """The trials of a sweep, and when each fits the training set."""
     measured = record.scan("evaluations")
     assert measured is not None, "a record always has the table"
@@ -111,10 +113,10 @@ def _read(base: Base, length: int, record: Record, first_loss: float) -> Found:
                 fitted[run.key] = below[0]
     kept = {run.key for run in runs if run.judged.kind != "divergence"}
     fitted = {key: step for key, step in fitted.items() if key in kept}
-    return Found(base, length, runs, fitted, error)
+    return StepsFindings(base, length, runs, fitted, error)
 
 
-def _files(found: Found, given: Base) -> dict[str, str]:
+def _files(found: StepsFindings, given: Base) -> dict[str, str]:
     run = found.fastest
     if run is None:
         return {}
@@ -126,7 +128,7 @@ def _files(found: Found, given: Base) -> dict[str, str]:
     return {ROUND_FILE: held_study_file(given, says, step_budget=longer, **fields)}
 
 
-def _values(found: Found) -> dict[str, Any]:
+def _values(found: StepsFindings) -> dict[str, Any]:
     run = found.fastest
     return {
         "steps_tried": found.steps,

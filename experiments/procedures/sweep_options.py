@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from experiments.procedures.procedure import PLAIN, Running
-from experiments.procedures.rates import Ends
+from experiments.procedures.rates import SweepEnds
 from experiments.procedures.variants import Base, base_of, rate_range
 from experiments.spec.fields import StudyFields
 
@@ -48,17 +48,17 @@ class SweepOptions:
         """The study at one batch size and length, its rate free."""
         return base_of(study, self.batch_size, self.steps)
 
-    def ends_of(self, study: StudyFields) -> Ends:
+    def ends_of(self, study: StudyFields) -> SweepEnds:
         """The ends of the sweep: those stated, else the study's searched range."""
         low, high = self.rates or rate_range(study)
-        return Ends(low, high, self.factor, stated=self.rates is not None)
+        return SweepEnds(low, high, self.factor, stated=self.rates is not None)
 
 
 SWEEP = SweepOptions()
 """The defaults."""
 
 
-def question(base: Base, ends: Ends, **more: Any) -> dict[str, Any]:
+def question(base: Base, ends: SweepEnds, **more: Any) -> dict[str, Any]:
     """All that determines the stages of a procedure, as JSON values."""
     return {
         "study": base.describe(), "steps": base.steps, "rates": list(ends.grid), **more,

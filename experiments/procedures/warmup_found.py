@@ -13,7 +13,7 @@ import polars as pl
 
 from experiments.analysis import rate_sweep
 from experiments.analysis.next_step import NextStep
-from experiments.analysis.rate_sweep import Run
+from experiments.analysis.rate_sweep import SweepRun
 from experiments.procedures.fixes import WARMUP_SHARE
 from experiments.procedures.rates import curve_table, metric_of
 from experiments.procedures.variants import Base, title_of
@@ -37,7 +37,7 @@ class Length:
     factor: float
     rate: float
     warmup_steps: int
-    run: Run
+    run: SweepRun
 
     @property
     def holds(self) -> bool:
@@ -48,7 +48,7 @@ class Length:
 
 
 @dataclasses.dataclass(frozen=True)
-class Compared:
+class ComparedSetting:
     """Best checkpoints of the seeds of one setting."""
 
     name: str
@@ -64,7 +64,7 @@ class Compared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class WarmupFindings:
     """Findings of the stages.
 
     Attributes:
@@ -80,9 +80,9 @@ class Found:
     unstable: float
     best_rate: float
     lengths: Sequence[Length] = ()
-    compared: Sequence[Compared] = ()
-    swept: Sequence[Run] = ()
-    with_warmup: Sequence[Run] = ()
+    compared: Sequence[ComparedSetting] = ()
+    swept: Sequence[SweepRun] = ()
+    with_warmup: Sequence[SweepRun] = ()
 
     def shortest(self, factor: float) -> Length | None:
         """The shortest warmup that holds at a base rate."""
@@ -113,7 +113,7 @@ class Found:
         return pair[0], pair[1]
 
     @property
-    def mine(self) -> Compared | None:
+    def mine(self) -> ComparedSetting | None:
         """The comparison's row of the chosen setting."""
         if (one := self.chosen) is None:
             return None
@@ -134,7 +134,7 @@ class Found:
         return min(held, key=rank, default=None)
 
 
-def said_of(found: Found, subject: str, ended: str, folder: Path) -> Said:
+def said_of(found: WarmupFindings, subject: str, ended: str, folder: Path) -> Said:
     """The answer, findings, next command, facts, tables and figures of a warmup search."""
     base, one = found.base, found.chosen
     limit = int(WARMUP_SHARE * base.steps)
@@ -187,12 +187,12 @@ def said_of(found: Found, subject: str, ended: str, folder: Path) -> Said:
     return Said(title, answer, noted, step, facts, tables, _figures(found))
 
 
-def _factors(found: Found) -> str:
+def _factors(found: WarmupFindings) -> str:
     factors = dict.fromkeys(f"{one.factor:g}" for one in found.lengths)
     return f"{' or '.join(factors)} times" if factors else "any multiple of"
 
 
-def _verdict(found: Found) -> str:
+def _verdict(found: WarmupFindings) -> str:
     """The comparison with no warmup in a sentence."""
     if not found.compared or found.chosen is None:
         return ""
@@ -209,7 +209,7 @@ def _verdict(found: Found) -> str:
     )
 
 
-def _against_rates(found: Found) -> list[Noted]:
+def _against_rates(found: WarmupFindings) -> list[Noted]:
     """The best rate with the warmup and without, of the trials of the figure."""
     goal = found.base.study.goal or found.base.study.workload.goal
     pair = [rate_sweep.best_run(runs, goal) for runs in (found.with_warmup, found.swept)]
@@ -224,7 +224,7 @@ def _against_rates(found: Found) -> list[Noted]:
     ]
 
 
-def _tried(found: Found) -> Table:
+def _tried(found: WarmupFindings) -> Table:
     rows = tuple(
         (f"{t.factor:g}", f"{t.rate:.4g}", f"{t.warmup_steps:,}", "yes" if t.holds else "no",
          t.run.judged.kind, t.run.judged.evidence)
@@ -234,7 +234,7 @@ def _tried(found: Found) -> Table:
     return Table("warmups", "Warmups tried", columns, rows, (True, True, True, False, False, False))
 
 
-def _comparison(found: Found) -> Table:
+def _comparison(found: WarmupFindings) -> Table:
     rows = tuple(
         (c.name, f"{c.rate:.4g}", "" if c.median is None else f"{c.median:.4g}",
          " ".join("-" if v is None else f"{v:.4g}" for v in c.values))
@@ -244,7 +244,7 @@ def _comparison(found: Found) -> Table:
     return Table("compared", "Best checkpoints", columns, rows, (False, True, True, False))
 
 
-def _figures(found: Found) -> list[figures.Figure]:
+def _figures(found: WarmupFindings) -> list[figures.Figure]:
     if not found.lengths:
         return []
     named = [(f"{t.factor:g}x, {t.warmup_steps:,}", t.run) for t in found.lengths]
@@ -269,7 +269,7 @@ def _figures(found: Found) -> list[figures.Figure]:
     return drawn
 
 
-def _value_against_rate(found: Found) -> figures.Figure:
+def _value_against_rate(found: WarmupFindings) -> figures.Figure:
     """The Playbook's Figure 4: what each rate comes to, with and without warmup."""
     one = found.chosen
     assert one is not None, "rates are swept with the warmup that was chosen"

@@ -21,21 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from experiments.analysis import rate_sweep
-from experiments.analysis.rate_sweep import Run
-from experiments.procedures.budget import BudgetEnds, Cost
+from experiments.analysis.rate_sweep import SweepRun
+from experiments.procedures.budget import BudgetEnds, ProcedureCost
 from experiments.procedures.fixes import warmups
-from experiments.procedures.outcome import Outcome, conclude
+from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import Procedure
-from experiments.procedures.rates import EXTENSION_RATES, EXTENSIONS, Ends, most, pilot, sweep
+from experiments.procedures.rates import EXTENSION_RATES, EXTENSIONS, SweepEnds, most, pilot, sweep
 from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
 from experiments.procedures.variants import Base, held_study_file
 from experiments.procedures.warmup_found import (
     FACTORS,
     HELD_FILE,
     LAST_FACTOR,
-    Compared,
-    Found,
+    ComparedSetting,
     Length,
+    WarmupFindings,
     said_of,
 )
 from experiments.spec.fields import StudyFields
@@ -51,7 +51,7 @@ def warmup_search(
     *,
     unstable_rate: float | None = None,
     seeds: int = 3,
-) -> Outcome:
+) -> ProcedureOutcome:
     """The shortest warmup that holds, prepended and compared with none.
 
     Args:
@@ -75,9 +75,9 @@ def warmup_search(
         if unstable_rate is None:
             swept = sweep(procedure, base, ends, first_loss)
             runs = [run for run in swept.runs if run.rate >= swept.best.rate]
-            found = Found(base, swept.unstable, swept.best.rate, swept=runs)
+            found = WarmupFindings(base, swept.unstable, swept.best.rate, swept=runs)
         else:
-            found = Found(base, unstable_rate, unstable_rate / 2)
+            found = WarmupFindings(base, unstable_rate, unstable_rate / 2)
         try:
             found = dataclasses.replace(found, lengths=_lengths(procedure, found, first_loss))
             found = dataclasses.replace(
@@ -90,18 +90,18 @@ def warmup_search(
         return conclude(procedure, said, _values(found), not ended, _files(found))
 
 
-def _most(base: Base, ends: Ends, unstable: float | None, seeds: int) -> Cost:
+def _most(base: Base, ends: SweepEnds, unstable: float | None, seeds: int) -> ProcedureCost:
     longest = max(warmups(base.steps))
     lengths = [3 * w for w in warmups(base.steps)] * (len(FACTORS) + 1)
     compare = seeds * (3 * base.steps + 2 * longest)
-    tried = Cost(len(lengths) + 3 * seeds, sum(lengths) + compare)
+    tried = ProcedureCost(len(lengths) + 3 * seeds, sum(lengths) + compare)
     if unstable is not None:
-        return Cost(2, 40) + tried
+        return ProcedureCost(2, 40) + tried
     rates = len(ends.grid) + (0 if ends.stated else EXTENSIONS * EXTENSION_RATES)
-    return most(base, ends) + tried + Cost(rates, rates * (base.steps + longest))
+    return most(base, ends) + tried + ProcedureCost(rates, rates * (base.steps + longest))
 
 
-def _lengths(procedure: Procedure, found: Found, first_loss: float) -> list[Length]:
+def _lengths(procedure: Procedure, found: WarmupFindings, first_loss: float) -> list[Length]:
     """Every warmup at 10 times the unstable rate, then 100, else at that rate itself."""
     tried: list[Length] = []
     for factor in (*FACTORS, LAST_FACTOR):
@@ -129,7 +129,9 @@ def _with_warmup(base: Base, warmup: int) -> dict[str, float | str]:
     return {**kept, "warmup_steps": float(warmup)}
 
 
-def _compared(procedure: Procedure, found: Found, first_loss: float, seeds: int) -> list[Compared]:
+def _compared(
+    procedure: Procedure, found: WarmupFindings, first_loss: float, seeds: int
+) -> list[ComparedSetting]:
     """Without warmup at the best rate, and each base rate with its shortest warmup, by seeds."""
     base, first = found.base, found.base.study.seeds[0]
     settings = [("no warmup", found.best_rate, 0)]
@@ -150,11 +152,11 @@ def _compared(procedure: Procedure, found: Found, first_loss: float, seeds: int)
         record = procedure.train(f"compare-{warmup}-{rate:.4g}", study)
         runs = rate_sweep.runs_of(record, first_loss)
         values = tuple(r.best if r.judged.kind != "divergence" else None for r in runs)
-        done.append(Compared(name, rate, warmup, values))
+        done.append(ComparedSetting(name, rate, warmup, values))
     return done
 
 
-def _swept(procedure: Procedure, found: Found, first_loss: float) -> list[Run]:
+def _swept(procedure: Procedure, found: WarmupFindings, first_loss: float) -> list[SweepRun]:
     """The rates of the sweep from lr* on, once more with the warmup that was chosen."""
     one, base = found.chosen, found.base
     if one is None or not found.swept:
@@ -167,7 +169,7 @@ def _swept(procedure: Procedure, found: Found, first_loss: float) -> list[Run]:
     return rate_sweep.runs_of(record, first_loss)
 
 
-def _files(found: Found) -> dict[str, str]:
+def _files(found: WarmupFindings) -> dict[str, str]:
     if (one := found.chosen) is None:
         return {}
     fixed = {**_with_warmup(found.base, one.warmup_steps), "learning_rate": one.rate}
@@ -176,7 +178,7 @@ def _files(found: Found) -> dict[str, str]:
     return {HELD_FILE: held_study_file(found.base, says, fixed=fixed, step_budget=total)}
 
 
-def _values(found: Found) -> dict[str, Any]:
+def _values(found: WarmupFindings) -> dict[str, Any]:
     one = found.chosen
     total = None if one is None else found.base.steps + one.warmup_steps
     return {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from experiments.analysis.cost import Cost
+from experiments.analysis.cost import CostToGoal
 from experiments.analysis.summary import Summary
 from experiments.report.answer import size_range, steps_text
 from experiments.report.tables import Table
 
 
-def cost_unit(found: Cost) -> str:
+def cost_unit(found: CostToGoal) -> str:
     """'in the unit of the price' or 'in hours of a device'."""
     return "in the unit of the price" if found.priced else "in hours of a device"
 

@@ -147,10 +147,10 @@ def values(table: pl.DataFrame) -> alt.Data:
     clean = table.with_columns(
         pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in floats
     )
-    return alt.Data(values=Rows([_short(row) for row in clean.to_dicts()]))
+    return alt.Data(values=ChartRows([_short(row) for row in clean.to_dicts()]))
 
 
-class Rows:
+class ChartRows:
     """Rows of a chart that Altair takes as they are: it copies lists with every layer.
 
     ``_schema`` and ``to_dict`` are what it asks of a part that is none of its own.

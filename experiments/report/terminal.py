@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from experiments.analysis.checks import checks_of
-from experiments.analysis.question import Record
+from experiments.analysis.question import StudyRecord
 from experiments.analysis.regimes import DIMINISHING, FLAT, PERFECT
 from experiments.analysis.searches import counted_trials
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
@@ -44,7 +44,7 @@ _COLOURS = {PERFECT: "green", DIMINISHING: "yellow", FLAT: "red"}
 _SHORT = {PERFECT: "perfect", DIMINISHING: "diminishing", FLAT: "maximal"}
 
 
-def print_summary(record: Record | Summary, console: Console | None = None) -> None:
+def print_summary(record: StudyRecord | Summary, console: Console | None = None) -> None:
     """Answer, steps to result, best value under each budget, best hyperparameters, verdict."""
     from rich.text import Text
 
@@ -74,14 +74,14 @@ def print_summary(record: Record | Summary, console: Console | None = None) -> N
 
 
 def print_steps_to_result(
-    record: Record | View, goal: float | Goal | None = None, console: Console | None = None
+    record: StudyRecord | View, goal: float | Goal | None = None, console: Console | None = None
 ) -> None:
     """Steps to result for the recorded goal or another one (ValueError: see `View`)."""
     _print_steps(summarise(record, goal), console or _console())
 
 
 def write_steps_to_result_csv(
-    record: Record | View, goal: float | Goal | None, path: Path | str
+    record: StudyRecord | View, goal: float | Goal | None, path: Path | str
 ) -> None:
     """Steps to result as CSV; empty where censored.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.analysis.question import Record
+from experiments.analysis.question import StudyRecord
 from experiments.analysis.summary import Summary, summary_of
 from experiments.records.files import FULL, DiskError, write_whole
 from experiments.records.schema import STUDY_FILE
@@ -53,7 +53,7 @@ def write_report(folder: Path | str, progress: Progress | None = None) -> Path:
 
 
 def write_report_of(
-    record: Record | Summary,
+    record: StudyRecord | Summary,
     folder: Path | str,
     progress: Progress | None = None,
     *,

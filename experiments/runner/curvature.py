@@ -29,8 +29,8 @@ from experiments.diagnostics.sharpness import DIMENSIONS
 from experiments.diagnostics.trained import OBJECTIVE
 from experiments.runner import curvature_parts as parts
 from experiments.runner.curvature_alignment import alignment
-from experiments.runner.curvature_parts import Found, Subject
-from experiments.runner.curvature_sharpness import KESKARS, Search, sharpness
+from experiments.runner.curvature_parts import CurvatureTables, Subject
+from experiments.runner.curvature_sharpness import KESKARS, SharpnessSearch, sharpness
 from experiments.runner.trained import (
     OpenedRecord,
     Say,
@@ -74,7 +74,7 @@ class CurvatureRequest:
     block: str = ""
     split: str = "validation"
     seed: int = 0
-    search: Search = KESKARS
+    search: SharpnessSearch = KESKARS
     steps: int = 20
 
     def __post_init__(self) -> None:
@@ -256,7 +256,7 @@ def _cost(subject: Subject, asked: CurvatureRequest, vectors: int) -> str:
 
 
 def _measured(subject: Subject, asked: CurvatureRequest) -> Measured:
-    found = Found(subject.one.name)
+    found = CurvatureTables(subject.one.name)
     _minimum(subject, found, asked)
     if "spectrum" in asked.parts:
         parts.density(subject, found, asked.order, asked.draws)
@@ -284,7 +284,7 @@ def _measured(subject: Subject, asked: CurvatureRequest) -> Measured:
     )
 
 
-def _minimum(subject: Subject, found: Found, asked: CurvatureRequest) -> None:
+def _minimum(subject: Subject, found: CurvatureTables, asked: CurvatureRequest) -> None:
     """Measure the parts that a second solution has too."""
     if "spectrum" in asked.parts:
         parts.spectrum(subject, found, asked.order, _probes(subject, asked))

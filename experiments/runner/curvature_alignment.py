@@ -11,14 +11,14 @@ import polars as pl
 
 from experiments.diagnostics.gradient_statistics import alignments
 from experiments.diagnostics.problem import Params, Problem, flat
-from experiments.runner.curvature_parts import Found, Subject
+from experiments.runner.curvature_parts import CurvatureTables, Subject
 from experiments.training.gradient import gradient, sums_of_next_step
 from experiments.training.order import ExampleOrder
 from experiments.training.state import TrainState, gather
 from experiments.training.step import make_step
 
 
-def alignment(subject: Subject, found: Found, steps: int) -> None:
+def alignment(subject: Subject, found: CurvatureTables, steps: int) -> None:
     """Cosines of each gradient with the next, of batches and of all measured examples.
 
     The trial goes on for ``steps`` steps, as it would have: its own batches, its rate by its

@@ -101,7 +101,7 @@ class Subject:
         return of
 
 
-class Found:
+class CurvatureTables:
     """Rows of numbers of a trial and tables of curves, in the order in which they are added."""
 
     def __init__(self, trial: str) -> None:
@@ -126,7 +126,7 @@ def problem_on(
     return problem_of(*given, data, max(1, one.rows), quantity=quantity)
 
 
-def spectrum(subject: Subject, found: Found, order: int, probes: int) -> None:
+def spectrum(subject: Subject, found: CurvatureTables, order: int, probes: int) -> None:
     """Both ends and trace of the Hessian and of the Gauss-Newton matrix; the rule's bound."""
     for name, make in (("Hessian", hessian), ("Gauss-Newton matrix", gauss_newton)):
         _ends(subject, found, name, make, order)
@@ -134,7 +134,7 @@ def spectrum(subject: Subject, found: Found, order: int, probes: int) -> None:
     _divided(subject, found, order)
 
 
-def density(subject: Subject, found: Found, order: int, draws: int) -> None:
+def density(subject: Subject, found: CurvatureTables, order: int, draws: int) -> None:
     """The spectral density of the Hessian."""
     operator = subject.operator(hessian)(subject.problem, subject.params)
     drawn = spectral_density(operator, subject.like, subject.key, draws=draws, order=order)
@@ -145,7 +145,7 @@ def density(subject: Subject, found: Found, order: int, draws: int) -> None:
 Make = Callable[[Problem, Params], Operator]
 
 
-def _ends(subject: Subject, found: Found, name: str, make: Make, order: int) -> None:
+def _ends(subject: Subject, found: CurvatureTables, name: str, make: Make, order: int) -> None:
     of, like, key = subject.operator(make), subject.like, subject.key
     order = min(order, like.size)
     both = jax.jit(lambda p, x: ends(of(p, x), like, key, order))(subject.problem, subject.params)
@@ -154,7 +154,7 @@ def _ends(subject: Subject, found: Found, name: str, make: Make, order: int) -> 
     found.add(f"smallest eigenvalue of the {name}", both.smallest, both.smallest_error, how)
 
 
-def _trace(subject: Subject, found: Found, name: str, make: Make, probes: int) -> None:
+def _trace(subject: Subject, found: CurvatureTables, name: str, make: Make, probes: int) -> None:
     of, like, key = subject.operator(make), subject.like, subject.key
     few = like.size < 4
     estimate = hutchinson_trace if few else xtrace
@@ -165,7 +165,7 @@ def _trace(subject: Subject, found: Found, name: str, make: Make, probes: int) -
     found.add(f"trace of the {name}", value.value, value.error, how)
 
 
-def _divided(subject: Subject, found: Found, order: int) -> None:
+def _divided(subject: Subject, found: CurvatureTables, order: int) -> None:
     """The bound of the rule, and the preconditioned eigenvalue where it is of that."""
     one, optimizer = subject.one, subject.one.config.optimizer
     bound = threshold_now(optimizer, one.numbers_now)
@@ -189,7 +189,7 @@ def _divided(subject: Subject, found: Found, order: int) -> None:
     found.add("stability bound", bound.value, None, at)
 
 
-def gradients(subject: Subject, found: Found) -> None:
+def gradients(subject: Subject, found: CurvatureTables) -> None:
     """Statistics of the examples' gradients, and the error of a batch's against its size."""
     problem, params = subject.problem, subject.params
     statistics = gradient_statistics(problem, params)
@@ -216,7 +216,7 @@ def gradients(subject: Subject, found: Found) -> None:
     )
 
 
-def around(subject: Subject, found: Found, examples: int) -> None:
+def around(subject: Subject, found: CurvatureTables, examples: int) -> None:
     """The loss on a plane through the solution; all metrics on the paths to a second one."""
     first, second = (
         landscape.filter_normalised(key, subject.params) for key in jax.random.split(subject.key)
@@ -241,7 +241,7 @@ def _quantities(subject: Subject, examples: int) -> dict[str, Problem]:
     return found
 
 
-def _lines(subject: Subject, found: Found, quantities: Mapping[str, Problem]) -> None:
+def _lines(subject: Subject, found: CurvatureTables, quantities: Mapping[str, Problem]) -> None:
     """The line, the arc and the curve to the second solution; the aligned line where units can be
     matched."""
     first = subject.params

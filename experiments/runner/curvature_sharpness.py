@@ -18,11 +18,11 @@ from experiments.diagnostics.sharpness import (
     Sharpness,
     keskar_sharpness,
 )
-from experiments.runner.curvature_parts import Found, Subject
+from experiments.runner.curvature_parts import CurvatureTables, Subject
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
+class SharpnessSearch:
     """The search for a maximum in the box.
 
     Attributes:
@@ -46,11 +46,11 @@ class Search:
             raise ValueError("iterations must hold at least one number, or convergence")
 
 
-KESKARS = Search()
+KESKARS = SharpnessSearch()
 """His 10 iterations, and to convergence; A of independent normal entries."""
 
 
-def sharpness(subject: Subject, found: Found, search: Search) -> None:
+def sharpness(subject: Subject, found: CurvatureTables, search: SharpnessSearch) -> None:
     """Keskar's in both spaces at both of his epsilon, and the two scaled ones."""
     few = min(DIMENSIONS, int(subject.theta.size))
     random = f"{few} random dimensions"
@@ -70,10 +70,10 @@ def sharpness(subject: Subject, found: Found, search: Search) -> None:
 
 def _add(
     subject: Subject,
-    found: Found,
+    found: CurvatureTables,
     name: str,
     measure: Callable[..., Sharpness],
-    how: tuple[int | None, Search],
+    how: tuple[int | None, SharpnessSearch],
 ) -> None:
     iterations, search = how
     one = measure(

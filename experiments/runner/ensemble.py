@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from experiments.diagnostics.ensemble_intervals import Interval, intervals
+from experiments.diagnostics.ensemble_intervals import MetricInterval, intervals
 from experiments.diagnostics.ensemble_model import Ensemble, Member, save_ensemble
 from experiments.diagnostics.ensembles import BySize, Quality, by_size, quality
 from experiments.diagnostics.weight_averages import mean_parameters, recomputed_statistics
@@ -62,7 +62,7 @@ _NEW = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class EnsembleResult:
     """An ensemble and its worth on a split.
 
     Attributes:
@@ -84,7 +84,7 @@ class Found:
     quality: Quality
     by_size: BySize
     single: Quality
-    intervals: dict[str, Interval]
+    intervals: dict[str, MetricInterval]
     trained_examples: int
     seconds: tuple[float, float]
     study: ResolvedStudy
@@ -102,7 +102,7 @@ def make_ensemble(
     data_dir: str | None = None,
     warn: Callable[[str], None] = warnings.warn,
     say: Say = unsaid,
-) -> Found:
+) -> EnsembleResult:
     """Make an ensemble of a record; nothing in ``folder`` is changed.
 
     Args:
@@ -296,7 +296,7 @@ def _evaluated(
     split: str,
     seed: int,
     cost: tuple[int, float],
-) -> Found:
+) -> EnsembleResult:
     part = opened.split(split)
     examples = read_examples(part, np.arange(size_of(part)))
     labels = np.asarray(examples["targets"])
@@ -306,7 +306,7 @@ def _evaluated(
     began = time.perf_counter()
     logits = ensemble.logits(examples["inputs"])
     predicting = time.perf_counter() - began
-    return Found(
+    return EnsembleResult(
         ensemble,
         split,
         len(labels),
@@ -321,7 +321,7 @@ def _evaluated(
     )
 
 
-def as_tables(found: dict[str, Found]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+def as_tables(found: dict[str, EnsembleResult]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """(numbers, sizes, bins) of ensembles by kind, for the page.
 
     numbers: ``kind, metric, value, low, high, difference, difference_low, difference_high``;
@@ -348,7 +348,7 @@ def as_tables(found: dict[str, Found]) -> tuple[pl.DataFrame, pl.DataFrame, pl.D
     return pl.DataFrame(numbers), pl.DataFrame(sizes), pl.DataFrame(bins)
 
 
-def save_into(folder: Path, found: Found, size: int) -> Path:
+def save_into(folder: Path, found: EnsembleResult, size: int) -> Path:
     """Save an ensemble of a record as ``folder/ensembles/KIND-SIZE/model``; return where."""
     place = folder / "ensembles" / f"{found.ensemble.kind}-{size}" / "model"
     save_ensemble(found.ensemble, place, found.study, found.example)

@@ -7,7 +7,7 @@ import threading
 from experiments.runner.ending import Ending, failed, lost, too_large
 from experiments.runner.executors import Job, Unfinished
 from experiments.runner.plans import CurrentPlan
-from experiments.runner.progress import Progress
+from experiments.runner.progress import StudyProgress
 from experiments.runner.searches import Searches
 from experiments.runner.work import Work
 from experiments.runtime import hosts
@@ -154,7 +154,7 @@ class StudyJobs:
                 self._plans.shrink()
                 self._changed.notify_all()
 
-    def progress(self) -> Progress:
+    def progress(self) -> StudyProgress:
         """Progress of the study."""
         with self._changed:
             return self._work.progress()

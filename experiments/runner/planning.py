@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from experiments.diagnostics.recorded import recorded_measurements
-from experiments.planning.execution import ExecutionRequest, Plan, device_name
+from experiments.planning.execution import ExecutionPlan, ExecutionRequest, device_name
 from experiments.planning.probe import Workplan, make_plan, probe_trial
 from experiments.records.follower import Follower
 from experiments.records.store import Writer
@@ -49,7 +49,7 @@ def programs_of(study: ResolvedStudy, data: ResidentData, stop: Stop) -> Program
 
 def recorded_plan(
     writer: Writer | Follower, request: ExecutionRequest, needed: set[int]
-) -> tuple[Plan, int] | None:
+) -> tuple[ExecutionPlan, int] | None:
     """The newest recorded plan that fits, with its index; process 0 decides for all.
 
     Args:
@@ -57,7 +57,7 @@ def recorded_plan(
       request: what was asked for.
       needed: batch sizes that are to be trained.
     """
-    plans = [Plan.from_json(plan) for plan in writer.study["plans"]]
+    plans = [ExecutionPlan.from_json(plan) for plan in writer.study["plans"]]
     index = hosts.from_first(lambda: _fitting(plans, str(request), needed))
     return None if index is None else (plans[index], index)
 
@@ -68,7 +68,7 @@ def measured_plan(
     programs: Programs,
     request: ExecutionRequest,
     stop: Stop,
-) -> Plan:
+) -> ExecutionPlan:
     """Measure how to run what is left of the searches.
 
     All processes measure, because a step of several needs all of them; process 0's plan is kept,
@@ -108,7 +108,7 @@ def _not_built(study: ResolvedStudy, error: BaseException) -> StudyError:
     return StudyError(f"workload {study.workload.name} cannot be built: {in_one_line(error)}")
 
 
-def _fitting(plans: Sequence[Plan], request: str, needed: set[int]) -> int | None:
+def _fitting(plans: Sequence[ExecutionPlan], request: str, needed: set[int]) -> int | None:
     """Index of the newest plan made for this device on the same request, or None.
 
     Where the request is "auto" and no such plan is there, any made for this device will do.

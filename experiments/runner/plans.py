@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.planning.execution import Plan
+from experiments.planning.execution import ExecutionPlan
 from experiments.runner.executors import Job
 from experiments.runner.recorder import Recorder
 
@@ -19,7 +19,7 @@ class CurrentPlan:
       plan, index: the plan in force, and its index in the record.
     """
 
-    def __init__(self, plan: Plan, index: int, recorder: Recorder):
+    def __init__(self, plan: ExecutionPlan, index: int, recorder: Recorder):
         self.plan, self.index = plan, index
         self._recorder = recorder
         self._full: set[int] = set()  # batch sizes that ran out of memory under this plan

@@ -40,7 +40,7 @@ _FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Net:
+class TrainedNet:
     """A trained net of a family.
 
     Attributes:
@@ -78,7 +78,7 @@ class Predictor:
 
     classes: np.ndarray
     preparation: Preparation
-    nets: Sequence[Net]
+    nets: Sequence[TrainedNet]
     about: Mapping[str, Any]
 
     def predict(self, inputs: Any) -> np.ndarray:
@@ -104,12 +104,12 @@ class Predictor:
         )  # type: ignore[return-value]
 
 
-def probabilities(net: Net, prepared: np.ndarray, classes: int) -> np.ndarray:
+def probabilities(net: TrainedNet, prepared: np.ndarray, classes: int) -> np.ndarray:
     """[n, classes] float64 of one net, of prepared inputs: the mean over its folds."""
     return of_folds(net, prepared, classes).mean(axis=1)
 
 
-def of_folds(net: Net, prepared: np.ndarray, classes: int) -> np.ndarray:
+def of_folds(net: TrainedNet, prepared: np.ndarray, classes: int) -> np.ndarray:
     """[n, folds, classes] float64: the probabilities of a net, fold by fold."""
     apply = _applied(module_of(net.values, classes, net.folds))
     chunks = in_chunks({"inputs": prepared}, ROWS)["inputs"]
@@ -193,7 +193,7 @@ def load(folder: Path | str) -> Predictor:
         shapes = initial(held["values"], len(classes), about["example"], folds, shapes=True)
         tree = checkpoint.filled(f"{number}/", shapes, saved.arrays)
         own = (held["values"], tree["params"], tree["state"], held["weight"], held["name"], folds)
-        nets.append(Net(*own))
+        nets.append(TrainedNet(*own))
     return Predictor(classes, Preparation.from_json(about["preparation"]), nets, about["about"])
 
 

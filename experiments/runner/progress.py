@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class StudyProgress:
     """The progress of a study, for a caller to show.
 
     Attributes:
@@ -31,4 +31,4 @@ class Progress:
     checked: bool = True
 
 
-Observer = Callable[[Progress], None]
+Observer = Callable[[StudyProgress], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from experiments.planning.execution import Plan
+from experiments.planning.execution import ExecutionPlan
 from experiments.records.follower import Follower
 from experiments.records.store import Writer
 from experiments.search.record import Round
@@ -54,7 +54,7 @@ class Recorder:
         with self._lock:
             self._writer.add_round(found.to_json())
 
-    def add_plan(self, plan: Plan) -> int:
+    def add_plan(self, plan: ExecutionPlan) -> int:
         """Record a plan, before anything is trained by it; returns its index."""
         with self._lock:
             return self._writer.add_plan(plan.to_json())

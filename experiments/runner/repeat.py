@@ -25,7 +25,7 @@ from experiments.records.store import RecordError, Writer, read, read_study, req
 from experiments.runner.checks import check_study
 from experiments.runner.opening import begun, header
 from experiments.runner.planning import end_if_asked
-from experiments.runner.progress import Observer, Progress
+from experiments.runner.progress import Observer, StudyProgress
 from experiments.runner.recorded import FINAL
 from experiments.runner.recorder import Recorder
 from experiments.runner.study import train_unfinished
@@ -107,7 +107,7 @@ def _trained(
     place, request = folder / REPEATS_FOLDER, ExecutionRequest("auto", None, None)
     check_writable(place)
     with switched(study.precision.float64):
-        observe(Progress("loading data", checked=False))
+        observe(StudyProgress("loading data", checked=False))
         dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
         record = read_study(folder)
         if dataset.checksum != record["dataset"]["checksum"]:

@@ -34,8 +34,8 @@ from experiments.runner.executors.searches import RayTrainer, SearchSetting, che
 from experiments.runner.search_asked import described_of, header_of, pruner_of, task_of
 from experiments.runner.search_driver import Driver, Limit
 from experiments.runner.search_inherited import further_of
-from experiments.runner.search_known import Question
-from experiments.runner.search_models import Task
+from experiments.runner.search_known import SearchQuestion
+from experiments.runner.search_models import SearchTask
 from experiments.runner.search_objectives import TRIALS_FOLDER, ObjectiveTrainer
 from experiments.runner.search_packs import Built, trainer_of
 from experiments.runner.search_shown import Shown
@@ -56,7 +56,7 @@ AnyTrainer = Built | ObjectiveTrainer | RayTrainer
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The result of a search.
 
     Attributes:
@@ -115,7 +115,7 @@ def search(
     show: bool = True,
     warn: Callable[[str], None] = warnings.warn,
     **fields: Any,
-) -> Found:
+) -> SearchResult:
     """Search ``space`` for the best hyperparameters of a user's model or training function.
 
     Args:
@@ -154,7 +154,7 @@ def run_search(
     warn: Callable[[str], None] = warnings.warn,
     limit: Limit | None = None,
     cluster: Cluster | None = None,
-) -> Found:
+) -> SearchResult:
     """Start every trial of a search that ``folder`` does not hold yet.
 
     Args:
@@ -251,12 +251,12 @@ def _workers(asked: UserSearch, workers: int | None, trainer: AnyTrainer) -> int
 def _question(
     asked: UserSearch,
     pruner: Pruner,
-    task: Task | None,
+    task: SearchTask | None,
     described: Mapping[str, Any],
     identity: str,
-) -> Question:
+) -> SearchQuestion:
     units = list(range(1, asked.budget + 1))
-    return Question(
+    return SearchQuestion(
         asked.checked,
         described["trials"],
         asked.sampler,
@@ -276,7 +276,7 @@ def _question(
 
 def _trainer(
     asked: UserSearch,
-    task: Task | None,
+    task: SearchTask | None,
     pruner: Pruner,
     folder: Path,
     *,
@@ -304,7 +304,7 @@ def _forgetting(trainer: AnyTrainer, folder: Path) -> Callable[[TrialResult], No
     return ended
 
 
-def _found(folder: Path, trainer: AnyTrainer, driver: Driver) -> Found:
+def _found(folder: Path, trainer: AnyTrainer, driver: Driver) -> SearchResult:
     searched = Searched.of(read(folder))
     row = searched.best
     if row is None:
@@ -327,4 +327,4 @@ def _found(folder: Path, trainer: AnyTrainer, driver: Driver) -> Found:
         with switched():
             return trainer.best_state(job, at)
 
-    return Found(searched, folder, values, row["value"], row["trial"], state)
+    return SearchResult(searched, folder, values, row["value"], row["trial"], state)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.analysis.search_record import KIND
-from experiments.runner.search_models import TRAIN_EVALUATION_EXAMPLES, Task
+from experiments.runner.search_models import TRAIN_EVALUATION_EXAMPLES, SearchTask
 from experiments.runtime.environment import environment
 from experiments.search.fidelity import Pruner
 from experiments.search.samplers.table import SAMPLERS
@@ -27,7 +27,7 @@ from workloads.registry import resolve
 CLASSIFICATION = "workloads.losses:CLASSIFICATION"
 
 
-def task_of(asked: UserSearch, data_dir: str | None) -> tuple[Task, Dataset]:
+def task_of(asked: UserSearch, data_dir: str | None) -> tuple[SearchTask, Dataset]:
     """The part that all built modules share; refuses what does not fit the data."""
     if asked.data is not None:
         dataset = _arrays(asked.data)
@@ -51,7 +51,7 @@ def task_of(asked: UserSearch, data_dir: str | None) -> tuple[Task, Dataset]:
         raise ValueError(f"batch_size must lie in 1..{examples} (the training set), got {largest}")
     data = ResidentData.put(dataset.splits, min(TRAIN_EVALUATION_EXAMPLES, examples))
     resolve(workload.losses)
-    task = Task(
+    task = SearchTask(
         workload, goal, asked.optimizer, asked.schedule, asked.fixed, data, asked.budget,
         asked.weights,
     )  # fmt: skip
@@ -77,7 +77,7 @@ def _arrays(data: Mapping[str, Any]) -> Dataset:
     return Dataset("arrays", splits, source="given as arrays")
 
 
-def pruner_of(asked: UserSearch, task: Task | None) -> Pruner:
+def pruner_of(asked: UserSearch, task: SearchTask | None) -> Pruner:
     """The pruner with its numbers; refuses a search that it cannot serve."""
     direction = task.goal.direction if task else asked.direction
     pruner = Pruner(asked.pruner, asked.budget, asked.eta, direction != "max", asked.rounding)
@@ -109,7 +109,7 @@ def _trials(asked: UserSearch, pruner: Pruner) -> int:
     return pruner.round_of_brackets if asked.pruner == "hyperband" else 20
 
 
-def described_of(asked: UserSearch, pruner: Pruner, task: Task | None) -> dict[str, Any]:
+def described_of(asked: UserSearch, pruner: Pruner, task: SearchTask | None) -> dict[str, Any]:
     """The question as the record holds it, under ``study``."""
     described: dict[str, Any] = {
         "name": asked.name,

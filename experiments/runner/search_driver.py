@@ -17,12 +17,12 @@ import numpy as np
 
 from experiments.analysis.search_record import ONE, PUT_ASIDE
 from experiments.records.store import Record, Writer
-from experiments.runner.search_known import Known, Question
-from experiments.runner.search_objectives import Job, Trainer
+from experiments.runner.search_known import Known, SearchQuestion
+from experiments.runner.search_objectives import Trainer, TrialJob
 from experiments.runtime.stopping import Stop
 from experiments.search.fidelity import Populations
 from experiments.search.record import Round
-from experiments.search.rounds import Progress, counts
+from experiments.search.rounds import RoundProgress, counts
 from experiments.search.samplers.base import Ask
 from experiments.search.samplers.table import SAMPLERS, sampler
 from experiments.spec.errors import StudyError
@@ -57,7 +57,7 @@ class Driver:
 
     def __init__(
         self,
-        question: Question,
+        question: SearchQuestion,
         writer: Writer,
         trainer: Trainer,
         *,
@@ -120,7 +120,7 @@ class Driver:
         question = self._question
         if question.pruner.name not in ("none", "patience", "extrapolation"):
             return size
-        done = {ONE: Progress(started, started)}
+        done = {ONE: RoundProgress(started, started)}
         return counts(question.trials, done, adaptive=True).get(ONE, 0)
 
     def _propose(self) -> None:
@@ -193,11 +193,11 @@ class Driver:
                 continue
             return sorted(job for job in jobs.items() if job[0] not in running)
 
-    def job(self, index: int, target: int) -> Job:
+    def job(self, index: int, target: int) -> TrialJob:
         """The job that trains a trial up to a resource."""
         known = self._known.results.get(index)
         found = known.evaluations if known is not None else {}
-        return Job(
+        return TrialJob(
             self._known.trial(index),
             self._known.values(index),
             target,

@@ -15,7 +15,7 @@ from experiments.runner.search_objectives import Origin
 from experiments.search.fidelity import Pruner
 from experiments.search.record import Round
 from experiments.search.samplers.base import Outcome, Point, Seen
-from experiments.spec.conditions import Space, recorded
+from experiments.spec.conditions import ConditionalSpace, recorded
 from experiments.spec.space import Value
 from experiments.spec.trial import Reason, Status, Trial, TrialResult
 from experiments.spec.user_search import Proposer
@@ -23,7 +23,7 @@ from optimizers.coordinates import COORDINATES, Coordinate
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class SearchQuestion:
     """The question of a search, as its loop needs it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Question:
       coordinates: in which the optimum moves least, for samplers that model where it lies.
     """
 
-    space: Space
+    space: ConditionalSpace
     trials: int
     sampler: str
     seed: int
@@ -134,7 +134,7 @@ class Known:
       final: trials of which no more is to come.
     """
 
-    def __init__(self, question: Question):
+    def __init__(self, question: SearchQuestion):
         self._question = question
         self.points: list[Point] = []
         self.parents: dict[int, int] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runner.search_inherited import Heirs
-from experiments.runner.search_objectives import Job, Origin
+from experiments.runner.search_objectives import Origin, TrialJob
 from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.spec.errors import in_one_line
 from experiments.spec.space import Value
@@ -50,7 +50,7 @@ def steps_of_epochs(epochs: int, examples: int, batch_size: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class SearchTask:
     """The part that all trials of a search share.
 
     Attributes:
@@ -124,7 +124,7 @@ class ModelTrainer:
     def __init__(
         self,
         build: Callable[[dict[str, Value]], Any],
-        task: Task,
+        task: SearchTask,
         *,
         folder: Path,
         seconds: float,
@@ -138,7 +138,7 @@ class ModelTrainer:
         self._lock = threading.Lock()
         self._held: SavedTrials = {}
 
-    def train(self, job: Job) -> TrialResult:
+    def train(self, job: TrialJob) -> TrialResult:
         """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
         trial = job.trial
         running = self.engine_trial(trial, job.values, self.pause(job))
@@ -166,7 +166,7 @@ class ModelTrainer:
         self._held.pop(result.trial.key, None)
         self._checkpoints.end(result.trial, result.status)
 
-    def best_state(self, job: Job, step: int) -> Any:
+    def best_state(self, job: TrialJob, step: int) -> Any:
         """(module, `TrainState` of a trial after ``step`` steps), trained again to the bit."""
         origin = Origin(job.trial, job.values, job.origin)
         return self._build(dict(job.values)), self._state(origin, step)
@@ -179,7 +179,7 @@ class ModelTrainer:
         del steps
         return self._stop.asked is None
 
-    def pause(self, job: Job) -> int | None:
+    def pause(self, job: TrialJob) -> int | None:
         """The step at which a job puts its trial aside; None at its end."""
         full = job.target == self._task.epochs
         return None if full else self._task.grid(job.trial.batch_size)[job.target - 1]

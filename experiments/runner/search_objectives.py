@@ -24,7 +24,7 @@ class Origin:
     """A trial whose last state another begins with.
 
     Attributes:
-      trial, values: as of a `Job`.
+      trial, values: as of a `TrialJob`.
       before: what it began with itself; None: new weights.
     """
 
@@ -34,7 +34,7 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class TrialJob:
     """A trial that is to train further.
 
     Attributes:
@@ -56,7 +56,7 @@ class Job:
 class Trainer(Protocol):
     """Trains trials up to a resource; thread-safe."""
 
-    def train(self, job: Job) -> TrialResult:
+    def train(self, job: TrialJob) -> TrialResult:
         """All that the trial has measured by then, from its start."""
         ...
 
@@ -72,7 +72,7 @@ class Report:
         trial has ended.
     """
 
-    def __init__(self, job: Job, folder: Path, *, sign: int, stop: Stop):
+    def __init__(self, job: TrialJob, folder: Path, *, sign: int, stop: Stop):
         self._job, self._folder, self._stop, self._sign = job, folder, stop, sign
         self.values: dict[int, float] = dict(
             zip(map(int, job.steps), map(float, job.values_so_far), strict=True)
@@ -142,7 +142,7 @@ class ObjectiveTrainer:
     folder: Path
     stop: Stop
 
-    def train(self, job: Job) -> TrialResult:
+    def train(self, job: TrialJob) -> TrialResult:
         """One call. An exception of the user's makes the trial INCOMPLETE."""
         trial = job.trial
         folder = self.folder / TRIALS_FOLDER / str(trial.index)

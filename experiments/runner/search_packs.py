@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runner.search_inherited import heirs_of
-from experiments.runner.search_models import ModelTrainer, Task
-from experiments.runner.search_objectives import Job
+from experiments.runner.search_models import ModelTrainer, SearchTask
+from experiments.runner.search_objectives import TrialJob
 from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.spec.errors import in_one_line
 from experiments.spec.trial import Status, Trial, TrialResult
@@ -27,7 +27,7 @@ from experiments.training.saving import SavedTrials
 
 def trainer_of(
     asked: UserSearch,
-    task: Task,
+    task: SearchTask,
     *,
     folder: Path,
     seconds: float,
@@ -61,10 +61,10 @@ class PackTrainer:
         self._models, self._stop = models, stop
         self._execution = Execution("packed", slots)
         self._lock = threading.Lock()
-        self._waiting: collections.deque[tuple[Job, Future[TrialResult]]] = collections.deque()
+        self._waiting: collections.deque[tuple[TrialJob, Future[TrialResult]]] = collections.deque()
         self._trains = False
 
-    def train(self, job: Job) -> TrialResult:
+    def train(self, job: TrialJob) -> TrialResult:
         """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
         future: Future[TrialResult] = Future()
         with self._lock:
@@ -80,7 +80,7 @@ class PackTrainer:
         """As `ModelTrainer.ended`."""
         self._models.ended(result)
 
-    def best_state(self, job: Job, step: int) -> Any:
+    def best_state(self, job: TrialJob, step: int) -> Any:
         """As `ModelTrainer.best_state`."""
         return self._models.best_state(job, step)
 
@@ -89,10 +89,10 @@ class PackTrainer:
         """As `ModelTrainer.held`."""
         return self._models.held
 
-    def _lead(self, first: Job) -> None:
+    def _lead(self, first: TrialJob) -> None:
         """Train what waits until nothing does."""
         while True:
-            begun: dict[tuple[int, int, int], tuple[Job, Future[TrialResult]]] = {}
+            begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]] = {}
             try:
                 self._run(first, begun)
                 self._stop.check()
@@ -104,7 +104,9 @@ class PackTrainer:
                     return
 
     def _run(
-        self, first: Job, begun: dict[tuple[int, int, int], tuple[Job, Future[TrialResult]]]
+        self,
+        first: TrialJob,
+        begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]],
     ) -> None:
         def next_trial() -> Trial | None:
             with self._lock:
@@ -129,7 +131,7 @@ class PackTrainer:
 
     def _fail(
         self,
-        begun: dict[tuple[int, int, int], tuple[Job, Future[TrialResult]]],
+        begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]],
         error: BaseException,
     ) -> None:
         """Tell those who began that they failed; where the search is to end, those who wait too."""

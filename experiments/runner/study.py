@@ -25,7 +25,7 @@ from experiments.runner.checks import check_checkpoints, check_study
 from experiments.runner.coordinator import Coordinator
 from experiments.runner.executors import Executor
 from experiments.runner.executors.ray import Cluster, RayTasks, connected
-from experiments.runner.executors.task import Setting
+from experiments.runner.executors.task import StudySetting
 from experiments.runner.executors.threads import Threads
 from experiments.runner.jobs import StudyJobs
 from experiments.runner.opening import begun, header, opened
@@ -37,7 +37,7 @@ from experiments.runner.planning import (
     unfinished,
 )
 from experiments.runner.plans import CurrentPlan
-from experiments.runner.progress import Observer, Progress
+from experiments.runner.progress import Observer, StudyProgress
 from experiments.runner.recorded import recorded_searches
 from experiments.runner.recorder import Recorder
 from experiments.runner.searches import Searches
@@ -94,7 +94,7 @@ def run_study(
         where it was lost; None: in threads of this process.
       allow_changed_code: go on with a record that was begun with another text of the user's
         files, and record their present one.
-      observe: called often with the `Progress`.
+      observe: called often with the `StudyProgress`.
       recorded: called with results once they are recorded; it must not raise.
       warn: takes one line where the record was begun by another commit of this code, or a
         checkpoint cannot be used or written.
@@ -123,7 +123,7 @@ def run_study(
         request.candidates(divisible=True)  # refuses what does not go together
         hosts.from_first(lambda: check_writable(folder))
         within.enter_context(switched(study.precision.float64))
-        observe(Progress("loading data", checked=False))
+        observe(StudyProgress("loading data", checked=False))
         dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
         content = header(study, dataset)
         if (code := resolve(definition).code) != study.code:
@@ -178,7 +178,7 @@ def train_unfinished(
     programs = programs_of(study, data, stop)
     found = recorded_plan(writer, request, unfinished(searches))
     if found is None:
-        observe(Progress("measuring how to run the trials"))
+        observe(StudyProgress("measuring how to run the trials"))
         plan = measured_plan(study, searches, programs, request, stop)
         found = plan, recorder.add_plan(plan)
     plans = CurrentPlan(*found, recorder)
@@ -189,7 +189,7 @@ def train_unfinished(
     if cluster is None:
         executor = Threads(study, programs(norms), checkpoints)
     else:
-        setting = Setting.of(
+        setting = StudySetting.of(
             study,
             dataset.checksum,
             record_norms=norms,

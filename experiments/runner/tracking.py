@@ -45,12 +45,12 @@ def check_tracker(kind: str) -> None:
 class Sink(Protocol):
     """A place to which trials go."""
 
-    def write(self, trial: Run) -> None:
+    def write(self, trial: TrackerRun) -> None:
         """Everything of one trial."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class TrackerRun:
     """A trial as trackers know one.
 
     Attributes:
@@ -70,7 +70,7 @@ class Run:
     scalars: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, study: str, result: TrialResult) -> Run:
+    def of(cls, study: str, result: TrialResult) -> TrackerRun:
         """Of what was recorded."""
         trial, columns = result.trial, result.evaluations
         place = {"batch_size": trial.batch_size, "seed": trial.seed, "trial": trial.index}
@@ -99,7 +99,7 @@ class TensorBoard:
         """Below ``folder``, the study's record."""
         self._folder = folder / TRACKING_FOLDER
 
-    def write(self, trial: Run) -> None:
+    def write(self, trial: TrackerRun) -> None:
         """The scalars, and settings and outcome as text."""
         from tensorboardX import SummaryWriter
 
@@ -120,7 +120,7 @@ class WeightsAndBiases:
         self._folder = folder / TRACKING_FOLDER
         self._folder.mkdir(exist_ok=True)
 
-    def write(self, trial: Run) -> None:
+    def write(self, trial: TrackerRun) -> None:
         """One run, begun and finished."""
         import wandb
 
@@ -161,7 +161,7 @@ def tracking(
                 continue
             try:
                 sink = sink or SINKS[kind](folder)
-                sink.write(Run.of(study, result))
+                sink.write(TrackerRun.of(study, result))
             except Exception as error:  # noqa: BLE001 (whatever a tracker raises)
                 failed = True
                 warn(f"--track {kind} ended, the study goes on: {first_line(error)}")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from experiments.planning.execution import Plan, device_name
+from experiments.planning.execution import ExecutionPlan, device_name
 from experiments.records.store import Record, read, require_current
 from experiments.spec.errors import StudyError
 from experiments.spec.resolved import ResolvedStudy
@@ -166,7 +166,7 @@ def trained_to_best(
     """
     record, study = opened.record, opened.study
     best = best_evaluation(record, study, row)
-    plan = Plan.from_json(record.study["plans"][row["plan"]])
+    plan = ExecutionPlan.from_json(record.study["plans"][row["plan"]])
     again = trial_of(row, record.study["hyperparameters"])
     program, population = _as_executed(opened, plan, again.batch_size, warn)
     how = executed_how(plan.executions[again.batch_size], program)
@@ -197,7 +197,7 @@ def trained_to(
     warn: Callable[[str], None] = warnings.warn,
 ) -> TrainedTrial:
     """The trial of ``row`` after ``step`` steps; ``recorded`` is what was measured last by then."""
-    plan = Plan.from_json(opened.record.study["plans"][row["plan"]])
+    plan = ExecutionPlan.from_json(opened.record.study["plans"][row["plan"]])
     trial = trial_of(row, opened.record.study["hyperparameters"])
     program, population = _as_executed(opened, plan, trial.batch_size, warn)
     state, found = population.train_to(trial, step)
@@ -215,7 +215,7 @@ def _part(study: ResolvedStudy, trial: Trial, step: int) -> Stretch:
 
 
 def _as_executed(
-    opened: OpenedRecord, plan: Plan, batch_size: int, warn: Callable[[str], None]
+    opened: OpenedRecord, plan: ExecutionPlan, batch_size: int, warn: Callable[[str], None]
 ) -> tuple[Program, Population]:
     """The programs and the population that a recorded plan trains a batch size with."""
     study, config = opened.study, opened.study.config(plan.record_norms)

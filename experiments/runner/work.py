@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from experiments.runner.plans import CurrentPlan
-from experiments.runner.progress import Progress
+from experiments.runner.progress import StudyProgress
 from experiments.runner.searches import Searches
 
 
@@ -40,12 +40,12 @@ class Work:
         left = max(0, steps - self._running[batch_size])
         return left * self._plans.plan.seconds_per_step.get(batch_size, 0.0)
 
-    def progress(self) -> Progress:
+    def progress(self) -> StudyProgress:
         """Progress of the study; the pace so far tells how long the rest takes."""
         searches, made = self._searches, self._made_seconds
         remaining = sum(map(self.remaining_seconds, self._sizes))
         elapsed = time.perf_counter() - self._began
-        return Progress(
+        return StudyProgress(
             "training",
             searches.complete,
             searches.infeasible,

@@ -137,7 +137,7 @@ class Pruner:
             made, before = made + rung.trials * (rung.resource - before), rung.resource
         return made
 
-    def population(self, number: int, trials: int, before: int = 0) -> Population:
+    def population(self, number: int, trials: int, before: int = 0) -> PrunedPopulation:
         """Population ``number``, of so many trials, after ``before`` of earlier ones."""
         if self.name == "extrapolation":
             return Extrapolating(
@@ -190,7 +190,7 @@ class Decision:
     pruned: frozenset[int] = frozenset()
 
 
-class Population(Protocol):
+class PrunedPopulation(Protocol):
     """Trials 0 .. n - 1 that are decided on together."""
 
     def decide(self, curve: Curve) -> Decision:
@@ -300,7 +300,7 @@ class Populations:
 
     def __init__(self, pruner: Pruner):
         self._pruner = pruner
-        self._members: list[tuple[int, Population]] = []  # first index, population
+        self._members: list[tuple[int, PrunedPopulation]] = []  # first index, population
         self.trials = 0
         self.pruned: set[int] = set()
 

@@ -33,7 +33,7 @@ def last_lap(length: int, passed: Iterable[int | None]) -> int | None:
     return None if fewest is None else next(lap for lap in laps(length) if lap >= fewest)
 
 
-class Pace:
+class OpenRound:
     """The newest round of one batch size, while it has no bound.
 
     Args:

@@ -142,7 +142,7 @@ class Proposals:
         for batch_size in batch_sizes:
             started, own = self.known(batch_size), self._sizes[batch_size]
             counted, newest = started - own.replaced(), own.replaced(started - own.last)
-            progress[batch_size] = rounds.Progress(started, counted, newest)
+            progress[batch_size] = rounds.RoundProgress(started, counted, newest)
         return rounds.counts(
             self._study.trials, progress, adaptive=self._adaptive, exhausted=self._exhausted
         )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class RoundProgress:
     """Counts of what has ended at a batch size.
 
     Attributes:
@@ -29,7 +29,11 @@ class Progress:
 
 
 def counts(
-    total: int, progress: Mapping[int, Progress], *, adaptive: bool, exhausted: Iterable[int] = ()
+    total: int,
+    progress: Mapping[int, RoundProgress],
+    *,
+    adaptive: bool,
+    exhausted: Iterable[int] = (),
 ) -> dict[int, int]:
     """Batch size -> trials of the next round; one that wants no more is left out.
 
@@ -39,7 +43,7 @@ def counts(
 
     Args:
       total: N, trials that are to count at each batch size.
-      progress: of every batch size of the study; a new one's is `Progress()`.
+      progress: of every batch size of the study; a new one's is `RoundProgress()`.
       adaptive: whether the sampler learns from earlier rounds.
       exhausted: batch sizes whose finite space has no point left.
 
@@ -63,7 +67,7 @@ def planned(total: int, *, adaptive: bool) -> tuple[int, ...]:
     """Trials of every round at a batch size where none is replaced, e.g. 24 -> 8, 4, 4, 4, 4."""
     sizes: list[int] = []
     while True:
-        done = Progress(sum(sizes), sum(sizes))
+        done = RoundProgress(sum(sizes), sum(sizes))
         following = counts(total, {0: done}, adaptive=adaptive)
         if not following:
             return tuple(sizes)

@@ -6,7 +6,7 @@ import bisect
 import heapq
 
 from experiments.search.fidelity import Pruner
-from experiments.search.pacing import Pace
+from experiments.search.pacing import OpenRound
 from experiments.search.pruned import PrunedTrials
 from experiments.search.record import Ended
 from experiments.search.samplers.base import Outcome
@@ -39,7 +39,7 @@ class SizeTrials:
         self._following = 0  # no index from here on was ever started
         self._replaced: set[int] = set()
         self._bounds: dict[int, int | None] = {}  # first index of a round -> its trials' bound
-        self._pace: Pace | None = None  # of the newest round, until its bound is known
+        self._pace: OpenRound | None = None  # of the newest round, until its bound is known
         pruner = Pruner.of(study)
         self._pruned = PrunedTrials(pruner, study, batch_size) if pruner else None
 
@@ -111,7 +111,7 @@ class SizeTrials:
         if not self._counts(index):
             self._replaced.add(index)
 
-    def _next_lap(self, pace: Pace) -> list[TrialResult]:
+    def _next_lap(self, pace: OpenRound) -> list[TrialResult]:
         """Let the trials that pause go on; at the end of the round, its results with its bound."""
         again = pace.go_on()
         for index in again:
@@ -134,7 +134,7 @@ class SizeTrials:
         self._pace = self._new_pace()
         self._replaced = {index for index in self.ended if not self._counts(index)}
 
-    def _new_pace(self) -> Pace | None:
+    def _new_pace(self) -> OpenRound | None:
         """The pace of the newest round, where nothing bounds its trials yet."""
         if self._study.stop != "race" or not self.rounds:
             return None
@@ -145,7 +145,7 @@ class SizeTrials:
         if all(i in self.ended for i in trials):
             return None
         length = self._study.length(self._batch_size)
-        return Pace(trials, length, full=self._full, goal=self._study.goal, known=self.ended)
+        return OpenRound(trials, length, full=self._full, goal=self._study.goal, known=self.ended)
 
     def paced(self, index: int) -> bool:
         """Tell whether a trial's bound is not known before its round is over."""

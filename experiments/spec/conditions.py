@@ -2,8 +2,8 @@
 
     {"layers": Choice((1, 2)), "second_units": When("layers", 2, Integer(16, 512, step=16))}
 
-`Space` is what becomes of such a mapping: all distributions, and the conditions beside them, so
-that a sampler that knows no conditions proposes a position for each. Imports no jax.
+`ConditionalSpace` is what becomes of such a mapping: all distributions, and the conditions beside
+them, so that a sampler that knows no conditions proposes a position for each. Imports no jax.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class When:
 
 
 @dataclasses.dataclass(frozen=True)
-class Space:
-    """A search space with conditions; `Space.of` makes and checks it.
+class ConditionalSpace:
+    """A search space with conditions; `ConditionalSpace.of` makes and checks it.
 
     Attributes:
       ranges: every hyperparameter -> its distribution.
@@ -63,7 +63,7 @@ class Space:
     conditions: Mapping[str, Condition]
 
     @classmethod
-    def of(cls, given: Mapping[str, Distribution | When | Mapping[str, Any]]) -> Space:
+    def of(cls, given: Mapping[str, Distribution | When | Mapping[str, Any]]) -> ConditionalSpace:
         """From what a user writes: distributions, `When`s, or plain data of either.
 
         Raises:

@@ -20,7 +20,7 @@ Layer = tuple[str, int | None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
+class NetFamily:
     """A family of nets.
 
     Attributes:
@@ -61,8 +61,8 @@ def _convolutional_layers(values: Mapping[str, Value], classes: int) -> list[Lay
     return [*convolved, ("dense", int(values["conv_units"])), ("affine", classes)]
 
 
-FAMILIES: dict[str, Family] = {
-    "dense": Family(
+FAMILIES: dict[str, NetFamily] = {
+    "dense": NetFamily(
         "fully connected layers with ReLU; none of them is a linear classifier",
         "workloads.models.families:dense",
         _dense_layers,
@@ -81,7 +81,7 @@ FAMILIES: dict[str, Family] = {
             },
         },
     ),
-    "convolutional": Family(
+    "convolutional": NetFamily(
         "two convolutions with pooling, then a dense layer",
         "workloads.models.families:convolutional",
         _convolutional_layers,

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from experiments.spec import kinds, structures
 from experiments.spec import space as spaces
-from experiments.spec.rows import Option, Row, part, row, rows_of
+from experiments.spec.rows import FieldRow, Option, part, row, rows_of
 from experiments.spec.trial import Precision, Transfer
 from experiments.spec.values import LARGEST_SEED, MOST_EXAMPLES, MOST_STEPS
 from workloads.base import Goal, Workload
@@ -143,7 +143,7 @@ class PartFields:
         shown="Batch size cuts",
     )
     batch_size_factor: float | None = row(
-        kinds.Optional(kinds.Real(0.0)),
+        kinds.Optional(kinds.RealAbove(0.0)),
         "by which the rate would fall at a cut; default: 1 / ``decay_factor`` where the schedule "
         "has one, else the batch-size schedule's own",
         default=None,
@@ -166,7 +166,7 @@ class TuningFields:
     """The hyperparameters that are searched or held, and how many trials there are."""
 
     space: Mapping[str, spaces.Distribution] | None = row(
-        kinds.Optional(structures.Space()),
+        kinds.Optional(structures.SpaceKind()),
         "searched hyperparameters; default: the workload's for this optimizer, else the "
         "optimizer's own for this many trials (the more trials, the more hyperparameters), and "
         "those of the other parts. A default is taken once, when a record is begun: a study "
@@ -263,7 +263,7 @@ class MeasurementFields:
         shown="Precision",
     )
     evaluation_spacing: float = row(
-        kinds.Real(0.0, 1.0),
+        kinds.RealAbove(0.0, 1.0),
         "widest gap of the evaluation grid, as a share of the step",
         default=0.05,
         compared=True,
@@ -275,7 +275,7 @@ class MeasurementFields:
         compared=True,
     )
     divergence_factor: float = row(
-        kinds.Real(1.0),
+        kinds.RealAbove(1.0),
         "a loss above this times the initial loss is a divergence",
         default=1e4,
         compared=True,
@@ -375,7 +375,7 @@ class SearchFields:
         shown="Stopping",
     )
     race_factor: float = row(
-        kinds.Real(1.0),
+        kinds.RealAbove(1.0),
         "with ``stop`` race, how many times the fewest known steps a trial may take",
         default=3.0,
         neutral=3.0,
@@ -495,7 +495,7 @@ ROWS = rows_of(StudyFields)
 
 
 def read_fields(
-    described: Mapping[str, Any], rows: Mapping[str, Row] | None = None
+    described: Mapping[str, Any], rows: Mapping[str, FieldRow] | None = None
 ) -> dict[str, Any]:
     """The fields of a recorded study; those that older records do not hold take their defaults.
 

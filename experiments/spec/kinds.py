@@ -102,7 +102,7 @@ class Whole(_Plain):
 
 
 @dataclasses.dataclass(frozen=True)
-class Real(_Plain):
+class RealAbove(_Plain):
     """A number above ``above``, at most ``high``."""
 
     above: float

@@ -21,7 +21,7 @@ from experiments.spec.fields import STATIC, read_fields
 from experiments.spec.rows import rows_of
 from experiments.spec.trial import RecordNorms, Trial, TrialConfig
 
-SCHEMA_VERSION = 2
+IDENTITY_VERSION = 2
 """Version of what an identity covers; raise it when a change of code changes results.
 
 2: the order of examples is a keyed permutation, computed at any place.
@@ -97,7 +97,7 @@ class ResolvedStudy(CompleteFields):
         Two runs with one identity belong in one folder; anything else is another study.
         """
         return _digest(
-            {"study": self._asked, "dataset": dataset_checksum, "schema": SCHEMA_VERSION}
+            {"study": self._asked, "dataset": dataset_checksum, "schema": IDENTITY_VERSION}
         )
 
     def trial(

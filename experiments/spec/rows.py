@@ -33,7 +33,7 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class FieldRow:
     """The meaning of one field of a study.
 
     Attributes:
@@ -96,12 +96,12 @@ def part(meaning: str, default: str, help: str, option: str = "part", **properti
     )
 
 
-def rows_of(fields: type) -> dict[str, Row]:
+def rows_of(fields: type) -> dict[str, FieldRow]:
     """Name -> row, in the order of declaration."""
     found = {}
     for name in (field.name for field in dataclasses.fields(fields)):
         declared = (c.__dict__.get("__dataclass_fields__", {}).get(name) for c in fields.__mro__)
         rows = [f.metadata["row"] for f in declared if f and "row" in f.metadata]
         if rows:  # else it says how a study was read, not what was asked
-            found[name] = Row(name=name, required="default" not in rows[0], **rows[0])
+            found[name] = FieldRow(name=name, required="default" not in rows[0], **rows[0])
     return found

@@ -34,7 +34,7 @@ class WorkloadKind:
         if not isinstance(value.search_spaces, Mapping):
             raise refuse(f"{field} search_spaces", "a mapping", value.search_spaces)
         for optimizer, space in value.search_spaces.items():
-            Space().check(f"{field} search_spaces of {optimizer}", space)
+            SpaceKind().check(f"{field} search_spaces of {optimizer}", space)
         return value
 
     def record(self, value: Any) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class WorkloadKind:
             raise ValueError(f"{field} is not a described workload ({error})") from error
 
 
-class Space:
+class SpaceKind:
     """Hyperparameter -> the range it is searched in; a range may be given as plain data."""
 
     def check(self, field: str, value: Any) -> dict[str, spaces.Distribution]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from experiments.spec import space as spaces
 from experiments.spec import values
-from experiments.spec.conditions import Condition, Space, When
+from experiments.spec.conditions import Condition, ConditionalSpace, When
 from experiments.spec.fields import MOST_TRIALS, SAMPLERS, SEARCH_PRUNERS
 from experiments.spec.parts import PARTS
 from experiments.spec.trial import RECORDED_COLUMNS
@@ -222,9 +222,9 @@ class UserSearch:
             raise ValueError(f"hyperparameter {name} must exist in every trial")
 
     @functools.cached_property
-    def checked(self) -> Space:
+    def checked(self) -> ConditionalSpace:
         """The space, in its normal form."""
-        return Space.of(self.space)
+        return ConditionalSpace.of(self.space)
 
     def parts(self, field: str) -> tuple[str, ...]:
         """The optimizers, or the schedules, that trials may have: one, or those searched."""

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.spec.trial import Trial
 from experiments.training.feed import Feed
 from experiments.training.order import ExampleOrder
-from experiments.training.pace import Pace
+from experiments.training.pace import ChunkPace
 from experiments.training.program import Numbers, Program
 from experiments.training.pytrees import ChunkInputs, Pack
 from experiments.training.sharding import ShardAssignment
@@ -37,7 +37,7 @@ class ChunkSource:
     """
 
     part: Stretch
-    pace: Pace
+    pace: ChunkPace
     _assignment: ShardAssignment | None
     _feed: Feed
 
@@ -62,7 +62,7 @@ class ChunkSource:
 
     def _enter(self, part: Stretch) -> None:
         """Change to the batch size of ``part``."""
-        self.part, self.pace = part, Pace()
+        self.part, self.pace = part, ChunkPace()
         program, size = self._program, part.batch_size
         self._assignment = program.assignment(size)
         self._open.close()  # a larger batch is read ahead anew

@@ -15,8 +15,8 @@ from experiments.training.sharding import PyTree
 from experiments.training.state import (
     Batch,
     Hyperparameters,
+    LearningTask,
     Measurements,
-    Task,
     TrainState,
     key_of,
     make_task,
@@ -101,7 +101,7 @@ def make_evaluation(
 
 
 def _measured(
-    task: Task,
+    task: LearningTask,
     evaluated: tuple[PyTree, PyTree],
     key: jax.Array,
     hyperparameters: Hyperparameters,

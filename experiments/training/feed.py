@@ -161,7 +161,7 @@ def _padded(batches: Examples, parts: int) -> Examples:
     }
 
 
-class Window(NamedTuple):
+class ChunkWindow(NamedTuple):
     """The training data of one call."""
 
     train: Mapping[str, Leaf]  # role -> [n, ...]
@@ -218,7 +218,7 @@ class Feed:
 
     def window(
         self, numbers: np.ndarray, orders: Sequence[ExampleOrder | None], steps: int
-    ) -> Window:
+    ) -> ChunkWindow:
         """The data of a chunk of ``steps``.
 
         Args:
@@ -231,7 +231,7 @@ class Feed:
           DataError: whatever reading raises.
         """
         if self._pool is None:
-            return Window(self._train, numbers)
+            return ChunkWindow(self._train, numbers)
         rows, slots, size = numbers.shape
         wanted = numbers[: steps + 1].swapaxes(0, 1).reshape(slots, -1)
         window = {
@@ -251,4 +251,4 @@ class Feed:
                     array[i, filled : filled + count] = piece[role]
                 filled += count
         flat = {role: array.reshape(-1, *array.shape[2:]) for role, array in window.items()}
-        return Window(self._place(flat), stream)
+        return ChunkWindow(self._place(flat), stream)

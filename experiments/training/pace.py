@@ -6,7 +6,7 @@ TARGET_CHUNK_SECONDS = 0.05
 FIRST_CHUNK_STEPS = 8
 
 
-class Pace:
+class ChunkPace:
     """The pace of a pack at one batch size."""
 
     def __init__(self) -> None:

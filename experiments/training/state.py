@@ -48,7 +48,7 @@ class TrainState(NamedTuple):
     average: PyTree = ()  # of (parameters, model state) over steps; () where nothing is averaged
 
 
-class Task(NamedTuple):
+class LearningTask(NamedTuple):
     """The functions behind a configuration."""
 
     model: Model
@@ -56,7 +56,7 @@ class Task(NamedTuple):
     preprocess: Callable[[Batch, jax.Array, bool], Batch]
 
 
-def make_task(config: TrialConfig) -> Task:
+def make_task(config: TrialConfig) -> LearningTask:
     """Resolve a configuration's model, losses and preprocessing."""
     workload = config.workload
     model = resolve(workload.model)(
@@ -65,7 +65,7 @@ def make_task(config: TrialConfig) -> Task:
         param_dtype=config.precision.parameters,
     )
     preprocess = resolve(workload.preprocess) if workload.preprocess else _unchanged
-    return Task(model, resolve(workload.losses), preprocess)
+    return LearningTask(model, resolve(workload.losses), preprocess)
 
 
 def key_of(data: jax.Array) -> jax.Array:

@@ -8,11 +8,11 @@ import pytest
 
 from experiments.analysis.growth import equivalence_table, order_table, smith_table
 from experiments.cli import main
-from workloads.oracles.growth import Part, momentum_losses, normalised_losses, sgd_losses
+from workloads.oracles.growth import GrowthPart, momentum_losses, normalised_losses, sgd_losses
 from workloads.oracles.recursions import Spectrum, expected_losses, full_spectrum
 
 SPECTRUM = full_spectrum(20)
-PARTS = [Part(8, 0.2, 30), Part(32, 0.1, 20), Part(2, 0.3, 7)]
+PARTS = [GrowthPart(8, 0.2, 30), GrowthPart(32, 0.1, 20), GrowthPart(2, 0.3, 7)]
 SIMULATED = 4e-2
 """Relative standard error of the mean loss over 4,000 simulated runs, three times over."""
 
@@ -31,10 +31,10 @@ def test_sgd_in_closed_form_is_the_recursion_step_by_step():
 def test_one_part_is_the_oracle_of_one_batch_size_and_the_edge_of_stability_drifts():
     for rate in (0.3, 2.0):  # at 2 the first dimension neither contracts nor grows
         whole = expected_losses("sgd", SPECTRUM, 8, rate, steps=40)
-        parts = [Part(8, rate, 10), Part(8, rate, 30)]
+        parts = [GrowthPart(8, rate, 10), GrowthPart(8, rate, 30)]
         np.testing.assert_allclose(sgd_losses(SPECTRUM, parts), whole[[10, 40]], rtol=1e-9)
     whole = expected_losses("momentum", SPECTRUM, 8, 0.05, 0.9, steps=40)
-    parts = [Part(8, 0.05, 15), Part(8, 0.05, 25)]
+    parts = [GrowthPart(8, 0.05, 15), GrowthPart(8, 0.05, 25)]
     np.testing.assert_allclose(momentum_losses(SPECTRUM, parts, 0.9), whole[[15, 40]], rtol=1e-12)
 
 
@@ -58,7 +58,7 @@ def test_simulated_runs_with_a_batch_that_grows_have_the_expected_loss(momentum)
 def test_normalised_sgd_of_one_dimension_by_hand():
     """h = c = 1, s = 1: E|g|^2 = 1 + 1/4, a^2 = .25/1.25 = .2; s = (1 - a)^2 + .2/4."""
     spectrum = Spectrum(np.ones(1), np.ones(1))
-    found = normalised_losses(spectrum, [Part(4, 0.5, 1)])
+    found = normalised_losses(spectrum, [GrowthPart(4, 0.5, 1)])
     rate = 0.2**0.5
     assert found[0] == pytest.approx(0.5 * ((1 - rate) ** 2 + 0.05))
 

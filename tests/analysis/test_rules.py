@@ -20,7 +20,7 @@ from experiments.analysis.regret import (
 )
 from experiments.analysis.rules import rules_from, rules_of
 from experiments.analysis.summary import summarise
-from experiments.analysis.trial_surface import Surface
+from experiments.analysis.trial_surface import TrialSurface
 from experiments.analysis.view import view_of
 from experiments.spec.space import Real
 from experiments.spec.trial import Transfer
@@ -123,7 +123,7 @@ def test_near_best_is_the_range_of_trials_within_a_tenth():
 def surface(points, steps):
     points = np.asarray(points, float).reshape(len(steps), -1)
     names = tuple("ab"[: points.shape[1]])
-    return Surface(names, points, [Answer.exactly(s) for s in steps], pl.DataFrame())
+    return TrialSurface(names, points, [Answer.exactly(s) for s in steps], pl.DataFrame())
 
 
 def test_interpolation_in_a_plane_is_exact_for_a_plane_of_logarithms():

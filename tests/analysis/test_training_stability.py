@@ -9,11 +9,11 @@ import math
 import numpy as np
 import pytest
 
-from experiments.analysis.rate_sweep import Run, best_run, bracket, undecided
+from experiments.analysis.rate_sweep import SweepRun, best_run, bracket, undecided
 from experiments.analysis.training_stability import (
     NOISE_BATCHES,
     UNSTABLE,
-    Curve,
+    LossCurve,
     classify,
     settles_lower,
     smoothed,
@@ -29,7 +29,7 @@ RUNS, LENGTH = 40, 200
 
 
 @functools.cache
-def quadratic(rule: str, rate: float, batch_size: int, length: int = LENGTH) -> list[Curve]:
+def quadratic(rule: str, rate: float, batch_size: int, length: int = LENGTH) -> list[LossCurve]:
     """Trials of the noisy quadratic model in 100 dimensions, by its definition, in float64."""
     generator = np.random.default_rng([batch_size, round(1e6 * rate)])
     theta = generator.standard_normal((RUNS, 100))
@@ -50,7 +50,7 @@ def quadratic(rule: str, rate: float, batch_size: int, length: int = LENGTH) -> 
         over = np.flatnonzero(~(column < 1e4 * start))
         end = over[0] if len(over) else len(grid)
         found.append(
-            Curve(grid[:end], column[:end], start, length, grid[end] if len(over) else None)
+            LossCurve(grid[:end], column[:end], start, length, grid[end] if len(over) else None)
         )
     return found
 
@@ -75,7 +75,7 @@ def test_a_sweep_brackets_the_largest_stable_rate_within_one_step_of_its_grid(ru
     for one in range(20):
         courses = {rate: quadratic(rule, rate, batch_size)[one] for rate in rates}
         runs = [
-            Run((batch_size, 0, at), rate, curve, classify(curve), min(curve.losses), 1)
+            SweepRun((batch_size, 0, at), rate, curve, classify(curve), min(curve.losses), 1)
             for at, (rate, curve) in enumerate(courses.items())
         ]
         best = best_run(runs, goal)
@@ -111,7 +111,7 @@ def curve(height, length=500, noise=0.02, **options):
     steps = evaluation_steps(length)
     generator = np.random.default_rng(0)
     y = [height(s / length) + noise * generator.standard_normal() for s in steps]
-    return Curve(steps, np.exp(y), 1.0, length, **options)
+    return LossCurve(steps, np.exp(y), 1.0, length, **options)
 
 
 def test_a_planted_course_gets_its_class():
@@ -129,16 +129,16 @@ def test_a_planted_course_gets_its_class():
     assert classify(curve(lambda t: 0.0)).kind == "no progress"
     grows = curve(lambda t: -2 + 4 * t)
     assert classify(grows).kind == "divergence" and "geometrically" in classify(grows).evidence
-    ended = classify(Curve([1, 2], [1.0, 3.0], 1.0, 100, diverged_at=3))
+    ended = classify(LossCurve([1, 2], [1.0, 3.0], 1.0, 100, diverged_at=3))
     assert (ended.kind, ended.onset) == ("divergence", 3) and "early" in ended.evidence
 
 
 def test_losses_of_any_sign_are_judged():
     steps = evaluation_steps(300)
-    down = Curve(steps, [1.0 - 5 * s / 300 for s in steps], 1.0, 300)
+    down = LossCurve(steps, [1.0 - 5 * s / 300 for s in steps], 1.0, 300)
     assert classify(down).kind == "stable"
     spike = [1.0 - 5 * s / 300 + (8 if 150 < s < 160 else 0) for s in steps]
-    assert classify(Curve(steps, spike, 1.0, 300)).kind == "mid-training instability"
+    assert classify(LossCurve(steps, spike, 1.0, 300)).kind == "mid-training instability"
 
 
 def test_a_smoothed_curve_starts_at_its_first_value():

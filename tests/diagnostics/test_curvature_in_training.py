@@ -30,7 +30,7 @@ from experiments.planning.curvature import curvature_cost, measurements_of
 from experiments.records.store import read
 from experiments.report.curvature_figures import curvature_table
 from experiments.report.figures import drawn
-from experiments.runner.progress import Progress
+from experiments.runner.progress import StudyProgress
 from experiments.runner.study import run_study
 from experiments.spec.trial import Precision
 from experiments.training.computation import Measurement
@@ -251,7 +251,7 @@ def test_the_cost_is_said_before_anything_is_trained():
     assert curvature_cost(tiny_study()) == ""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), shown_progress(study) as observe:
-        observe(Progress("x", checked=True))
+        observe(StudyProgress("x", checked=True))
     assert "10 Lanczos steps" in " ".join(out.getvalue().split())
 
 

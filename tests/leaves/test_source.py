@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +75,10 @@ def test_docstrings_begin_with_a_noun_or_a_verb_not_with_a_question():
         if question and not path.startswith(UNCHANGED):
             found.append((path, getattr(node, "name", "the module"), text.split("\n")[0]))
     assert not found
+
+
+def test_every_class_has_a_name_of_its_own():
+    places = defaultdict(list)
+    for path, node in nodes(ast.ClassDef):
+        places[node.name].append(path)
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}

@@ -15,7 +15,7 @@ from jax.extend.core import jaxprs_in_params
 
 from experiments.cli import main
 from experiments.planning.architectures import framed_cost, network_cost
-from experiments.planning.packing import Pace, Packing
+from experiments.planning.packing import Packing, ProgramPace
 from experiments.search.architecture.cells import NAS_BENCH_201, chosen_edges, every_edge
 from experiments.search.architecture.frames import (
     NotPackableError,
@@ -283,7 +283,7 @@ def test_a_convolution_of_an_architecture_is_a_linen_module():
 
 
 def test_packing_pays_where_many_short_trainings_share_a_compilation():
-    plain, packed = Pace(compile=2.0, step=1e-3), Pace(compile=5.0, step=4e-3)
+    plain, packed = ProgramPace(compile=2.0, step=1e-3), ProgramPace(compile=5.0, step=4e-3)
     few = Packing(plain, packed, architectures=2, steps=1000, flops=4.0)
     assert few.seconds == (2 * (2 + 1), 5 + 2 * 4) and not few.pays
     many = dataclasses.replace(few, architectures=100, steps=100)

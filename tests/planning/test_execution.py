@@ -10,7 +10,7 @@ from support.engine_factory import TINY, resident_digits, tiny_program, tiny_stu
 
 from experiments.planning import execution as plans
 from experiments.planning import probe as probes
-from experiments.planning.execution import ExecutionRequest, Plan
+from experiments.planning.execution import ExecutionPlan, ExecutionRequest
 from experiments.planning.probe import Workplan, make_plan
 from experiments.records.store import read
 from experiments.runner.study import run_study
@@ -179,7 +179,7 @@ def test_an_execution_that_is_asked_for_is_taken_without_measuring(timed, asked)
 
 def test_json_round_trip():
     plan = make_plan(workplan({8: 100, 64: 100}), ExecutionRequest("packed", workers=3), "every")
-    assert Plan.from_json(plan.to_json()) == plan
+    assert ExecutionPlan.from_json(plan.to_json()) == plan
 
 
 def test_a_resume_uses_the_recorded_plan_and_another_execution_makes_a_new_one(tmp_path):

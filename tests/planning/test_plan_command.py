@@ -18,7 +18,7 @@ from experiments.commands.plan import MEASURED
 from experiments.planning import feasibility
 from experiments.planning import study as planning
 from experiments.planning.child import Child
-from experiments.planning.study import NEARLY_DOUBLE, Task, bound, plan_study, powers_of_two
+from experiments.planning.study import NEARLY_DOUBLE, PlanningTask, bound, plan_study, powers_of_two
 from experiments.spec.errors import StudyError
 from experiments.training.feed import ResidentData
 from experiments.training.program import Program
@@ -57,7 +57,7 @@ def test_what_is_measured_beside_the_metrics_is_planned_for():
     noisy = tiny_study(batch_sizes=(64,), record_noise=True)
     needs = {}
     for study in (plain, noisy):
-        task = Task("predict", study, (64,), None, measurements=MEASURED)
+        task = PlanningTask("predict", study, (64,), None, measurements=MEASURED)
         child = Child(task)
         assert bool(child.program.computation.measurements) == study.record_noise
         needs[study.record_noise] = list(child.predict())[1]["program_bytes"]

@@ -25,7 +25,7 @@ from experiments.procedures.automl.limits import TimeLimit, TrialLimit
 from experiments.procedures.automl.nets_shown import graph_of, parameters
 from experiments.procedures.automl.plan import (
     MEAN_NET,
-    Plan,
+    AutomlPlan,
     affordable,
     bounded,
     first_bracket,
@@ -34,7 +34,7 @@ from experiments.procedures.automl.plan import (
 from experiments.procedures.budget import Budget
 from experiments.records.store import RecordError, read
 from experiments.runner import search_driver
-from experiments.runner.predict import Net, initial, load, of_folds
+from experiments.runner.predict import TrainedNet, initial, load, of_folds
 from experiments.runner.search_models import ModelTrainer
 from experiments.search.pruning import hyperband
 from experiments.spec.families import FAMILIES, PRESETS, largest_values, preset_of, space_of
@@ -117,7 +117,7 @@ def test_the_picture_has_the_parameters_of_the_net(shape, folds):
     for preset in PRESETS:
         chosen = largest_values(preset, shape)
         tree = initial(chosen, 3, shape, folds, shapes=True)
-        net = Net(chosen, tree["params"], tree["state"], 1.0, "", folds)
+        net = TrainedNet(chosen, tree["params"], tree["state"], 1.0, "", folds)
         cost = graph_of(net, 3).cost(shape)
         assert cost.shape == (3,) and folds * cost.parameters == parameters(net)
 
@@ -378,7 +378,9 @@ def test_the_optimizer_is_searched_where_the_budget_holds_more():
     targets = np.repeat([0, 1], 20)
     examples = split_source(Source("s", "", np.arange(80.0).reshape(40, 2), targets), 0)
     asked = AutomlRequest("s", Budget.parse("5trials"))
-    searches = [search_of(asked, examples, Plan(preset.level, 2, 1, "")) for preset in PRESETS]
+    searches = [
+        search_of(asked, examples, AutomlPlan(preset.level, 2, 1, "")) for preset in PRESETS
+    ]
     assert [search.parts("optimizer") for search in searches] == [
         ("adamw",), ("adamw", "nesterov"), ("adamw", "nesterov")
     ]  # fmt: skip
@@ -387,7 +389,7 @@ def test_the_optimizer_is_searched_where_the_budget_holds_more():
     ]  # fmt: skip
     images = split_source(Source("i", "", np.arange(2560.0).reshape(40, 8, 8, 1), targets), 0)
     assert searches[0].sampler == "rounds"
-    assert search_of(asked, images, Plan("quick", 2, 1, "")).sampler == "halton"
+    assert search_of(asked, images, AutomlPlan("quick", 2, 1, "")).sampler == "halton"
     assert [len(search.checked.ranges) for search in searches] == sorted(
         len(search.checked.ranges) for search in searches
     )
@@ -395,7 +397,7 @@ def test_the_optimizer_is_searched_where_the_budget_holds_more():
 
 
 def test_a_large_training_split_is_cut_so_that_enough_epochs_fit():
-    plan = Plan("quick", 32, 1, "", step_seconds=0.032 / MEAN_NET)  # a millisecond an example
+    plan = AutomlPlan("quick", 32, 1, "", step_seconds=0.032 / MEAN_NET)  # a millisecond an example
     whole = round_epochs(27) * 1000 * 1e-3
     found = affordable(plan, 1000, 1.01 * 32 / 31 * whole)
     assert (found.epochs, found.train_examples) == (27, 0)

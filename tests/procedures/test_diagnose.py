@@ -15,12 +15,12 @@ from support.kill_storms import server
 from support.procedure_child import FACTOR, RATES, TRAIN, killed_diagnosis, quadratic
 
 from experiments import studies
-from experiments.analysis.rate_sweep import Bracket, Run
-from experiments.analysis.training_stability import Curve, Judged
+from experiments.analysis.rate_sweep import Bracket, SweepRun
+from experiments.analysis.training_stability import Judged, LossCurve
 from experiments.cli import build_parser, main
 from experiments.commands import subject
 from experiments.procedures import fixes
-from experiments.procedures.budget import Budget, Cost
+from experiments.procedures.budget import Budget, ProcedureCost
 from experiments.procedures.diagnose import diagnose
 from experiments.procedures.fixes import other_optimizer, warmups
 from experiments.procedures.procedure import Procedure, Running, is_procedure
@@ -177,7 +177,7 @@ def test_what_a_remedy_and_a_grid_are():
         "adam", "nesterov", "nesterov", "adam",
     ]  # fmt: skip
     assert rate_grid(0.1, 0.75, 2.0) == (0.1, 0.2, 0.4, 0.8)
-    assert Budget.parse("1.5h").check(Cost(seconds=5000), "x") is None
+    assert Budget.parse("1.5h").check(ProcedureCost(seconds=5000), "x") is None
     assert TINY.name == "digits_tiny"
 
 
@@ -289,5 +289,5 @@ def test_remedies_come_in_the_playbooks_order_and_each_makes_a_study(sgd, tmp_pa
 
 
 def run(rate, kind):
-    curve = Curve([1, 2], [1.0, 0.5], 1.0, 2)
-    return Run((8, 0, 0), rate, curve, Judged(kind, None, ""), 0.5, 2)
+    curve = LossCurve([1, 2], [1.0, 0.5], 1.0, 2)
+    return SweepRun((8, 0, 0), rate, curve, Judged(kind, None, ""), 0.5, 2)

@@ -13,17 +13,16 @@ from support.engine_factory import TINY
 
 from experiments import studies
 from experiments.analysis.clip_threshold import threshold_from_norms
-from experiments.analysis.rate_sweep import Run
-from experiments.analysis.training_stability import Curve, Judged
+from experiments.analysis.rate_sweep import SweepRun
+from experiments.analysis.training_stability import Judged, LossCurve
 from experiments.cli import main
 from experiments.procedures.clip_threshold import clip_threshold
 from experiments.procedures.procedure import Running
-from experiments.procedures.steps_found import Found as Fitted
-from experiments.procedures.steps_found import extended
+from experiments.procedures.steps_found import StepsFindings, extended
 from experiments.procedures.steps_search import steps_search
 from experiments.procedures.sweep_options import SweepOptions
 from experiments.procedures.variants import base_of, plain
-from experiments.procedures.warmup_found import Compared, Found, Length, said_of
+from experiments.procedures.warmup_found import ComparedSetting, Length, WarmupFindings, said_of
 from experiments.procedures.warmup_search import warmup_search
 from experiments.records.store import read
 from experiments.spec.study import Study
@@ -81,8 +80,10 @@ def values_of(outcome):
 
 
 def length(factor, rate, warmup, kind, level=-1.0):
-    curve = Curve([1, 2, 3, 4], list(np.exp([0.0, level, level, level])), 1.0, 4)
-    return Length(factor, rate, warmup, Run((64, 0, 0), rate, curve, Judged(kind, None, ""), 1, 1))
+    curve = LossCurve([1, 2, 3, 4], list(np.exp([0.0, level, level, level])), 1.0, 4)
+    return Length(
+        factor, rate, warmup, SweepRun((64, 0, 0), rate, curve, Judged(kind, None, ""), 1, 1)
+    )
 
 
 def test_the_shortest_stable_warmup_is_chosen_by_the_best_checkpoint():
@@ -93,29 +94,29 @@ def test_the_shortest_stable_warmup_is_chosen_by_the_best_checkpoint():
         length(10, 2.0, 1000, "stable"),
         length(100, 20.0, 1000, "stable", level=0.2),
     ]
-    found = Found(base, 0.2, 0.1, lengths)
+    found = WarmupFindings(base, 0.2, 0.1, lengths)
     assert found.shortest(10).warmup_steps == 100
     assert found.shortest(100) is None  # its loss ends above what it was before training
     assert found.chosen.warmup_steps == 100
     good = [*lengths[:3], length(100, 20.0, 10, "stable")]
     compared = [
-        Compared("no warmup", 0.1, 0, (0.2, 0.2)),
-        Compared("10x", 2.0, 100, (0.1, 0.12)),
-        Compared("100x", 20.0, 10, (0.05, 0.06)),
+        ComparedSetting("no warmup", 0.1, 0, (0.2, 0.2)),
+        ComparedSetting("10x", 2.0, 100, (0.1, 0.12)),
+        ComparedSetting("100x", 20.0, 10, (0.05, 0.06)),
     ]
-    found = Found(base, 0.2, 0.1, good, compared)
+    found = WarmupFindings(base, 0.2, 0.1, good, compared)
     assert (found.chosen.rate, found.chosen.warmup_steps) == (20.0, 10)
-    assert Compared("x", 1.0, 1, (None, None, 0.1)).median is None
+    assert ComparedSetting("x", 1.0, 1, (None, None, 0.1)).median is None
 
 
 def test_the_best_value_is_drawn_against_the_rate_with_and_without_the_warmup():
     def at(rate, kind, best):
-        curve = Curve([1, 2], [1.0, 0.5], 1.0, 2)
-        return Run((64, 0, 0), rate, curve, Judged(kind, None, ""), best, 2)
+        curve = LossCurve([1, 2], [1.0, 0.5], 1.0, 2)
+        return SweepRun((64, 0, 0), rate, curve, Judged(kind, None, ""), best, 2)
 
     without = [at(0.1, "stable", 0.2), at(0.2, "divergence", 0.8)]
     with_it = [at(0.1, "stable", 0.3), at(0.2, "stable", 0.1)]
-    found = Found(
+    found = WarmupFindings(
         base_of(digits()), 0.2, 0.1, [length(10, 2.0, 10, "stable")], (), without, with_it
     )
     said = said_of(found, "digits", "", Path("w"))
@@ -205,11 +206,11 @@ def test_max_train_steps_is_the_fastest_perfect_fit(stepped):
 def fit(rates, steps, best_steps, length=1000):
     judged = Judged("stable", None, "")
     runs = [
-        Run((64, 0, i), rate, Curve([1], [1.0], 1.0, length), judged, 0.1, best)
+        SweepRun((64, 0, i), rate, LossCurve([1], [1.0], 1.0, length), judged, 0.1, best)
         for i, (rate, best) in enumerate(zip(rates, best_steps, strict=True))
     ]
     fitted = {run.key: step for run, step in zip(runs, steps, strict=True) if step}
-    return Fitted(base_of(digits()), length, runs, fitted)
+    return StepsFindings(base_of(digits()), length, runs, fitted)
 
 
 def test_the_first_tenth_and_the_last_quarter_and_an_end_of_the_sweep():

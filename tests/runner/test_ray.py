@@ -24,7 +24,7 @@ from experiments.records.store import Writer, read
 from experiments.runner.executors import Job
 from experiments.runner.executors.ray import Cluster, _pack
 from experiments.runner.executors.searches import SearchSetting
-from experiments.runner.executors.task import Outcome, Setting, portable, train_pack
+from experiments.runner.executors.task import PackOutcome, StudySetting, portable, train_pack
 from experiments.runner.search import run_search
 from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
@@ -167,11 +167,11 @@ def test_a_pack_carries_the_text_of_a_users_file(tmp_path):
         trials=1, step_budget=6, example_budget=48,
         workload=dataclasses.replace(TINY, model=module.net, model_options={"classes": 10}),
     )  # fmt: skip
-    setting = Setting.of(asked, datasets.load("digits").checksum, **HOW)
+    setting = StudySetting.of(asked, datasets.load("digits").checksum, **HOW)
     assert [name for name, _ in setting.files] == ["mine.py"]
     path.write_text("raise SystemExit")
     with pytest.raises(ValueError, match="mine.py has changed since it was loaded"):
-        Setting.of(asked, "", **HOW)
+        StudySetting.of(asked, "", **HOW)
 
 
 RAISING = """
@@ -224,7 +224,7 @@ def begun(monkeypatch):
 def test_a_trial_that_is_put_aside_goes_on_in_another_task(begun):
     asked = tiny_study()
     trial = asked.trial(8, 0, 0, {"learning_rate": 0.5, "momentum": 0.5}, "")
-    setting = Setting.of(asked, datasets.load("digits").checksum, **HOW)
+    setting = StudySetting.of(asked, datasets.load("digits").checksum, **HOW)
     whole = train_pack(setting, Job(8, SCAN, 0), [trial])
     paused = train_pack(setting, Job(8, SCAN, 0), [dataclasses.replace(trial, pause=20)])
     (held,) = paused.aside.values()
@@ -243,7 +243,7 @@ def test_a_worker_saves_long_trials_where_it_sees_the_record(begun, tmp_path):
     steps = {}
     for identity in ("another", "a"):
         record = (str(tmp_path), identity)
-        setting = Setting.of(asked, checksum, **{**HOW, "record": record})
+        setting = StudySetting.of(asked, checksum, **{**HOW, "record": record})
         for _ in range(2):
             outcome = train_pack(setting, Job(8, SCAN, 0), [trial])
             assert outcome.results[0].steps == trial.train_steps and not outcome.warnings
@@ -263,9 +263,9 @@ def test_a_task_takes_more_short_trials_and_no_more_long_ones():
 def test_a_task_refuses_other_data_and_returns_what_its_model_raised():
     asked = tiny_study()
     trial = asked.trial(8, 0, 0, {"learning_rate": 0.5, "momentum": 0.5}, "")
-    setting = Setting.of(asked, "another", **HOW)
+    setting = StudySetting.of(asked, "another", **HOW)
     outcome = train_pack(setting, Job(8, SCAN, 0), [trial])
-    assert isinstance(outcome, Outcome) and not outcome.results
+    assert isinstance(outcome, PackOutcome) and not outcome.results
     assert "is another than the study's" in str(outcome.error)
 
 

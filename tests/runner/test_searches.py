@@ -255,12 +255,12 @@ import os, signal, sys
 from pathlib import Path
 from experiments.runner import coordinator
 from experiments.runner.study import run_study
-from experiments.search.pacing import Pace
+from experiments.search.pacing import OpenRound
 sys.path.insert(0, str(Path(sys.argv[2])))
 from runner.test_searches import RACED, SLOW, searched_study
 
 coordinator.COMMIT_SECONDS = 0.0
-go_on, begun = Pace.go_on, []
+go_on, begun = OpenRound.go_on, []
 
 def hooked(pace):
     begun.append(pace.lap)
@@ -268,7 +268,7 @@ def hooked(pace):
         os.kill(os.getpid(), signal.SIGKILL)
     return go_on(pace)
 
-Pace.go_on = hooked
+OpenRound.go_on = hooked
 study = searched_study(**RACED, stop="race", trials=8, space=SLOW)
 run_study(study, Path(sys.argv[1]), execution="scan")
 """

@@ -18,7 +18,7 @@ from support.engine_twin import iterates, validation_curve
 from support.kill_storms import assert_equals_its_twin, killed_while_recording
 from support.run_child import killed_study
 
-from experiments.planning.execution import Plan
+from experiments.planning.execution import ExecutionPlan
 from experiments.records.store import RecordError, read
 from experiments.runner.study import run_study
 from experiments.runtime.compilation import discard_torn, switched
@@ -132,7 +132,7 @@ def test_a_whole_study_compiles_once_per_batch_size(tmp_path, monkeypatch, batch
 def test_executions_agree_and_are_recorded(finished, tmp_path, execution):
     run_study(tiny_study(), tmp_path / "other", execution=execution)
     one, other = read(finished), read(tmp_path / "other")
-    plan = Plan.from_json(other.study["plans"][0])
+    plan = ExecutionPlan.from_json(other.study["plans"][0])
     assert {e.mode for e in plan.executions.values()} == {execution}
     column = "validation/cross_entropy"
     np.testing.assert_allclose(other.evaluations[column], one.evaluations[column], rtol=2e-3)

@@ -13,7 +13,7 @@ from experiments.cli import main
 from experiments.records.store import read
 from experiments.runner import tracking as module
 from experiments.runner.study import run_study
-from experiments.runner.tracking import Run, TensorBoard, WeightsAndBiases, tracking
+from experiments.runner.tracking import TensorBoard, TrackerRun, WeightsAndBiases, tracking
 from experiments.spec.trial import Status
 
 ERROR = "validation/classification_error"
@@ -73,7 +73,7 @@ def test_results_are_told_of_once_and_after_they_were_recorded(finished):
 
 def test_a_trial_that_raised_has_no_measurements(finished):
     result = dataclasses.replace(finished[1][0], status=Status.INCOMPLETE, evaluations={})
-    run = Run.of("s", result)
+    run = TrackerRun.of("s", result)
     assert list(run.rows()) == [] and run.outcome["status"] == "INCOMPLETE"
 
 
@@ -92,7 +92,7 @@ def test_tensorboard_is_given_every_measurement_of_every_trial(finished, tmp_pat
 def test_weights_and_biases_is_given_every_measurement_offline(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     folder, results = finished
-    run = Run.of("s", results[0])
+    run = TrackerRun.of("s", results[0])
     WeightsAndBiases(tmp_path).write(run)
     (file,) = (tmp_path / "tracking").rglob("*.wandb")
     found, names = [], set()

@@ -20,7 +20,7 @@ from experiments.report.trial_curvature import numbers_table
 from experiments.runner import curvature
 from experiments.runner.curvature import CurvatureRequest, measure
 from experiments.runner.curvature_alignment import successive_gradients
-from experiments.runner.curvature_sharpness import Search
+from experiments.runner.curvature_sharpness import SharpnessSearch
 from experiments.runner.study import run_study
 from experiments.runner.trained import reopen, trained_to, trial_row, with_data
 from experiments.spec.trial import Precision
@@ -119,7 +119,7 @@ def test_more_iterations_and_restarts_find_no_smaller_maximum(found, folder):
         result, "Keskar's sharpness, 100 random dimensions, epsilon 0.001, 10 iterations"
     )
     assert "A [n, 100] of independent N(0, 1) entries, seed 0" in random["how"]
-    search = Search((2,), restarts=2, distribution="orthonormal")
+    search = SharpnessSearch((2,), restarts=2, distribution="orthonormal")
     asked = dataclasses.replace(QUICK, parts=("sharpness",), search=search)
     again = measure(folder, (16, 0), asked).numbers
     assert "from 2 random points" in again["how"][1] and "orthonormal columns" in again["how"][1]

@@ -19,7 +19,7 @@ from experiments.records.store import read
 from experiments.report.search_page import write_search_report
 from experiments.runner.search import run_search
 from experiments.runner.search_inherited import changed
-from experiments.runner.search_models import Task
+from experiments.runner.search_models import SearchTask
 from experiments.search.architecture.inheritance import Inheritance, changes_between
 from experiments.search.architecture.question import architecture_search
 from experiments.search.architecture.stacks import stacks
@@ -33,16 +33,16 @@ STEPS = 4
 @pytest.fixture(scope="module", autouse=True)
 def one_program_a_network():
     """Searches of this process differ in what is no part of a program."""
-    made, own = {}, Task.program
+    made, own = {}, SearchTask.program
 
     def shared(task, module, values):
         if module not in made:
             made[module] = own(task, module, values)
         return made[module]
 
-    Task.program = shared
+    SearchTask.program = shared
     yield
-    Task.program = own
+    SearchTask.program = own
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.search.architecture.cells import chosen_edges, every_edge
 from experiments.search.architecture.graph import Graph, IllegalArchitectureError, Node
-from experiments.search.architecture.operations import OPERATIONS, Cost, Operation, image
+from experiments.search.architecture.operations import OPERATIONS, Operation, OperationCost, image
 from experiments.search.architecture.space import Architecture, Space
 from experiments.search.architecture.stacks import stacks
 from experiments.search.architecture.streams import Stream
@@ -231,7 +231,7 @@ def test_a_space_that_cannot_be_is_refused_in_one_line(make, message):
 def test_an_operation_is_one_row(monkeypatch):
     def depthwise(shape, width):
         height, across, channels = image(shape, "a depthwise convolution")
-        return Cost(shape, 10 * channels, 2 * 9 * height * across * channels)
+        return OperationCost(shape, 10 * channels, 2 * 9 * height * across * channels)
 
     monkeypatch.setitem(OPERATIONS, "depthwise", Operation("3x3 depthwise convolution", depthwise))
     space = every_edge(3, ("none", "skip", "depthwise"))

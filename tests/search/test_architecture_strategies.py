@@ -12,7 +12,7 @@ from experiments.search.architecture.cells import every_edge
 from experiments.search.architecture.graph import Graph, Node
 from experiments.search.architecture.space import Architecture, Space
 from experiments.search.architecture.stacks import stacks
-from experiments.search.architecture.strategies.base import Result, begin, rebuilt
+from experiments.search.architecture.strategies.base import ScoredCode, begin, rebuilt
 from experiments.search.architecture.strategies.evolution import evolution
 from experiments.search.architecture.strategies.reinforce import Policy, probabilities, reinforce
 from experiments.search.architecture.strategies.table import STRATEGIES, strategy
@@ -61,7 +61,7 @@ def run(search, value, evaluations, count=1):
         codes = search.ask(min(count, evaluations - len(search.history.results)))
         if not codes:
             break
-        search = search.tell([Result(code, value(code)) for code in codes])
+        search = search.tell([ScoredCode(code, value(code)) for code in codes])
     return search
 
 
@@ -89,7 +89,7 @@ def test_a_search_is_a_function_of_its_seed_and_results(name, space, count):
         codes = search.ask(count)
         assert 1 <= len(codes) <= count
         assert codes == search.ask(count)
-        results = [Result(code, worth(space, code)) for code in codes]
+        results = [ScoredCode(code, worth(space, code)) for code in codes]
         if len(rounds) % 9 == 4:
             again = rebuilt(quick(name), space, 7, rounds)
             assert again.ask(count) == codes
@@ -136,20 +136,24 @@ def test_local_search_moves_to_a_better_neighbour_that_is_known_without_evaluati
     space = planted(2, 3)
     values = {(0, 0): 5.0, (0, 1): 4.0, (1, 0): 6.0, (2, 0): 6.0, (0, 2): 6.0, (1, 1): 3.0}
     search = begin(strategy("local"), space, 0)
-    search = search.tell([Result((1, 1), 3.0), Result((0, 0), 5.0)])
-    assert search.memory == Result((1, 1), 3.0)
-    search = begin(strategy("local"), space, 0).tell([Result((0, 0), 5.0)])
-    search = search.tell([Result((0, 1), 4.0), Result((1, 1), values[1, 1])])
-    assert search.memory == Result((1, 1), 3.0)
+    search = search.tell([ScoredCode((1, 1), 3.0), ScoredCode((0, 0), 5.0)])
+    assert search.memory == ScoredCode((1, 1), 3.0)
+    search = begin(strategy("local"), space, 0).tell([ScoredCode((0, 0), 5.0)])
+    search = search.tell([ScoredCode((0, 1), 4.0), ScoredCode((1, 1), values[1, 1])])
+    assert search.memory == ScoredCode((1, 1), 3.0)
 
 
 def test_in_evolution_the_oldest_dies_though_it_is_the_best():
     space = planted(4, 6)
     chosen = evolution(population=3, sample=20)  # a tournament that the best wins
-    results = [Result((0, 0, 0, 0), 0.0), Result((5, 5, 5, 5), 2.0), Result((3, 3, 3, 3), 3.0)]
+    results = [
+        ScoredCode((0, 0, 0, 0), 0.0),
+        ScoredCode((5, 5, 5, 5), 2.0),
+        ScoredCode((3, 3, 3, 3), 3.0),
+    ]
     young = rebuilt(chosen, space, 0, [[r] for r in results])
     assert sum(option != 0 for option in young.ask()[0]) == 1  # a child of the best
-    old = young.tell([Result((5, 5, 5, 4), 2.5)])
+    old = young.tell([ScoredCode((5, 5, 5, 4), 2.5)])
     assert old.history.best == results[0]
     assert sum(option != 5 for option in old.ask()[0]) == 1  # a child of the best alive
 
@@ -163,7 +167,7 @@ def test_an_evolved_child_differs_from_its_parent_by_one_other_operation():
         if search.history.results:
             parent = search.history.results[-1].code
             assert sum(a != b for a, b in zip(child, parent, strict=True)) == 1
-        search = search.tell([Result(child, 0.0)])
+        search = search.tell([ScoredCode(child, 0.0)])
 
 
 def log_probability(policy: Policy, code) -> float:
@@ -183,8 +187,8 @@ def test_reinforce_takes_adams_step_down_the_gradient_of_its_loss(weight):
     search = begin(reinforce(rate=0.01, entropy=weight), space, 4)
     assert np.abs(search.memory.logits[np.isfinite(search.memory.logits)]).max() < 5e-3
     assert search.memory.logits[1, 2] == -np.inf
-    first = search.tell([Result((0, 1), 2.0)]).memory
-    second = search.tell([Result((0, 1), 2.0)]).tell([Result((2, 0), 1.0)]).memory
+    first = search.tell([ScoredCode((0, 1), 2.0)]).memory
+    second = search.tell([ScoredCode((0, 1), 2.0)]).tell([ScoredCode((2, 0), 1.0)]).memory
     # EMA of rewards -2 and -1 with decay 0.9, debiased: (0.09 * -2 + 0.1 * -1) / 0.19.
     advantage = -1.0 - (0.09 * -2.0 + 0.1 * -1.0) / 0.19
 
@@ -214,10 +218,10 @@ def test_an_entropy_bonus_keeps_the_policy_broad():
 
 def test_the_first_failures_tell_reinforce_nothing_and_later_ones_are_as_bad_as_the_worst():
     search = begin(reinforce(), PLANTED, 0)
-    failed = search.tell([Result(TARGET, math.inf)])
+    failed = search.tell([ScoredCode(TARGET, math.inf)])
     assert failed.memory.steps == 0
-    told = failed.tell([Result((0,) * 8, 3.0)]).tell([Result((1,) * 8, math.inf)])
-    same = failed.tell([Result((0,) * 8, 3.0)]).tell([Result((1,) * 8, 3.0)])
+    told = failed.tell([ScoredCode((0,) * 8, 3.0)]).tell([ScoredCode((1,) * 8, math.inf)])
+    same = failed.tell([ScoredCode((0,) * 8, 3.0)]).tell([ScoredCode((1,) * 8, 3.0)])
     np.testing.assert_array_equal(told.memory.logits, same.memory.logits)
 
 
@@ -237,7 +241,7 @@ def test_a_grid_spreads_over_the_space():
         (lambda: strategy("reinforce", decay=1.0), r"decay lies in \[0, 1\)"),
         (lambda: strategy("bayesian", first=0), "from 1 on, got 0"),
         (
-            lambda: begin(strategy("random"), PLANTED, 0).tell([Result(TARGET, math.nan)]),
+            lambda: begin(strategy("random"), PLANTED, 0).tell([ScoredCode(TARGET, math.nan)]),
             "told as infinity",
         ),
     ],
@@ -250,6 +254,6 @@ def test_bad_settings_are_refused_in_one_line(make, message):
 
 def test_searches_of_other_seeds_are_independent_values():
     a = begin(strategy("evolution"), PLANTED, 0)
-    b = a.tell([Result(TARGET, 0.0)])
+    b = a.tell([ScoredCode(TARGET, 0.0)])
     assert a.history.results == ()
     assert dataclasses.replace(b, history=a.history).ask() == a.ask()

@@ -11,7 +11,7 @@ import pytest
 from experiments.search.asynchronous import Asynchronous, asynchronous_halving
 from experiments.search.fidelity import PRUNERS, WORKERS, Populations, Pruner, table
 from experiments.spec import fields
-from experiments.spec.conditions import Space, When
+from experiments.spec.conditions import ConditionalSpace, When
 from experiments.spec.space import Choice, Integer, Real
 
 
@@ -131,7 +131,7 @@ def test_a_population_that_a_finite_space_could_not_fill_still_trains_one_to_the
 
 
 def test_conditions_hold_at_every_depth_and_what_does_not_exist_makes_no_other_point():
-    space = Space.of(
+    space = ConditionalSpace.of(
         {
             "kind": Choice(("sgd", "momentum", "adam")),
             "momentum": When("kind", ("momentum",), Real(0.5, 0.99, "reverse_log")),
@@ -145,7 +145,7 @@ def test_conditions_hold_at_every_depth_and_what_does_not_exist_makes_no_other_p
         assert ("momentum" in values) == (values["kind"] == "momentum")
         assert ("beta" in values) == (values["kind"] == "adam")
         assert ("power" in values) == (values.get("beta") == 0.99)
-    assert Space.of(space.to_json()) == space
+    assert ConditionalSpace.of(space.to_json()) == space
     at = dict.fromkeys(sorted(space.ranges), 0.1)  # alphabetical: beta, kind, momentum, power
     assert space.canonical(at.values()) == (0.5, 0.1, 0.5, 0.5)
 

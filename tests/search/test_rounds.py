@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.planted import SPACE, search, valley
 
-from experiments.search.rounds import Progress, counts, laps, next_lap, planned, race_bound
+from experiments.search.rounds import RoundProgress, counts, laps, next_lap, planned, race_bound
 from experiments.search.samplers.base import Ask, Seen, excesses
 from experiments.search.samplers.boxes import widened
 from experiments.search.samplers.coordinates import coordinates
@@ -31,22 +31,22 @@ def test_a_first_round_of_a_third_and_later_ones_of_a_sixth(total, adaptive, siz
 
 
 def test_infeasible_trials_are_replaced_in_the_next_round_and_an_extra_one_after_the_last():
-    assert counts(24, {4: Progress(8, 6, 2)}, adaptive=True) == {4: 6}
-    assert counts(24, {4: Progress(26, 23, 1)}, adaptive=True) == {4: 1}
-    assert counts(24, {4: Progress(25, 24, 0)}, adaptive=True) == {}
+    assert counts(24, {4: RoundProgress(8, 6, 2)}, adaptive=True) == {4: 6}
+    assert counts(24, {4: RoundProgress(26, 23, 1)}, adaptive=True) == {4: 1}
+    assert counts(24, {4: RoundProgress(25, 24, 0)}, adaptive=True) == {}
 
 
 def test_at_most_4n_trials_are_started():
-    assert counts(6, {4: Progress(23, 2, 3)}, adaptive=True) == {4: 1}
-    assert counts(6, {4: Progress(24, 2, 3)}, adaptive=True) == {}
+    assert counts(6, {4: RoundProgress(23, 2, 3)}, adaptive=True) == {4: 1}
+    assert counts(6, {4: RoundProgress(24, 2, 3)}, adaptive=True) == {}
 
 
 def test_growth_appends_rounds_and_a_new_batch_size_joins_from_the_next_one():
-    done = {4: Progress(24, 24), 16: Progress(24, 24)}
+    done = {4: RoundProgress(24, 24), 16: RoundProgress(24, 24)}
     assert counts(24, done, adaptive=True) == {}
     assert counts(36, done, adaptive=True) == {4: 6, 16: 6}
-    assert counts(24, {**done, 64: Progress()}, adaptive=True) == {64: 8}
-    assert counts(24, {**done, 64: Progress()}, adaptive=True, exhausted=[64]) == {}
+    assert counts(24, {**done, 64: RoundProgress()}, adaptive=True) == {64: 8}
+    assert counts(24, {**done, 64: RoundProgress()}, adaptive=True, exhausted=[64]) == {}
 
 
 def test_no_trials_are_refused():

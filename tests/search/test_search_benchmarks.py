@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import inclusion, many_trials, pruner_tables, samplers_page
-from benchmarks.search import LENGTH, Searches, optimum
+from benchmarks.search import LENGTH, SimulatedSearches, optimum
 from benchmarks.search_tables import (
     BATCH_SIZES,
     RATES,
@@ -18,7 +18,7 @@ from benchmarks.search_tables import (
     exponent,
     exponents,
 )
-from experiments.search.rounds import Progress
+from experiments.search.rounds import RoundProgress
 from experiments.search.samplers.table import sampler
 
 SIZES = (4**7, 4**8)
@@ -36,7 +36,7 @@ def test_the_optimum_of_a_large_batch_is_the_one_known():
 def halton():
     """Quasi-random searches of one seed, in full and raced."""
     return {
-        stop: Searches(
+        stop: SimulatedSearches(
             sampler("halton"), (3,), 18, adaptive=False, stopping=stop, batch_sizes=SIZES
         ).run()
         for stop in ("never", "goal", "race")
@@ -67,8 +67,8 @@ def test_a_raced_search_is_told_only_what_its_trials_showed(halton):
 def test_a_table_with_a_class_in_it_is_refused():
     plain = {"0": {"val_acc": [0.5, 0.25]}}
     assert PlainUnpickler(io.BytesIO(pickle.dumps(plain))).load() == plain
-    with pytest.raises(pickle.UnpicklingError, match=r"rounds\.Progress"):
-        PlainUnpickler(io.BytesIO(pickle.dumps(Progress()))).load()
+    with pytest.raises(pickle.UnpicklingError, match=r"rounds\.RoundProgress"):
+        PlainUnpickler(io.BytesIO(pickle.dumps(RoundProgress()))).load()
 
 
 def test_the_exponent_is_that_of_a_planted_rule():
@@ -115,7 +115,9 @@ def test_the_chance_that_equal_rules_stay_below_the_bar_is_that_of_drawn_searche
 def planted(curves):
     """A table of 90 points whose curves never cross: point 89 is the best."""
     levels = np.arange(90.0)[::-1, None]
-    return pruner_tables.Replay(levels + 1 / np.arange(1, 10), levels[:, 0], -1.0, 81, 3, curves)
+    return pruner_tables.TableReplay(
+        levels + 1 / np.arange(1, 10), levels[:, 0], -1.0, 81, 3, curves
+    )
 
 
 @pytest.mark.parametrize("curves", [True, False])

@@ -8,7 +8,7 @@ from experiments.search.architecture.graph import Graph, Node
 from experiments.search.architecture.inheritance import (
     Change,
     Inheritance,
-    Trained,
+    TrainedArchitecture,
     changes_between,
     parent_of,
 )
@@ -77,10 +77,10 @@ def test_a_layer_that_was_inserted_before_the_first_is_no_identity():
 
 def test_the_best_that_it_grew_out_of_is_its_parent():
     trained = [
-        Trained(0, network(D8), 0.1),  # the best, but wider
-        Trained(1, network(D4), 0.4),
-        Trained(2, network(D4), 0.3),
-        Trained(3, network(D4), 0.3),
+        TrainedArchitecture(0, network(D8), 0.1),  # the best, but wider
+        TrainedArchitecture(1, network(D4), 0.4),
+        TrainedArchitecture(2, network(D4), 0.3),
+        TrainedArchitecture(3, network(D4), 0.3),
     ]
     assert parent_of(network(D4, D4), trained, SHAPE) == 2
     assert parent_of(network(C4), trained, SHAPE) is None

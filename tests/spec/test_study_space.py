@@ -15,7 +15,7 @@ from support.records_factory import make_record
 from experiments.analysis.summary import summarise
 from experiments.report.facts import facts
 from experiments.spec.fields import named
-from experiments.spec.resolved import SCHEMA_VERSION, ResolvedStudy
+from experiments.spec.resolved import IDENTITY_VERSION, ResolvedStudy
 from experiments.spec.space import Choice, Integer, Real, ZeroOrLog, from_json, to_json
 from experiments.spec.trial import Precision, evaluation_steps
 from workloads import Goal
@@ -224,8 +224,8 @@ def test_identity_covers_the_question_and_not_what_may_grow():
     ],
 )
 def test_identities_of_recorded_studies_stay(changes, identity):
-    """Frozen. Another value strands every record there is: raise SCHEMA_VERSION, and say why."""
-    assert SCHEMA_VERSION == 2
+    """Frozen. Another value strands every record there is: raise IDENTITY_VERSION, and say why."""
+    assert IDENTITY_VERSION == 2
     assert tiny_study(**changes).identity("x") == identity
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from experiments.search.rounds import Progress, counts
+from experiments.search.rounds import RoundProgress, counts
 from experiments.search.samplers.base import Ask, Box, Outcome, Sampler, Seen
 from experiments.spec.space import Choice, Distribution, Integer, Real
 
@@ -112,9 +112,9 @@ def search(
         run.seen = ended + run.seen if shuffled else run.seen + ended
 
 
-def progress_of(run: Run, batch_size: int) -> Progress:
+def progress_of(run: Run, batch_size: int) -> RoundProgress:
     """What has ended at a batch size, as the schedule of rounds wants it."""
     own = sorted((t for t in run.seen if t.batch_size == batch_size), key=lambda t: t.index)
     last = run.rounds[-1].get(batch_size, 0) if run.rounds else 0
     bad = [trial.outcome == "infeasible" for trial in own]
-    return Progress(len(own), len(own) - sum(bad), sum(bad[len(bad) - last :]))
+    return RoundProgress(len(own), len(own) - sum(bad), sum(bad[len(bad) - last :]))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments.analysis.question import Record
+from experiments.analysis.question import StudyRecord
 from experiments.records.groups import RecordsFolder
 from experiments.records.schema import SCHEMA_VERSION
 from experiments.records.store import read_study
 from experiments.records.study_file import write_study
 
 
-def on_disk(folder: Path, record: Record) -> Path:
+def on_disk(folder: Path, record: StudyRecord) -> Path:
     """A record that was in memory, as one group."""
     study = {**record.study, "schema_version": SCHEMA_VERSION}
     records = RecordsFolder(folder / "records", study["identity"])

@@ -33,7 +33,7 @@ CHUNK = 400
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class BestConfiguration:
     """The best configuration of a batch size.
 
     Attributes:
@@ -154,7 +154,7 @@ def steps_table(
     goal: float = GOAL,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     spectrum: Spectrum | None = None,
-) -> list[Row]:
+) -> list[BestConfiguration]:
     """Steps to the goal at every batch size, with the best configuration of the grid.
 
     Raises:
@@ -172,11 +172,13 @@ def steps_table(
         bound = float(spectrum.counts.sum()) / (2 * goal * batch_size)
         reached = np.flatnonzero(steps)
         if not len(reached):
-            rows.append(Row(batch_size, None, None, None, bound))
+            rows.append(BestConfiguration(batch_size, None, None, None, bound))
             continue
         best = reached[np.argmin(steps[reached])]
         rows.append(
-            Row(batch_size, int(steps[best]), float(rates[best]), float(coefficients[best]), bound)
+            BestConfiguration(
+                batch_size, int(steps[best]), float(rates[best]), float(coefficients[best]), bound
+            )
         )
     return rows
 
@@ -206,7 +208,7 @@ class GridSearch:
         grid(self.optimizer)  # refuses an unknown optimizer
         _check(self.power, self.goal, self.batch_sizes)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[BestConfiguration]:
         """The row of each batch size, as soon as it is known (under a second each)."""
         for batch_size in self.batch_sizes:
             yield from steps_table(

@@ -20,7 +20,7 @@ import numpy as np
 from workloads.oracles.recursions import Spectrum, system
 
 
-class Part(NamedTuple):
+class GrowthPart(NamedTuple):
     """So many steps at one batch size (examples) and one learning rate."""
 
     batch_size: int
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     steps: int
 
 
-def sgd_losses(spectrum: Spectrum, parts: Sequence[Part]) -> np.ndarray:
+def sgd_losses(spectrum: Spectrum, parts: Sequence[GrowthPart]) -> np.ndarray:
     """[parts] expected loss after each part of plain SGD, in closed form whatever its length."""
     h = spectrum.eigenvalues
     moments, found = np.ones_like(h), []
@@ -43,7 +43,7 @@ def sgd_losses(spectrum: Spectrum, parts: Sequence[Part]) -> np.ndarray:
     return np.array(found)
 
 
-def momentum_losses(spectrum: Spectrum, parts: Sequence[Part], momentum: float) -> np.ndarray:
+def momentum_losses(spectrum: Spectrum, parts: Sequence[GrowthPart], momentum: float) -> np.ndarray:
     """[parts] expected loss after each part of SGD with momentum, its velocity kept."""
     state, found = None, []
     for part in parts:
@@ -57,7 +57,7 @@ def momentum_losses(spectrum: Spectrum, parts: Sequence[Part], momentum: float) 
     return np.array(found)
 
 
-def normalised_losses(spectrum: Spectrum, parts: Sequence[Part]) -> np.ndarray:
+def normalised_losses(spectrum: Spectrum, parts: Sequence[GrowthPart]) -> np.ndarray:
     """[parts] expected loss after each part of normalised SGD."""
     h, counts = spectrum.eigenvalues, spectrum.counts
     noise = float(np.sum(counts * h))

@@ -30,7 +30,7 @@ TAIL = 5
 """Standard deviations of a Gaussian that the grid holds at either end."""
 
 
-class Ends(NamedTuple):
+class SpectrumEnds(NamedTuple):
     """The two ends of a spectrum, named: neither is chosen by its sign or size.
 
     Attributes:
@@ -44,10 +44,10 @@ class Ends(NamedTuple):
     smallest_error: jax.Array
 
 
-def ends(operator: Operator, like: jax.Array, key: jax.Array, order: int = 30) -> Ends:
+def ends(operator: Operator, like: jax.Array, key: jax.Array, order: int = 30) -> SpectrumEnds:
     """The largest and the smallest eigenvalue by ``min(order, n)`` products from a random start."""
     found = ritz(operator, _random_unit(like, key), order)
-    return Ends(found.values[-1], found.values[0], found.errors[-1], found.errors[0])
+    return SpectrumEnds(found.values[-1], found.values[0], found.errors[-1], found.errors[0])
 
 
 def largest_eigenvalues(

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from experiments.procedures.automl.data import Examples
-from experiments.procedures.automl.plan import Plan, first_bracket
+from experiments.procedures.automl.plan import AutomlPlan, first_bracket
 from experiments.procedures.budget import Budget
 from experiments.runner.predict import module_of
 from experiments.spec.families import OPTIMIZER, SCHEDULE, TRACED, space_of
@@ -46,7 +46,7 @@ class AutomlRequest:
         return None if per is None else per * float(self.budget.amount or 0)
 
 
-def search_of(asked: AutomlRequest, examples: Examples, plan: Plan) -> UserSearch:
+def search_of(asked: AutomlRequest, examples: Examples, plan: AutomlPlan) -> UserSearch:
     """The search as it is recorded."""
     classes, nets = len(examples.classes), examples.nets
 

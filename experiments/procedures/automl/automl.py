@@ -26,7 +26,7 @@ from experiments.procedures.automl.clock import Clock, Spent
 from experiments.procedures.automl.data import split_source
 from experiments.procedures.automl.planner import Planner
 from experiments.procedures.automl.stages import Stages
-from experiments.procedures.outcome import Outcome
+from experiments.procedures.outcome import ProcedureOutcome
 from experiments.procedures.procedure import VERDICT_FILE, Procedure, Running
 from experiments.records.seal import read_json
 from experiments.runner import predict
@@ -45,7 +45,7 @@ def automl(
     show: bool = False,
     say: Callable[[str], None] = lambda line: None,
     warn: Callable[[str], None] = lambda line: None,
-) -> Outcome:
+) -> ProcedureOutcome:
     """Search, choose, save and test; `experiments.runner.predict.load` loads the predictor.
 
     Args:
@@ -95,7 +95,7 @@ def automl(
             return stages.conclude(procedure, found, best)
 
 
-def _over(folder: Path, say: Callable[[str], None]) -> Outcome:
+def _over(folder: Path, say: Callable[[str], None]) -> ProcedureOutcome:
     """Return the end of a finished automl: its test split is not looked at again."""
     held: Mapping[str, Any] = read_json(folder / VERDICT_FILE, "the verdict of an automl")
     say("this automl is over, and its test split was evaluated: nothing is done again")
@@ -107,4 +107,4 @@ def _over(folder: Path, say: Callable[[str], None]) -> Outcome:
         [Noted(one["text"], one["command"]) for one in held["findings"]],
         NextStep(**held["next"]),
     )  # fmt: skip
-    return Outcome(folder, True, held["values"], said, folder / "report" / "index.html")
+    return ProcedureOutcome(folder, True, held["values"], said, folder / "report" / "index.html")

@@ -12,9 +12,9 @@ from experiments.analysis.intervals import Interval
 from experiments.analysis.shares import exact_share
 from experiments.diagnostics.ensemble_selection import cross_entropy, selected
 from experiments.procedures.automl.data import ENOUGH_TO_COUNT, Examples
-from experiments.procedures.automl.plan import Plan
-from experiments.runner.predict import Net, Predictor, initial, of_folds
-from experiments.runner.search import Found
+from experiments.procedures.automl.plan import AutomlPlan
+from experiments.runner.predict import Predictor, TrainedNet, initial, of_folds
+from experiments.runner.search import SearchResult
 from experiments.spec.families import largest_values
 
 ADDITIONS = 3
@@ -69,7 +69,7 @@ def score(shares: np.ndarray, labels: np.ndarray) -> Score:
 
 
 def chosen(
-    found: Found,
+    found: SearchResult,
     examples: Examples,
     members: int,
     more: Callable[[], bool],
@@ -88,14 +88,14 @@ def chosen(
     known = [r for r in found.table.iter_rows(named=True) if r["value"] is not None]
     ranked = sorted(known, key=lambda row: (sign * row["value"], row["trial"]))
     labels = examples.splits["validation"][1]
-    nets: list[Net] = []
+    nets: list[TrainedNet] = []
     shares: list[np.ndarray] = []
     for row in ranked[:members]:
         if nets and not more():
             break
         params, state = jax.device_get(found.model(row["trial"])[1:])
         values = found.searched.hyperparameters(row)
-        nets.append(Net(values, params, state, 0.0, f"trial {row['trial']}", examples.nets))
+        nets.append(TrainedNet(values, params, state, 0.0, f"trial {row['trial']}", examples.nets))
         shares.append(validated(nets[-1], examples))
     say(f"ensemble: selection among the best {len(nets)} of {len(known)} trials")
     stacked = np.stack(shares)
@@ -110,7 +110,7 @@ def chosen(
                   score(averaged, labels))  # fmt: skip
 
 
-def validated(net: Net, examples: Examples) -> np.ndarray:
+def validated(net: TrainedNet, examples: Examples) -> np.ndarray:
     """[n, classes] probabilities of the validation examples, of each by a net that it did not
     train."""
     found = of_folds(net, examples.splits["validation"][0], len(examples.classes))
@@ -118,15 +118,15 @@ def validated(net: Net, examples: Examples) -> np.ndarray:
     return found[np.arange(len(found)), own]
 
 
-def untrained(examples: Examples, plan: Plan) -> Predictor:
+def untrained(examples: Examples, plan: AutomlPlan) -> Predictor:
     """A predictor with the largest net, to rehearse with."""
     values = largest_values(plan.preset, examples.shape)
     tree = jax.device_get(initial(values, len(examples.classes), examples.shape, examples.nets))
-    net = Net(values, tree["params"], tree["state"], 1.0, "untrained", examples.nets)
+    net = TrainedNet(values, tree["params"], tree["state"], 1.0, "untrained", examples.nets)
     return _predictor([net], examples)
 
 
-def _predictor(nets: Sequence[Net], examples: Examples) -> Predictor:
+def _predictor(nets: Sequence[TrainedNet], examples: Examples) -> Predictor:
     source = examples.source
     about = {"source": source.name, "about": source.about, "example": list(examples.shape)}
     return Predictor(examples.classes, examples.preparation, tuple(nets), about)

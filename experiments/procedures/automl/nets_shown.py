@@ -13,12 +13,12 @@ from experiments.procedures.automl.ending import Chosen
 from experiments.report.architecture_figure import graph_chart
 from experiments.report.figure import Figure
 from experiments.report.tables import Table
-from experiments.runner.predict import Net
+from experiments.runner.predict import TrainedNet
 from experiments.search.architecture.graph import Graph, Node
 from experiments.spec.families import FAMILIES
 
 
-def in_words(net: Net) -> str:
+def in_words(net: TrainedNet) -> str:
     """A net's values: the family, then its own."""
     rest = ", ".join(
         f"{name.replace('_', ' ')} {_word(value)}"
@@ -42,7 +42,7 @@ def nets_table(best: Chosen) -> Table:
                  (True, False, False, True))  # fmt: skip
 
 
-def layers_table(net: Net) -> Table:
+def layers_table(net: TrainedNet) -> Table:
     """The arrays of a net's parameters: its architecture as text."""
     leaves = jax.tree_util.tree_flatten_with_path(net.params)[0]
     rows = tuple(
@@ -54,14 +54,14 @@ def layers_table(net: Net) -> Table:
                  (False, False, True))  # fmt: skip
 
 
-def graph_of(net: Net, classes: int) -> Graph:
+def graph_of(net: TrainedNet, classes: int) -> Graph:
     """The layers of a net as a graph."""
     layers = FAMILIES[str(net.values["family"])].layers(net.values, classes)
     inner = [Node(operation, (i,), width) for i, (operation, width) in enumerate(layers)]
     return Graph((Node("input"), *inner, Node("output", (len(layers),))))
 
 
-def layers_figure(net: Net, classes: int, shape: tuple[int, ...]) -> Figure:
+def layers_figure(net: TrainedNet, classes: int, shape: tuple[int, ...]) -> Figure:
     """The picture of a net's layers, with its size."""
     graph = graph_of(net, classes)
     cost = graph.cost(shape)
@@ -80,6 +80,6 @@ def layers_figure(net: Net, classes: int, shape: tuple[int, ...]) -> Figure:
     )
 
 
-def parameters(net: Net) -> int:
+def parameters(net: TrainedNet) -> int:
     """Of a net."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(net.params))

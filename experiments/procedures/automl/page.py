@@ -22,7 +22,7 @@ from experiments.procedures.automl.nets_shown import (
     layers_table,
     nets_table,
 )
-from experiments.procedures.automl.plan import Plan
+from experiments.procedures.automl.plan import AutomlPlan
 from experiments.report.figure import Figure, values
 from experiments.report.procedure import Noted, Said, write_procedure_report
 from experiments.report.search_page import (
@@ -43,7 +43,7 @@ MOST_CLASSES = 30
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class AutomlResult:
     """All that was found.
 
     Attributes:
@@ -54,7 +54,7 @@ class Result:
     """
 
     examples: Examples
-    plan: Plan
+    plan: AutomlPlan
     searched: Searched
     best: Chosen
     shares: np.ndarray
@@ -62,7 +62,7 @@ class Result:
     others: Sequence[Baseline]
 
 
-def said_of(result: Result, *, folder: Path, budget: str, seconds: float) -> Said:
+def said_of(result: AutomlResult, *, folder: Path, budget: str, seconds: float) -> Said:
     """All that is shown of an automl in ``folder``, with the budget asked for and spent."""
     examples, searched = result.examples, result.searched
     figures = [progress_figure(searched), curves_figure(searched), hyperparameters_figure(searched)]
@@ -101,7 +101,7 @@ def write_rehearsal(predictor: Predictor, examples: Examples, shares: np.ndarray
         write_procedure_report(folder, said)
 
 
-def _answer(result: Result) -> str:
+def _answer(result: AutomlResult) -> str:
     test, nets = result.test, result.best.predictor.nets
     interval = test.interval
     many = f"an ensemble of {len(nets)} nets" if len(nets) > 1 else "one net"
@@ -130,7 +130,7 @@ def _snippet(folder: Path) -> str:
     )
 
 
-def _facts(result: Result) -> dict[str, str]:
+def _facts(result: AutomlResult) -> dict[str, str]:
     examples, plan, best = result.examples, result.plan, result.best
     preset = plan.preset
     names = getattr(result.searched.space.ranges["family"], "values", ())

@@ -17,7 +17,7 @@ from experiments.procedures.automl.clock import Clock
 from experiments.procedures.automl.data import Examples
 from experiments.procedures.budget import Budget
 from experiments.runner.predict import module_of
-from experiments.runner.search_models import Task
+from experiments.runner.search_models import SearchTask
 from experiments.runtime.memory import device_bytes
 from experiments.search.fidelity import Pruner
 from experiments.spec.families import ETA, PRESETS, Preset, largest_values
@@ -37,7 +37,7 @@ MEASURED = {"quick": (32, 128), "usual": (32, 128, 512), "long": (32, 128, 512)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class AutomlPlan:
     """The numbers that an automl trains with.
 
     Attributes:
@@ -105,14 +105,14 @@ def powers(most: int) -> list[int]:
     return found
 
 
-def planned(examples: Examples, budget: Budget) -> Plan:
+def planned(examples: Examples, budget: Budget) -> AutomlPlan:
     """The plan of a budget in trials: nothing is measured."""
     assert budget.amount is not None, "it was checked"
     trials = int(budget.amount)
     preset = next(p for p in reversed(PRESETS) if p.least_trials <= trials)
     size = bounded(examples.size("train") // 32, examples.size("train"), 128)
     fitting = [r for r in powers(preset.most_epochs) if first_bracket(r) <= trials]
-    return Plan(
+    return AutomlPlan(
         preset.level, size, fitting[0],
         f"batch size {size}: a 32nd of the training set, as the budget counts trials and not time; "
         f"{fitting[0]} epochs: the longest whose first bracket is at most {trials} trials",
@@ -125,7 +125,9 @@ def bounded(size: int, examples: int, most: int = 1 << 20) -> int:
     return 1 << (most.bit_length() - 1)
 
 
-def measured(examples: Examples, preset: Preset, task: Task, clock: Clock, allowed: float) -> Plan:
+def measured(
+    examples: Examples, preset: Preset, task: SearchTask, clock: Clock, allowed: float
+) -> AutomlPlan:
     """The plan of a budget in time, but for its epochs, of which it knows the price of one.
 
     Of the sizes that are measured one is taken, so that its programs are compiled by then.
@@ -172,13 +174,13 @@ def measured(examples: Examples, preset: Preset, task: Task, clock: Clock, allow
         f"batch size {size}: the smallest with half of the best throughput ({rates}), "
         f"{taken['bytes'] / 1e6:.0f} MB of {room / 1e9:.1f} GB"
     )
-    return Plan(
+    return AutomlPlan(
         preset.level, size, 1, words, taken["seconds_per_step"], taken["compile_seconds"], rows,
         int(taken["bytes"]),
     )  # fmt: skip
 
 
-def affordable(plan: Plan, examples: int, seconds: float) -> Plan | None:
+def affordable(plan: AutomlPlan, examples: int, seconds: float) -> AutomlPlan | None:
     """The plan with the epochs that the time holds; where these are too few of a large training
     split, with fewer of its examples and the more epochs.
 
@@ -203,7 +205,7 @@ def affordable(plan: Plan, examples: int, seconds: float) -> Plan | None:
     return with_epochs(fewer, few, seconds)
 
 
-def with_epochs(plan: Plan, examples: int, seconds: float) -> Plan | None:
+def with_epochs(plan: AutomlPlan, examples: int, seconds: float) -> AutomlPlan | None:
     """The plan with the most epochs of which Hyperband's brackets, each once, fit into the time;
     None where one trial of one epoch does not."""
     each = MEAN_NET * plan.epoch_seconds(examples)

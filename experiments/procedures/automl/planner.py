@@ -12,7 +12,7 @@ from experiments.procedures.automl.ending import untrained, validated
 from experiments.procedures.automl.page import write_rehearsal
 from experiments.procedures.automl.plan import (
     LEAST_EXAMPLES,
-    Plan,
+    AutomlPlan,
     affordable,
     measured,
     planned,
@@ -49,7 +49,7 @@ class Planner:
         self.asked, self.examples, self.spent, self.clock = asked, examples, spent, clock
         self.ending_seconds = 0.0
 
-    def plan(self, folder: Path) -> Plan:
+    def plan(self, folder: Path) -> AutomlPlan:
         """That of an earlier process in ``folder``, or a new one.
 
         Raises:
@@ -57,26 +57,26 @@ class Planner:
         """
         return self._recorded(folder / PLAN_FILE) or self._new()
 
-    def _recorded(self, path: Path) -> Plan | None:
+    def _recorded(self, path: Path) -> AutomlPlan | None:
         """That of an earlier process."""
         if not path.exists():
             return None
         held = read_json(path, "the plan of an automl")
         try:
-            plan = Plan(**{f.name: held[f.name] for f in dataclasses.fields(Plan)})
+            plan = AutomlPlan(**{f.name: held[f.name] for f in dataclasses.fields(AutomlPlan)})
         except KeyError as error:
             raise RecordError(f"{path} lacks the field {error}") from error
         if self.asked.seconds is not None:
             self._rehearse(plan)
         return plan
 
-    def _new(self) -> Plan:
+    def _new(self) -> AutomlPlan:
         """A new one; ValueError where the budget is too short for one trial."""
         total = self.asked.seconds
         if total is None:
             return planned(self.examples, self.asked.budget)
         preset = preset_of(total)
-        first = Plan(preset.level, self._batch_size, 1, "")
+        first = AutomlPlan(preset.level, self._batch_size, 1, "")
         task, _ = task_of(search_of(self.asked, self.examples, first), None)
         plan = measured(self.examples, preset, task, self.clock, MOST_MEASURING * total)
         self._rehearse(plan)
@@ -104,7 +104,7 @@ class Planner:
         """To begin measuring with."""
         return max(1, min(32, self.examples.size("train") // 16))
 
-    def _rehearse(self, plan: Plan) -> None:
+    def _rehearse(self, plan: AutomlPlan) -> None:
         """Predict with an untrained net, write its page and predictor to a folder that goes again:
         what that takes is kept in reserve."""
         net = untrained(self.examples, plan)

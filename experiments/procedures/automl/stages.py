@@ -10,8 +10,8 @@ from typing import Any
 from experiments.procedures.automl.baselines import baselines
 from experiments.procedures.automl.ending import Chosen, chosen, score
 from experiments.procedures.automl.limits import TimeLimit, TrialLimit
-from experiments.procedures.automl.page import Result, said_of
-from experiments.procedures.automl.plan import Plan, trials_of_round
+from experiments.procedures.automl.page import AutomlResult, said_of
+from experiments.procedures.automl.plan import AutomlPlan, trials_of_round
 from experiments.procedures.automl.planner import (
     INTERPRETER_SECONDS,
     MARGIN,
@@ -19,13 +19,13 @@ from experiments.procedures.automl.planner import (
     PLAN_FILE,
     Planner,
 )
-from experiments.procedures.budget import Cost
-from experiments.procedures.outcome import Outcome, conclude
+from experiments.procedures.budget import ProcedureCost
+from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import Procedure
 from experiments.records.files import disk_errors, write_whole
 from experiments.records.schema import SCHEMA_VERSION
 from experiments.records.seal import sealed_json
-from experiments.runner.search import Found
+from experiments.runner.search import SearchResult
 from experiments.runner.search_driver import Limit
 
 
@@ -38,7 +38,7 @@ class Stages:
       say: takes a line.
     """
 
-    def __init__(self, planner: Planner, plan: Plan, say: Callable[[str], None]):
+    def __init__(self, planner: Planner, plan: AutomlPlan, say: Callable[[str], None]):
         self.asked, self.spent = planner.asked, planner.spent
         self.ending_seconds = planner.ending_seconds
         self.plan, self.say = plan, say
@@ -73,7 +73,7 @@ class Stages:
         """To train a member again, as far as is known beforehand."""
         return self.plan.epochs * self.plan.epoch_seconds(self.examples.size("train"))
 
-    def choose(self, found: Found) -> Chosen:
+    def choose(self, found: SearchResult) -> Chosen:
         """The predictor."""
         total, each = self.asked.seconds, self._member_seconds
 
@@ -85,7 +85,7 @@ class Stages:
 
         return chosen(found, self.examples, self.plan.preset.members, more, self.say)
 
-    def conclude(self, procedure: Procedure, found: Found, best: Chosen) -> Outcome:
+    def conclude(self, procedure: Procedure, found: SearchResult, best: Chosen) -> ProcedureOutcome:
         """The one evaluation on test, the verdict and the page."""
         shares = best.predictor.predict_proba(self.examples.raw_test)
         labels = self.examples.splits["test"][1]
@@ -94,15 +94,15 @@ class Stages:
         others = baselines(self.examples, self.asked.seed) if self.asked.baselines else []
         trials = found.table
         steps = int(found.searched.record.trials["steps"].sum())
-        procedure.made = Cost(len(trials), steps, float(trials["seconds"].sum()))
-        result = Result(self.examples, self.plan, found.searched, best, shares, test, others)
+        procedure.made = ProcedureCost(len(trials), steps, float(trials["seconds"].sum()))
+        result = AutomlResult(self.examples, self.plan, found.searched, best, shares, test, others)
         budget = str(self.asked.budget)
         said = said_of(result, folder=procedure.folder, budget=budget, seconds=seconds)
         spent = {"budget": budget, "seconds": round(seconds, 3)}
         return conclude(procedure, said, {**_values(result), **spent})
 
 
-def _values(result: Result) -> dict[str, Any]:
+def _values(result: AutomlResult) -> dict[str, Any]:
     best, test = result.best, result.test
     interval = test.interval
     return {

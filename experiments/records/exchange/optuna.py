@@ -26,7 +26,7 @@ from experiments.records.files import RecordError, check_writable, disk_errors, 
 from experiments.records.reader import Record, read
 from experiments.records.schema import STUDY_FILE
 from experiments.records.tables import TRIAL_KEY
-from experiments.spec.conditions import Space, read_back
+from experiments.spec.conditions import ConditionalSpace, read_back
 from experiments.spec.space import Choice, Distribution, Integer, Value, ZeroOrLog
 from experiments.spec.trial import Status
 
@@ -88,7 +88,7 @@ def _fill(record: Record, url: str, began: datetime.datetime) -> None:
         url, engine_kwargs={"poolclass": NullPool}, skip_compatibility_check=True
     )
     asked = record.study["study"]
-    space = Space.of(asked["space"]) if asked["space"] else Space({}, {})
+    space = ConditionalSpace.of(asked["space"]) if asked["space"] else ConditionalSpace({}, {})
     column, direction = _decides(asked)
     curves = _curves(record, column)
     ranges = {name: _distribution(name, space.ranges[name], record) for name in space.ranges}
@@ -175,7 +175,7 @@ def _distribution(
 
 def _trial(
     row: Mapping[str, Any],
-    space: Space,
+    space: ConditionalSpace,
     ranges: Mapping[str, optuna.distributions.BaseDistribution],
     curve: Mapping[int, float],
     direction: str,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.runner.executors import Job, Jobs, Unfinished
-from experiments.runner.executors.task import Outcome, Setting, train_pack
+from experiments.runner.executors.task import PackOutcome, StudySetting, train_pack
 from experiments.runtime import platform
 from experiments.spec.errors import StudyError, first_line
 from experiments.spec.trial import Trial
@@ -156,7 +156,7 @@ class RayTasks:
       warn: takes one line where a worker could not use or write a checkpoint.
     """
 
-    def __init__(self, setting: Setting, cluster: Cluster, warn: Callable[[str], None]):
+    def __init__(self, setting: StudySetting, cluster: Cluster, warn: Callable[[str], None]):
         self._setting, self._cluster, self._warn = setting, cluster, warn
         self._threads: list[threading.Thread] = []
         self._aside = HeldStates()  # of trials between two tasks
@@ -251,7 +251,7 @@ def _pack(job: Job, jobs: Jobs, most_steps: float) -> list[Trial]:
     return trials
 
 
-def _outcome(reference: Any, job: Job, jobs: Jobs) -> Outcome | None:
+def _outcome(reference: Any, job: Job, jobs: Jobs) -> PackOutcome | None:
     """The outcome that a task returns; None where it is not wanted any more.
 
     Raises:
@@ -264,7 +264,7 @@ def _outcome(reference: Any, job: Job, jobs: Jobs) -> Outcome | None:
             if not jobs.advanced(job, 0):
                 ray.cancel(reference, force=True)
                 return None
-        outcome: Outcome = ray.get(reference)
+        outcome: PackOutcome = ray.get(reference)
     except ray.exceptions.RayError as error:
         raise StudyError(
             f"the Ray cluster was lost ({first_line(error)}); the same command goes on"

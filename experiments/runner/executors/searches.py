@@ -22,7 +22,7 @@ from typing import Any
 
 from experiments.runner.executors.ray import Cluster
 from experiments.runner.executors.task import sees_record
-from experiments.runner.search_objectives import Job
+from experiments.runner.search_objectives import TrialJob
 from experiments.runner.search_packs import Built, trainer_of
 from experiments.runtime.compilation import switched
 from experiments.runtime.stopping import Stop
@@ -84,7 +84,7 @@ class SearchSetting:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class SearchPackOutcome:
     """The end of a task.
 
     Attributes:
@@ -98,7 +98,9 @@ class Trained:
     warnings: Sequence[str]
 
 
-def train_jobs(setting: SearchSetting, jobs: Sequence[Job], aside: Mapping[Key, Saved]) -> Trained:
+def train_jobs(
+    setting: SearchSetting, jobs: Sequence[TrialJob], aside: Mapping[Key, Saved]
+) -> SearchPackOutcome:
     """Train jobs side by side, in this process."""
     trainer, warnings = _trainer(setting)
     warnings.clear()
@@ -107,7 +109,7 @@ def train_jobs(setting: SearchSetting, jobs: Sequence[Job], aside: Mapping[Key, 
         results = list(pool.map(trainer.train, jobs))
     keys = {job.trial.key for job in jobs}
     kept = {key: trainer.held.pop(key) for key in keys & trainer.held.keys()}
-    return Trained(results, kept, tuple(warnings))
+    return SearchPackOutcome(results, kept, tuple(warnings))
 
 
 @functools.lru_cache(maxsize=1)
@@ -174,7 +176,7 @@ class RayTrainer:
         self._task = ray.remote(train_jobs).options(**cluster.options)
         self._most = cluster.tasks_at_a_time()
         self._lock = threading.Lock()
-        self._waiting: collections.deque[tuple[Job, Future[TrialResult]]] = collections.deque()
+        self._waiting: collections.deque[tuple[TrialJob, Future[TrialResult]]] = collections.deque()
         self._tasks = 0
         self._aside = HeldStates()
 
@@ -183,7 +185,7 @@ class RayTrainer:
         """Jobs that may be under way at a time."""
         return self._most * self._slots
 
-    def train(self, job: Job) -> TrialResult:
+    def train(self, job: TrialJob) -> TrialResult:
         """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
         future: Future[TrialResult] = Future()
         with self._lock:
@@ -201,7 +203,7 @@ class RayTrainer:
         self._aside.pop(result.trial.key, None)
         self._here.ended(result)
 
-    def best_state(self, job: Job, step: int) -> Any:
+    def best_state(self, job: TrialJob, step: int) -> Any:
         """As `ModelTrainer.best_state`, in this process."""
         return self._here.best_state(job, step)
 
@@ -223,7 +225,7 @@ class RayTrainer:
             for (job, future), result in zip(taken, results, strict=True):
                 future.set_result(dataclasses.replace(result, trial=job.trial))
 
-    def _trained(self, jobs: Sequence[Job]) -> Sequence[TrialResult]:
+    def _trained(self, jobs: Sequence[TrialJob]) -> Sequence[TrialResult]:
         """The results of one task.
 
         Raises:
@@ -240,7 +242,7 @@ class RayTrainer:
                 if self._stop.asked is not None:
                     ray.cancel(reference, force=True)
                     self._stop.check()
-            found: Trained = ray.get(reference)
+            found: SearchPackOutcome = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, StudyError) else error from None
         except ray.exceptions.RayError as error:

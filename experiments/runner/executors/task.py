@@ -34,7 +34,7 @@ from experiments.training.saving import Key
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class StudySetting:
     """The part of a study that every task is given.
 
     Attributes:
@@ -60,13 +60,13 @@ class Setting:
     checkpoint_seconds: float
 
     @classmethod
-    def of(cls, study: ResolvedStudy, checksum: str, **how: Any) -> Setting:
+    def of(cls, study: ResolvedStudy, checksum: str, **how: Any) -> StudySetting:
         """Of a study in this process."""
         return cls(pickle.dumps(study), texts_of_files(study.code), checksum, **how)
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class PackOutcome:
     """The end of a pack.
 
     Attributes:
@@ -85,11 +85,11 @@ class Outcome:
 
 
 def train_pack(
-    setting: Setting,
+    setting: StudySetting,
     job: Job,
     trials: Sequence[Trial],
     aside: Mapping[Key, Saved] | None = None,
-) -> Outcome:
+) -> PackOutcome:
     """Train trials of one batch size to their ends, in this process.
 
     Args:
@@ -121,7 +121,7 @@ def train_pack(
         except Exception as raised:  # noqa: BLE001 (a user's model may raise anything)
             error = portable(raised)
         begun = Unfinished(population.trials if population and error else ())
-    return Outcome(results, held, begun, error, warnings)
+    return PackOutcome(results, held, begun, error, warnings)
 
 
 def portable(error: Exception) -> BaseException:
@@ -136,7 +136,7 @@ def portable(error: Exception) -> BaseException:
 
 
 def _checkpoints(
-    setting: Setting, study: ResolvedStudy, warn: Callable[[str], None]
+    setting: StudySetting, study: ResolvedStudy, warn: Callable[[str], None]
 ) -> Checkpoints | None:
     """The place where this worker saves long trials; None if it does not see the study's record."""
     if not sees_record(*setting.record):
@@ -154,7 +154,7 @@ def sees_record(folder: str, identity: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _study(setting: Setting) -> ResolvedStudy:
+def _study(setting: StudySetting) -> ResolvedStudy:
     for name, text in setting.files:
         load_text(name, text)
     found = pickle.loads(setting.study)
@@ -163,7 +163,7 @@ def _study(setting: Setting) -> ResolvedStudy:
 
 
 @functools.lru_cache(maxsize=1)
-def _program(setting: Setting) -> Program:
+def _program(setting: StudySetting) -> Program:
     """The study's programs, compiled once a worker; its data are checked and put once."""
     from experiments.runner.planning import programs_of
     from workloads import datasets

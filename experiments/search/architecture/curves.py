@@ -43,7 +43,7 @@ LEAST_SCALE = 1e-3
 """Of the range of a curve's values: a spread of nothing is what no curve has."""
 
 
-class Family(NamedTuple):
+class CurveFamily(NamedTuple):
     """A family c + a phi(x).
 
     Attributes:
@@ -75,19 +75,19 @@ def _product(*axes: np.ndarray) -> np.ndarray:
     return np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], -1)
 
 
-FAMILIES: dict[str, Family] = {
-    "pow3": Family(_pow, lambda last: _product(np.geomspace(0.05, 4.0, 40)), 3),
-    "pow4": Family(
+FAMILIES: dict[str, CurveFamily] = {
+    "pow3": CurveFamily(_pow, lambda last: _product(np.geomspace(0.05, 4.0, 40)), 3),
+    "pow4": CurveFamily(
         _pow,
         lambda last: _product(np.geomspace(0.05, 4.0, 16), np.geomspace(0.2, 2.0 * last, 10)),
         4,
     ),
-    "mmf4": Family(  # shape: d and log h
+    "mmf4": CurveFamily(  # shape: d and log h
         _mmf,
         lambda last: _product(np.geomspace(0.3, 6.0, 14), np.linspace(-1.0, np.log(2 * last), 12)),
         4,
     ),
-    "ilog2": Family(_ilog, lambda last: np.zeros((1, 0)), 2),
+    "ilog2": CurveFamily(_ilog, lambda last: np.zeros((1, 0)), 2),
 }
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from experiments.search.architecture.operations import OPERATIONS, Cost, Shape
+from experiments.search.architecture.operations import OPERATIONS, OperationCost, Shape
 from workloads.registry import unknown_name
 
 Merge = Literal["sum", "concat"]
@@ -82,7 +82,7 @@ class Graph:
         """The one graph that stands for all that are the same architecture."""
         return _canonical(self)
 
-    def cost(self, shape: Shape) -> Cost:
+    def cost(self, shape: Shape) -> OperationCost:
         """Output shape, parameters and FLOPs of the graph as it stands, for one input shape.
 
         Raises:
@@ -94,7 +94,7 @@ class Graph:
         for index, node in enumerate(self.nodes[1:], 1):
             merged = _merged(index, node, [shapes[i] for i in node.inputs])
             if node.operation == "output":
-                return Cost(merged, parameters, flops)
+                return OperationCost(merged, parameters, flops)
             try:
                 cost = OPERATIONS[node.operation].cost(merged, node.width)
             except ValueError as error:

@@ -157,7 +157,7 @@ def _explicit(graph: Graph, shape: Shape) -> Graph:
     return Graph(tuple(nodes))
 
 
-class Trained(NamedTuple):
+class TrainedArchitecture(NamedTuple):
     """An architecture that has trained to its end: its trial, its graph, and what it reached."""
 
     trial: int
@@ -165,7 +165,7 @@ class Trained(NamedTuple):
     value: float
 
 
-def parent_of(child: Graph, trained: Sequence[Trained], shape: Shape) -> int | None:
+def parent_of(child: Graph, trained: Sequence[TrainedArchitecture], shape: Shape) -> int | None:
     """The trial whose weights ``child`` begins with; None where it begins anew.
 
     The best of those that exact changes lead from; the first of equal ones.

@@ -2,7 +2,7 @@
 
 An operation is one function
 
-    cost(shape, width) -> Cost(shape, parameters, flops)
+    cost(shape, width) -> OperationCost(shape, parameters, flops)
 
 of its input's shape without the batch, (features,), (tokens, features) or (height, width,
 channels), and of the width asked for, None where the operation keeps the width. It raises
@@ -21,7 +21,7 @@ from typing import NamedTuple
 Shape = tuple[int, ...]
 
 
-class Cost(NamedTuple):
+class OperationCost(NamedTuple):
     """Cost and shape of what an operation makes of its input.
 
     Attributes:
@@ -40,12 +40,12 @@ class Operation(NamedTuple):
 
     Attributes:
       meaning: one line.
-      cost: (input shape, width or None) -> Cost; raises ValueError.
+      cost: (input shape, width or None) -> OperationCost; raises ValueError.
       wide: whether it makes its output as wide as it is told; others keep the width.
     """
 
     meaning: str
-    cost: Callable[[Shape, int | None], Cost]
+    cost: Callable[[Shape, int | None], OperationCost]
     wide: bool = False
 
 
@@ -60,54 +60,54 @@ def image(shape: Shape, name: str) -> Shape:
     return shape
 
 
-def _kept(shape: Shape, width: int | None) -> Cost:
+def _kept(shape: Shape, width: int | None) -> OperationCost:
     del width
-    return Cost(shape, 0, 0)
+    return OperationCost(shape, 0, 0)
 
 
-def _weighted(shape: Shape, width: int | None) -> Cost:
+def _weighted(shape: Shape, width: int | None) -> OperationCost:
     del width
-    return Cost(shape, 1, 0)
+    return OperationCost(shape, 1, 0)
 
 
-def _dense(shape: Shape, width: int | None) -> Cost:
+def _dense(shape: Shape, width: int | None) -> OperationCost:
     inputs = math.prod(shape)  # an image is flattened
     outputs = inputs if width is None else width
-    return Cost((outputs,), inputs * outputs + outputs, 2 * inputs * outputs)
+    return OperationCost((outputs,), inputs * outputs + outputs, 2 * inputs * outputs)
 
 
-def convolution(kernel: int, *, normalised: bool) -> Callable[[Shape, int | None], Cost]:
+def convolution(kernel: int, *, normalised: bool) -> Callable[[Shape, int | None], OperationCost]:
     """Cost of a square convolution that keeps height and width ("same" padding, stride 1).
 
     It has a bias per output channel or, normalised, a scale and an offset.
     """
 
-    def cost(shape: Shape, width: int | None) -> Cost:
+    def cost(shape: Shape, width: int | None) -> OperationCost:
         height, across, channels = image(shape, f"a {kernel}x{kernel} convolution")
         outputs = channels if width is None else width
         weights = kernel * kernel * channels * outputs
         parameters = weights + (2 if normalised else 1) * outputs
-        return Cost((height, across, outputs), parameters, 2 * height * across * weights)
+        return OperationCost((height, across, outputs), parameters, 2 * height * across * weights)
 
     return cost
 
 
-def _flat(shape: Shape, width: int | None) -> Cost:
+def _flat(shape: Shape, width: int | None) -> OperationCost:
     del width
-    return Cost((math.prod(shape),), 0, 0)
+    return OperationCost((math.prod(shape),), 0, 0)
 
 
-def _average(shape: Shape, width: int | None) -> Cost:
+def _average(shape: Shape, width: int | None) -> OperationCost:
     del width
-    return Cost(image(shape, "a pool"), 0, 0)
+    return OperationCost(image(shape, "a pool"), 0, 0)
 
 
-def _halved(shape: Shape, width: int | None) -> Cost:
+def _halved(shape: Shape, width: int | None) -> OperationCost:
     del width
     height, across, channels = image(shape, "a pool")
     if min(height, across) < 2:
         raise ValueError(f"a 2x2 pool needs at least 2 x 2 points, got {height} x {across}")
-    return Cost((height // 2, across // 2, channels), 0, 0)
+    return OperationCost((height // 2, across // 2, channels), 0, 0)
 
 
 EXPANSION = 4
@@ -125,32 +125,32 @@ def tokens(shape: Shape, name: str) -> Shape:
     return shape
 
 
-def _rows(shape: Shape, width: int | None) -> Cost:
+def _rows(shape: Shape, width: int | None) -> OperationCost:
     height, across, channels = image(shape, "rows")
     inputs = across * channels
     outputs = inputs if width is None else width
-    return Cost((height, outputs), (inputs + 1) * outputs, 2 * height * inputs * outputs)
+    return OperationCost((height, outputs), (inputs + 1) * outputs, 2 * height * inputs * outputs)
 
 
-def attention(heads: int) -> Callable[[Shape, int | None], Cost]:
+def attention(heads: int) -> Callable[[Shape, int | None], OperationCost]:
     """Cost of x + attention(layer norm(x)): matrices of 3 D x D and D x D, and two of T x T."""
 
-    def cost(shape: Shape, width: int | None) -> Cost:
+    def cost(shape: Shape, width: int | None) -> OperationCost:
         del width
         length, features = tokens(shape, "attention")
         if features % heads:
             raise ValueError(f"attention of {heads} heads needs a multiple of them, got {features}")
         flops = 2 * length * 4 * features**2 + 4 * length**2 * features
-        return Cost(shape, 4 * features**2 + 2 * features, flops)
+        return OperationCost(shape, 4 * features**2 + 2 * features, flops)
 
     return cost
 
 
-def _feed_forward(shape: Shape, width: int | None) -> Cost:
+def _feed_forward(shape: Shape, width: int | None) -> OperationCost:
     del width
     length, features = tokens(shape, "feed_forward")
     weights = 2 * EXPANSION * features**2
-    return Cost(shape, weights + (EXPANSION + 3) * features, 2 * length * weights)
+    return OperationCost(shape, weights + (EXPANSION + 3) * features, 2 * length * weights)
 
 
 OPERATIONS: dict[str, Operation] = {

@@ -24,10 +24,10 @@ from experiments.search.architecture.frames import (
     weights,
 )
 from experiments.search.architecture.graph import Graph
-from experiments.search.architecture.inheritance import Inheritance, Trained, parent_of
+from experiments.search.architecture.inheritance import Inheritance, TrainedArchitecture, parent_of
 from experiments.search.architecture.recorded import space_to_json
 from experiments.search.architecture.space import Architecture, Code, Space
-from experiments.search.architecture.strategies.base import Result, rebuilt
+from experiments.search.architecture.strategies.base import ScoredCode, rebuilt
 from experiments.search.architecture.strategies.table import STRATEGIES, strategy
 from experiments.search.samplers.base import Ask, Point, Proposal, Seen
 from experiments.spec.space import Choice, Value
@@ -210,7 +210,7 @@ class Architectures:
           ask: what is known.
           sizes: trials of every round so far.
         """
-        known = [Result(self._code_at(ask, seen.point), _value(seen)) for seen in ask.of(ONE)]
+        known = [ScoredCode(self._code_at(ask, seen.point), _value(seen)) for seen in ask.of(ONE)]
         rounds, first = [], 0
         for size in sizes:
             rounds.append(known[first : first + size])
@@ -230,7 +230,9 @@ class Architectures:
         """The trial whose weights each begins with: of an earlier round, trained to its end."""
         assert not isinstance(self.network, Skeleton), "it was checked"
         trained = [
-            Trained(seen.index, self._network(self._code_at(ask, seen.point)), seen.value)
+            TrainedArchitecture(
+                seen.index, self._network(self._code_at(ask, seen.point)), seen.value
+            )
             for seen in ask.of(ONE)
             if seen.outcome == "reached"
         ]

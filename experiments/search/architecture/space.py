@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from experiments.search.architecture.graph import Graph, IllegalArchitectureError
-from experiments.search.architecture.operations import Cost, Shape
+from experiments.search.architecture.operations import OperationCost, Shape
 from experiments.search.architecture.streams import Stream
 
 Code = tuple[int, ...]
@@ -53,7 +53,7 @@ class Architecture:
         """The graph of this name."""
         return dict(self.graphs)[name]
 
-    def cost(self, shape: Shape) -> Cost:
+    def cost(self, shape: Shape) -> OperationCost:
         """Output shape, parameters and FLOPs an example of an architecture of one graph.
 
         Raises:

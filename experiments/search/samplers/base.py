@@ -22,7 +22,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from experiments.spec.conditions import Condition, Space
+from experiments.spec.conditions import Condition, ConditionalSpace
 from experiments.spec.space import Distribution
 from optimizers.coordinates import COORDINATES, Coordinate
 
@@ -90,7 +90,7 @@ class Ask:
 
     def canonical(self, point: Sequence[float] | np.ndarray) -> Point:
         """The point with what does not exist there in the middle of its range."""
-        return Space(self.space, self.conditions).canonical(point)
+        return ConditionalSpace(self.space, self.conditions).canonical(point)
 
     def box(self, batch_size: int) -> Box:
         """The box of a batch size so far."""

@@ -10,7 +10,7 @@ from workloads.registry import unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class SamplerRow:
     """A sampler of the table.
 
     Attributes:
@@ -26,14 +26,16 @@ class Row:
     extra: str = ""
 
 
-SAMPLERS: dict[str, Row] = {
-    "halton": Row("halton:propose", False, "quasi-random: scrambled, shifted Halton points"),
-    "random": Row("random:propose", False, "independent uniform points"),
-    "grid": Row("grid:propose", False, "a full grid in shuffled order"),
-    "rounds": Row("rounds:propose", True, "coarse to fine, batch sizes learn from neighbours"),
-    "gp": Row("gp:propose", True, "Gaussian process over hyperparameters and batch size"),
-    "tpe": Row("tpe:propose", True, "tree-structured Parzen estimators (Optuna)", "search"),
-    "cma": Row("cma:propose", True, "covariance matrix adaptation (cmaes)", "search"),
+SAMPLERS: dict[str, SamplerRow] = {
+    "halton": SamplerRow("halton:propose", False, "quasi-random: scrambled, shifted Halton points"),
+    "random": SamplerRow("random:propose", False, "independent uniform points"),
+    "grid": SamplerRow("grid:propose", False, "a full grid in shuffled order"),
+    "rounds": SamplerRow(
+        "rounds:propose", True, "coarse to fine, batch sizes learn from neighbours"
+    ),
+    "gp": SamplerRow("gp:propose", True, "Gaussian process over hyperparameters and batch size"),
+    "tpe": SamplerRow("tpe:propose", True, "tree-structured Parzen estimators (Optuna)", "search"),
+    "cma": SamplerRow("cma:propose", True, "covariance matrix adaptation (cmaes)", "search"),
 }
 
 

@@ -22,7 +22,7 @@ from experiments.search.architecture.space import DRAWS, LARGEST, Code, Space
 from experiments.search.architecture.streams import Stream
 
 
-class Result(NamedTuple):
+class ScoredCode(NamedTuple):
     """An architecture that has been evaluated."""
 
     code: Code
@@ -44,7 +44,7 @@ class History:
     space: Space
     seed: int
     round: int = 0
-    results: tuple[Result, ...] = ()
+    results: tuple[ScoredCode, ...] = ()
     known: Mapping[Hashable, float] = dataclasses.field(default_factory=dict)
 
     def stream(self, role: str) -> Stream:
@@ -52,7 +52,7 @@ class History:
         return Stream(role, self.seed, self.round)
 
     @functools.cached_property
-    def best(self) -> Result | None:
+    def best(self) -> ScoredCode | None:
         """The least value so far; the earliest, if several."""
         return min(self.results, key=lambda result: result.value, default=None)
 
@@ -60,7 +60,7 @@ class History:
         """The value of this architecture, under whatever code; None if it is not known."""
         return self.known.get(self.space.key(code))
 
-    def extended(self, results: Sequence[Result]) -> History:
+    def extended(self, results: Sequence[ScoredCode]) -> History:
         """With one more round."""
         known = dict(self.known)
         for result in results:
@@ -82,11 +82,11 @@ class Strategy(NamedTuple):
 
     begin: Callable[[Space, int], Any]
     propose: Callable[[Any, History, int], list[Code]]
-    observe: Callable[[Any, History, Sequence[Result]], Any]
+    observe: Callable[[Any, History, Sequence[ScoredCode]], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
+class StrategySearch:
     """A search at the end of a round: a value."""
 
     strategy: Strategy
@@ -100,20 +100,20 @@ class Search:
         """
         return self.strategy.propose(self.memory, self.history, count)
 
-    def tell(self, results: Sequence[Result]) -> Search:
+    def tell(self, results: Sequence[ScoredCode]) -> StrategySearch:
         """The search after one more round."""
         memory = self.strategy.observe(self.memory, self.history, results)
-        return Search(self.strategy, self.history.extended(results), memory)
+        return StrategySearch(self.strategy, self.history.extended(results), memory)
 
 
-def begin(strategy: Strategy, space: Space, seed: int) -> Search:
+def begin(strategy: Strategy, space: Space, seed: int) -> StrategySearch:
     """A search that has seen nothing."""
-    return Search(strategy, History(space, seed), strategy.begin(space, seed))
+    return StrategySearch(strategy, History(space, seed), strategy.begin(space, seed))
 
 
 def rebuilt(
-    strategy: Strategy, space: Space, seed: int, rounds: Iterable[Sequence[Result]]
-) -> Search:
+    strategy: Strategy, space: Space, seed: int, rounds: Iterable[Sequence[ScoredCode]]
+) -> StrategySearch:
     """The search that has seen these rounds."""
     search = begin(strategy, space, seed)
     for results in rounds:
@@ -126,7 +126,7 @@ def nothing(space: Space, seed: int) -> None:
     del space, seed
 
 
-def kept(memory: Any, history: History, results: Sequence[Result]) -> Any:
+def kept(memory: Any, history: History, results: Sequence[ScoredCode]) -> Any:
     """The memory as it was."""
     del history, results
     return memory

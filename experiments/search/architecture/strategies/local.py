@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.search.architecture.space import Code, Space
-from experiments.search.architecture.strategies.base import Fresh, History, Result, Strategy
+from experiments.search.architecture.strategies.base import Fresh, History, ScoredCode, Strategy
 from experiments.search.architecture.streams import Stream
 
 
@@ -18,12 +18,12 @@ def local() -> Strategy:
     return Strategy(_begin, _propose, _observe)
 
 
-def _begin(space: Space, seed: int) -> Result | None:
+def _begin(space: Space, seed: int) -> ScoredCode | None:
     del space, seed
     return None
 
 
-def _propose(current: Result | None, history: History, count: int) -> list[Code]:
+def _propose(current: ScoredCode | None, history: History, count: int) -> list[Code]:
     fresh = Fresh(history, count)
     if current is not None:
         # The order belongs to the place, not to the round: it goes on where it was.
@@ -33,7 +33,9 @@ def _propose(current: Result | None, history: History, count: int) -> list[Code]
     return fresh.codes or fresh.fill(history.stream("local restart"))
 
 
-def _observe(current: Result | None, history: History, results: Sequence[Result]) -> Result | None:
+def _observe(
+    current: ScoredCode | None, history: History, results: Sequence[ScoredCode]
+) -> ScoredCode | None:
     """The place of the search: None where it is to start again."""
     if not results:
         return current
@@ -48,5 +50,5 @@ def _observe(current: Result | None, history: History, results: Sequence[Result]
         if not better:
             break
         value, code = min(better)
-        current = Result(code, value)
+        current = ScoredCode(code, value)
     return current if any(value is None for value, _ in values) else None

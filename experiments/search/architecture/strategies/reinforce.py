@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.search.architecture.space import DRAWS, Code, Space
-from experiments.search.architecture.strategies.base import Fresh, History, Result, Strategy
+from experiments.search.architecture.strategies.base import Fresh, History, ScoredCode, Strategy
 from experiments.search.architecture.streams import Stream
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -55,7 +55,7 @@ def reinforce(rate: float = 0.1, decay: float = 0.9, entropy: float = 0.0) -> St
             f"{rate}, {entropy} and {decay}"
         )
 
-    def observe(policy: Policy, history: History, results: Sequence[Result]) -> Policy:
+    def observe(policy: Policy, history: History, results: Sequence[ScoredCode]) -> Policy:
         del history
         for result in results:
             policy = _updated(policy, result, rate, decay, entropy)
@@ -96,7 +96,9 @@ def _propose(policy: Policy, history: History, count: int) -> list[Code]:
     return fresh.fill(stream)
 
 
-def _updated(policy: Policy, result: Result, rate: float, decay: float, entropy: float) -> Policy:
+def _updated(
+    policy: Policy, result: ScoredCode, rate: float, decay: float, entropy: float
+) -> Policy:
     reward = -result.value
     worst = min(policy.worst, reward) if math.isfinite(reward) else policy.worst
     if not math.isfinite(reward):

@@ -17,7 +17,7 @@ from experiments.search.architecture.strategies.base import Strategy
 from workloads.registry import unknown_name
 
 
-class Row(NamedTuple):
+class StrategyRow(NamedTuple):
     """A strategy of the table.
 
     Attributes:
@@ -31,14 +31,18 @@ class Row(NamedTuple):
     meaning: str
 
 
-STRATEGIES: dict[str, Row] = {
-    "random": Row(plain.random, False, "uniform architectures, none twice"),
-    "grid": Row(plain.grid, False, "every architecture once, spread over the space"),
-    "local": Row(local.local, True, "first better neighbour, with restarts"),
-    "evolution": Row(evolution.evolution, True, "regularised evolution: tournament and ageing"),
-    "reinforce": Row(reinforce.reinforce, True, "REINFORCE over independent choices"),
-    "bayesian": Row(bayesian.bayesian, True, "Gaussian process over one-hot choices"),
-    "progressive": Row(progressive.progressive, True, "simple ones first, then by a surrogate"),
+STRATEGIES: dict[str, StrategyRow] = {
+    "random": StrategyRow(plain.random, False, "uniform architectures, none twice"),
+    "grid": StrategyRow(plain.grid, False, "every architecture once, spread over the space"),
+    "local": StrategyRow(local.local, True, "first better neighbour, with restarts"),
+    "evolution": StrategyRow(
+        evolution.evolution, True, "regularised evolution: tournament and ageing"
+    ),
+    "reinforce": StrategyRow(reinforce.reinforce, True, "REINFORCE over independent choices"),
+    "bayesian": StrategyRow(bayesian.bayesian, True, "Gaussian process over one-hot choices"),
+    "progressive": StrategyRow(
+        progressive.progressive, True, "simple ones first, then by a surrogate"
+    ),
 }
 
 
