@@ -113,6 +113,7 @@ def study_way(trials: int, *, ray: bool, one: bool = False) -> dict[str, Any]:
     """`run_study`, in threads or through Ray."""
     import workloads
     from experiments.runner.executors import ray as ray_tasks
+    from experiments.runner.executors.cluster import Cluster
     from experiments.runner.study import run_study
     from experiments.spec.study import Study
 
@@ -131,7 +132,7 @@ def study_way(trials: int, *, ray: bool, one: bool = False) -> dict[str, Any]:
             study,
             Path(folder) / "study",
             execution="scan",
-            cluster=ray_tasks.Cluster() if ray else None,
+            cluster=Cluster() if ray else None,
             observe=lambda progress: marks(progress.complete),
         )
         marks.over()

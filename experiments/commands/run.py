@@ -14,7 +14,7 @@ from experiments.commands.chosen import add_study_arguments, chosen_study
 from experiments.commands.report import summarise
 
 if TYPE_CHECKING:
-    from experiments.runner.executors.ray import Cluster
+    from experiments.runner.executors.cluster import Cluster
     from experiments.spec.paths import Paths
     from experiments.spec.user_search import UserSearch
 
@@ -159,7 +159,7 @@ def _search(study: UserSearch, folder: Path, options: argparse.Namespace) -> Non
 def _cluster(options: argparse.Namespace) -> Cluster | None:
     if options.executor == "threads":
         return None
-    from experiments.runner.executors.ray import Cluster
+    from experiments.runner.executors.cluster import Cluster
 
     return Cluster(options.ray_address, dict(options.task))
 

@@ -29,7 +29,7 @@ from experiments.records.comparisons import check_kind
 from experiments.records.files import check_writable
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import Writer, read, read_study
-from experiments.runner.executors.ray import Cluster, connected
+from experiments.runner.executors.cluster import Cluster, connected
 from experiments.runner.executors.searches import RayTrainer, SearchSetting, check_spreads
 from experiments.runner.search_asked import described_of, header_of, pruner_of, task_of
 from experiments.runner.search_driver import Driver, Limit

@@ -24,7 +24,8 @@ from experiments.records.store import Writer
 from experiments.runner.checks import check_checkpoints, check_study
 from experiments.runner.coordinator import Coordinator
 from experiments.runner.executors import Executor
-from experiments.runner.executors.ray import Cluster, RayTasks, connected
+from experiments.runner.executors.cluster import Cluster, connected
+from experiments.runner.executors.ray import RayTasks
 from experiments.runner.executors.task import StudySetting
 from experiments.runner.executors.threads import Threads
 from experiments.runner.jobs import StudyJobs

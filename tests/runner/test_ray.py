@@ -5,49 +5,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
 import types
+from ipaddress import ip_address
 
 import pytest
-from support import architecture_child, pruned_child
+from support import architecture_child, killed_builds, pruned_child
 from support.comparing import assert_same_record
-from support.engine_factory import TINY, same_bits, tiny_study, tiny_trial
+from support.engine_factory import TINY, tiny_study
 from support.pruned_child import one_bracket
-from support.ray_cluster import simulated
+from support.ray_cluster import read_token, simulated, with_token
 
 from experiments.cli import main
-from experiments.records.store import Writer, read
-from experiments.runner.executors import Job
-from experiments.runner.executors.ray import Cluster, _pack
+from experiments.records.store import read
+from experiments.runner.executors.cluster import Cluster, connected
 from experiments.runner.executors.searches import SearchSetting
-from experiments.runner.executors.task import PackOutcome, StudySetting, portable, train_pack
 from experiments.runner.search import run_search
+from experiments.runner.search_driver import Driver
 from experiments.runner.study import run_study
 from experiments.spec.errors import StudyError
 from experiments.spec.loading import load_file
 from experiments.spec.space import Real
 from experiments.spec.user_search import UserSearch
-from experiments.training.layout import SCAN, Execution
-from experiments.training.saving import Saving
-from workloads import datasets
-
-USERS_FILE = """
-from flax import linen as nn
-
-class Net(nn.Module):
-    classes: int
-
-    @nn.compact
-    def __call__(self, x, train=False):
-        return nn.Dense(self.classes)(x.reshape(len(x), -1))
-
-def net(classes, example):
-    return Net(classes)
-"""
 
 
 def study(**changes):
@@ -65,15 +49,21 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """A cluster of two nodes that studies join and leave."""
-    environment = {name: os.environ.get(name) for name in ("PYTHONPATH",)}
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
-    with simulated() as child:
-        child.address = child.stdout.readline().strip()
-        yield child
-    for name, value in environment.items():
-        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+def cluster(tmp_path_factory):
+    """A cluster of two nodes behind a token, which studies join and leave.
+
+    ``builds`` is the folder that `killed_builds.build` writes to in its workers.
+    """
+    token, builds = tmp_path_factory.mktemp("token") / "token", tmp_path_factory.mktemp("builds")
+    token.write_text(secrets.token_hex(32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path[:2]))
+        patch.setenv("BUILDS", str(builds))
+        with_token(patch, token)
+        with simulated() as child:
+            child.address, child.builds = child.stdout.readline().strip(), builds
+            yield child
+    read_token()
 
 
 def worker_processes():
@@ -120,15 +110,101 @@ def test_killed_workers_and_a_lost_node_change_no_bit_and_the_cluster_stays(
 
 
 def test_a_killed_coordinator_and_a_pruner_change_no_bit(cluster, tmp_path):
-    """The child starts a cluster of its own, which ends with it; the study goes on in another."""
+    """The child starts a cluster of its own, which ends with it and listens on this machine alone;
+    the study goes on in another."""
     command = [sys.executable, pruned_child.__file__, str(tmp_path / "killed"), "7", "ray"]
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
     path = os.pathsep.join(filter(None, sys.path))
-    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
+    child = subprocess.Popen(command, env={**ours, "PYTHONPATH": path})
     assert child.wait() == -signal.SIGKILL
+    heard = (tmp_path / "killed.listens").read_text().split()
+    assert heard and all(ip_address(address).is_loopback for address in heard)
     where = Cluster(cluster.address)
     run_study(one_bracket(), tmp_path / "killed", execution="scan", cluster=where)
     threads = run_study(one_bracket(), tmp_path / "threads", execution="scan")
     assert_same_record(tmp_path / "killed", threads)
+
+
+@pytest.mark.parametrize("token", ["another", None])
+def test_a_driver_without_the_clusters_token_is_refused_in_one_line(
+    cluster, tmp_path, capfd, token
+):
+    path = token and tmp_path / "token"
+    if path:
+        path.write_text(secrets.token_hex(32))
+    words = ["run", "quickstart", "--smoke", "--executor", "ray", "--ray-address", cluster.address]
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            with_token(patch, path)
+            assert main([*words, "--out", str(tmp_path / "s")]) == 2
+    finally:
+        read_token()
+    said = capfd.readouterr().err  # what C++ prints is there too
+    assert said.count("\n") == 1 and f"--ray-address {cluster.address} refuses" in said
+    assert "RAY_AUTH_TOKEN_PATH" in said and not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("token", ["another", None])
+def test_a_machine_without_the_clusters_token_does_not_join(cluster, tmp_path, token):
+    """Ray itself refuses it, here at its first attempt of twenty."""
+    path = tmp_path / "token"
+    path.write_text(secrets.token_hex(32))
+    ours = {"RAY_AUTH_MODE": "token" if token else "disabled", "RAY_AUTH_TOKEN_PATH": str(path)}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--address", cluster.address]
+    done = subprocess.run(
+        command, env={**os.environ, **ours, "RAY_NUM_REDIS_GET_RETRIES": "1"}, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Authentication token is missing or incorrect" in done.stderr
+
+
+def test_a_file_without_a_token_is_refused_before_ray_ends_the_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(ValueError, match="RAY_AUTH_TOKEN_PATH cannot be read: .*No such file"):
+        connected(Cluster("127.0.0.1:1")).__enter__()
+    (tmp_path / "token").write_text("\n")
+    with pytest.raises(ValueError, match="must be a file with a token, got the empty"):
+        connected(Cluster("127.0.0.1:1")).__enter__()
+
+
+def test_a_cluster_of_our_own_is_refused_where_ray_has_no_token_any_more(monkeypatch):
+    """Ray reads the variables once; one that it has read without a token begins no cluster."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    with pytest.raises(ValueError, match="starts a cluster with a token, and Ray was imported"):
+        connected(Cluster()).__enter__()
+
+
+def test_a_worker_killed_in_a_search_over_modules_costs_the_trial_it_began_alone(
+    cluster, tmp_path, monkeypatch
+):
+    """Its first rung is under way; promoted trials go on from their states in the next worker."""
+    asked = UserSearch(
+        {"learning_rate": Real(1e-3, 3e-2, "log")},
+        build=killed_builds.build, workload="digits_fc", batch_size=64, trials=4, budget=2, eta=2,
+        pruner="successive_halving",
+    )  # fmt: skip
+    threads = run_search(asked, tmp_path / "threads", show=False)
+    (cluster.builds / "builds").unlink()
+    taken, take = [], Driver._take
+
+    def counted(self, result):
+        if not taken:
+            (cluster.builds / "kill").touch()
+        taken.append((result.trial.index, result.steps))
+        return take(self, result)
+
+    monkeypatch.setattr(Driver, "_take", counted)
+    where = Cluster(cluster.address)
+    ours = run_search(asked, tmp_path / "ray", show=False, cluster=where)
+    assert not (cluster.builds / "kill").exists()
+    assert len(set(taken)) == len(taken) == 4 + 2  # none came twice
+    builds = (cluster.builds / "builds").read_text().split()
+    assert len(builds) == len(taken) + 1 and len(set(builds)) >= 2
+    assert_same_record(ours.folder, threads.folder)
 
 
 @pytest.mark.parametrize("make", ["cells", "stacks"])
@@ -153,25 +229,14 @@ def test_what_no_task_can_be_told_of_is_refused_with_nothing_on_disk(tmp_path):
     objective = UserSearch({"rate": Real(0.1, 1.0)}, objective=lambda h, budget, report: 1.0)
     with pytest.raises(ValueError, match="--executor ray serves searches of build"):
         run_search(objective, tmp_path / "s", show=False, cluster=Cluster("127.0.0.1:1"))
+    with pytest.raises(ValueError, match="--ray-address 127.0.0.1:1 does not answer"):
+        run_search(
+            architecture_child.asked(), tmp_path / "s", show=False, cluster=Cluster("127.0.0.1:1")
+        )
     local = dataclasses.replace(architecture_child.asked(), build=lambda values: None)
     with pytest.raises(ValueError, match="needs functions that a module defines"):
         SearchSetting.of(local, "")
     assert not (tmp_path / "s").exists()
-
-
-def test_a_pack_carries_the_text_of_a_users_file(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(USERS_FILE)
-    module = load_file(path)
-    asked = tiny_study(
-        trials=1, step_budget=6, example_budget=48,
-        workload=dataclasses.replace(TINY, model=module.net, model_options={"classes": 10}),
-    )  # fmt: skip
-    setting = StudySetting.of(asked, datasets.load("digits").checksum, **HOW)
-    assert [name for name, _ in setting.files] == ["mine.py"]
-    path.write_text("raise SystemExit")
-    with pytest.raises(ValueError, match="mine.py has changed since it was loaded"):
-        StudySetting.of(asked, "", **HOW)
 
 
 RAISING = """
@@ -201,85 +266,6 @@ def test_what_a_model_raises_in_a_task_is_a_failure_of_its_trials(cluster, tmp_p
     assert set(trials["status"]) == {"INCOMPLETE"}
     assert set(trials["message"]) == {"ArithmeticError: only in a task"}
     assert keep_going or "only in a task" in str(caught.value)
-
-
-HOW = {
-    "record_norms": "off", "data_dir": None, "stream": None, "record": ("/nowhere", ""),
-    "checkpoint_seconds": 1e-9,
-}  # fmt: skip
-
-
-@pytest.fixture
-def begun(monkeypatch):
-    """The steps from which trials begin, filled as they do."""
-    steps, begin = [], Saving.begin
-    monkeypatch.setattr(
-        Saving,
-        "begin",
-        lambda self, trial, step: (steps.append(step), begin(self, trial, step))[1],
-    )
-    return steps
-
-
-def test_a_trial_that_is_put_aside_goes_on_in_another_task(begun):
-    asked = tiny_study()
-    trial = asked.trial(8, 0, 0, {"learning_rate": 0.5, "momentum": 0.5}, "")
-    setting = StudySetting.of(asked, datasets.load("digits").checksum, **HOW)
-    whole = train_pack(setting, Job(8, SCAN, 0), [trial])
-    paused = train_pack(setting, Job(8, SCAN, 0), [dataclasses.replace(trial, pause=20)])
-    (held,) = paused.aside.values()
-    assert paused.results[0].reason == "pruned" and held.step == 20 and not whole.aside
-    again = train_pack(setting, Job(8, SCAN, 0), [trial], paused.aside)
-    assert begun == [0, 0, 20] and not again.aside
-    assert same_bits(again.results[0].evaluations, whole.results[0].evaluations)
-
-
-def test_a_worker_saves_long_trials_where_it_sees_the_record(begun, tmp_path):
-    asked = tiny_study()
-    trial = asked.trial(8, 0, 0, {"learning_rate": 0.5, "momentum": 0.5}, "")
-    checksum = datasets.load("digits").checksum
-    with Writer.open(tmp_path, {"identity": "a", "study": {"name": "tiny"}}):
-        pass
-    steps = {}
-    for identity in ("another", "a"):
-        record = (str(tmp_path), identity)
-        setting = StudySetting.of(asked, checksum, **{**HOW, "record": record})
-        for _ in range(2):
-            outcome = train_pack(setting, Job(8, SCAN, 0), [trial])
-            assert outcome.results[0].steps == trial.train_steps and not outcome.warnings
-        steps[identity] = begun[-2:]
-    assert steps["another"] == [0, 0]
-    assert steps["a"][0] == 0 < steps["a"][1]
-
-
-def test_a_task_takes_more_short_trials_and_no_more_long_ones():
-    """1,000 steps: 8 slots of 60 steps hold them by 17 trials."""
-    trials = iter([tiny_trial(i) for i in range(100)])
-    jobs = types.SimpleNamespace(next_trial=lambda job: next(trials, None))
-    job = Job(8, Execution("packed", 8), 0)
-    assert [len(_pack(job, jobs, steps)) for steps in (0, 480, 1000, 1e9)] == [8, 8, 17, 67]
-
-
-def test_a_task_refuses_other_data_and_returns_what_its_model_raised():
-    asked = tiny_study()
-    trial = asked.trial(8, 0, 0, {"learning_rate": 0.5, "momentum": 0.5}, "")
-    setting = StudySetting.of(asked, "another", **HOW)
-    outcome = train_pack(setting, Job(8, SCAN, 0), [trial])
-    assert isinstance(outcome, PackOutcome) and not outcome.results
-    assert "is another than the study's" in str(outcome.error)
-
-
-class Unreadable(Exception):
-    """Cannot be made again from what pickle keeps."""
-
-    def __init__(self, one, two):
-        super().__init__(f"{one} {two}")
-
-
-def test_an_exception_that_no_other_process_can_read_becomes_one_line():
-    assert isinstance(portable(Unreadable("a", "b")), StudyError)
-    assert str(portable(Unreadable("a", "b"))) == "Unreadable: a b"
-    assert isinstance(portable(ValueError("x")), ValueError)
 
 
 @pytest.mark.parametrize(

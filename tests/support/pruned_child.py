@@ -1,6 +1,6 @@
 """A study with a pruner, in a process of its own that kills itself when so many jobs have ended.
 
-python pruned_child.py FOLDER ENDED [ray]
+python pruned_child.py FOLDER ENDED [ray]    (with ray, FOLDER.listens says at which addresses)
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 from experiments.runner import coordinator
-from experiments.runner.executors.ray import Cluster
+from experiments.runner.executors.cluster import Cluster
 from experiments.runner.searches import Searches
 from experiments.runner.study import run_study
 from support.engine_factory import tiny_study
+from support.ray_cluster import listens
 
 
 def pruned_study(pruner="hyperband", **changes):
@@ -42,16 +44,18 @@ def one_bracket():
 
 if __name__ == "__main__":
     coordinator.COMMIT_SECONDS = 0.0
-    left, end = [int(sys.argv[2])], Searches.end
+    left, end, ray = [int(sys.argv[2])], Searches.end, sys.argv[3:] == ["ray"]
 
     def dying(self, result):
         end(self, result)
         left[0] -= 1
         if left[0] == 0:
+            if ray:
+                Path(f"{sys.argv[1]}.listens").write_text("\n".join(listens(os.getpid())))
             os.kill(os.getpid(), signal.SIGKILL)
 
     Searches.end = dying
-    if sys.argv[3:] == ["ray"]:
+    if ray:
         run_study(one_bracket(), sys.argv[1], execution="scan", cluster=Cluster(None, {"cpus": 2}))
     else:
         run_study(pruned_study(), sys.argv[1], execution="scan")

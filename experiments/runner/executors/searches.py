@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from experiments.runner.executors.ray import Cluster
+from experiments.runner.executors.cluster import Cluster
 from experiments.runner.executors.task import sees_record
 from experiments.runner.search_objectives import TrialJob
 from experiments.runner.search_packs import Built, trainer_of
