@@ -117,7 +117,7 @@ class Shortfall:
 
 @dataclasses.dataclass(frozen=True)
 class Unreached:
-    """Batch sizes where no search reached the goal, or, ``some``, where most did not."""
+    """Batch sizes where no search reached the goal, or, ``some``, where half or more did not."""
 
     batch_sizes: tuple[int, ...]
     some: bool = False
@@ -127,7 +127,8 @@ class Unreached:
         """Say where the goal was missed."""
         if self.some:
             return (
-                f"Most searches missed the goal at {listed(self.batch_sizes)}; the steps that a "
+                "Half of the searches or more missed the goal at "
+                f"{listed(self.batch_sizes)}; the steps that a "
                 "typical search needs there exceed the length of the trials (censored)."
             )
         return (

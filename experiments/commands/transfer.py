@@ -36,9 +36,10 @@ def of_best_trial(study: StudyFields, source: Path | None, folder: Path | None) 
     texts = {n: value for n, value in study.fixed.items() if isinstance(value, str)}
     kept = _begun(folder or Path("runs") / name, rule)
     values, last = kept or _chosen(source, rule, set(asked.hyperparameters), study.name)
-    seeds = study.seeds
-    if not any(word in ("--seed", "--seeds") for word in study.command):
-        seeds = tuple(range(last + 1, last + 1 + max(SEEDS, len(seeds))))
+    seeds, given = study.seeds, {word.partition("=")[0] for word in study.command}
+    if "--seed" not in given:
+        count = len(seeds) if "--seeds" in given else max(SEEDS, len(seeds))
+        seeds = tuple(range(last + 1, last + 1 + count))
     return dataclasses.replace(
         study,
         name=name,

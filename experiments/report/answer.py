@@ -38,8 +38,9 @@ def _nothing_reached(summary: Summary) -> str:
         return f"No answer: all of the {infeasible:,} trials diverged."
     if curve["pooled"].null_count() < len(curve):
         return (
-            f"Fewer than half of the searches reached {goal_words(summary.question)}: the typical "
-            "search does not get there in the length of its trials."
+            f"At no batch size did more than half of the searches reach "
+            f"{goal_words(summary.question)}: the typical search does not get there in the length "
+            "of its trials."
         )
     rank = summary.question.goal.sign * pl.col("best_value")
     ranked = summary.steps.drop_nulls("best_value").sort(rank)
@@ -201,11 +202,17 @@ def interval_name(summary: Summary) -> str:
 def certainty(summary: Summary) -> str:
     """Describe the range or the limit of this study, in words that follow its name and a colon."""
     if summary.searches > 1:
-        coverage = 1 - 2.0 ** (1 - summary.searches)
+        counts = sorted({row for row in summary.curve["searches"] if row > 1})
+        covered = [f"{100 * (1 - 2.0 ** (1 - count)):.3g}%" for count in counts]
+        unequal = len(set(summary.curve["searches"]) - {0}) > 1
+        coverage = ", ".join(
+            f"{share} where there are {count}" for share, count in zip(covered, counts, strict=True)
+        )
         return (
-            f"from the least to the greatest of {summary.searches} searches that learn nothing "
-            "from one another (in steps, from the evaluation before the least); it covers "
-            f"the median answer of such a search with {100 * coverage:.3g}%"
+            f"from the least to the greatest of {'the' if unequal else summary.searches} searches "
+            "that learn nothing from one another (in steps, from the evaluation before the least); "
+            "it covers the median answer of such a search with "
+            f"{coverage if unequal else covered[-1]}"
         )
     basis = LIMITED.get(summary.question.drawn)
     earlier = "one search cannot say how much earlier another might be"

@@ -162,11 +162,12 @@ def best_of_trials(summary: Summary) -> Figure:
         if independent
         else "Without bands: they need independent trials (--sampler random)."
     )
+    verb = "falls" if question.goal.sign > 0 else "rises"
     return Figure(
         "best_of_trials",
         title,
         f"Median best {metric_title(question)} over training in a search of k of the COMPLETE "
-        "trials of all searches. Where a curve is still falling at its right end, more trials of "
+        f"trials of all searches. Where a curve still {verb} at its right end, more trials of "
         f"the same space would likely find better ones. {bands}",
         alt.layer(*layers).properties(width=740, height=320) if len(table) else nothing(),
         table,

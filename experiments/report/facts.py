@@ -106,8 +106,9 @@ def _trials(summary: Summary) -> str:
     stopped = (
         f", {counts['stopped']:,} stopped" if summary.view.stops or summary.view.prunes else ""
     )
+    each = "batch size and search" if len(summary.question.seeds) > 1 else "batch size"
     return (
-        f"{counts['complete']:,} COMPLETE ({summary.question.trials} planned per batch size), "
+        f"{counts['complete']:,} COMPLETE ({summary.question.trials} planned per {each}), "
         f"{counts['infeasible']:,} infeasible, {counts['incomplete']:,} incomplete{stopped}"
     )
 

@@ -7,9 +7,7 @@ METHODS: dict[str, str] = {
         "Of the first N COMPLETE trials of a search at one batch size (and those STOPPED at the "
         "goal or by the race), the fewest steps at which one was strictly past the goal at an "
         "evaluation; the truth lies between that evaluation and the one before. R searches give "
-        "their median and their range. The curve S = S_min (1 + (B_noise / B)^p)^(1/p) is fitted "
-        "to the logarithm of each search's steps; p = 1 is a hyperbola, a larger p a sharper "
-        "elbow. The perfect-scaling line is its E_min / B, E_min = S_min B_noise."
+        "their median and their range."
     ),
     "repeats": (
         "The trial with the fewest steps of all searches gives a configuration, trained again "
@@ -100,3 +98,10 @@ METHODS: dict[str, str] = {
         "over entries, so a layer's are those of its own entries."
     ),
 }
+
+FITTED_CURVE = (
+    "The curve S = S_min (1 + (B_noise / B)^p)^(1/p) is fitted to the logarithm of each search's "
+    "steps; p = 1 is a hyperbola, a larger p a sharper elbow. The perfect-scaling line is its "
+    "E_min / B, E_min = S_min B_noise."
+)
+"""Of the steps to result of one study, beside `METHODS`."""

@@ -40,10 +40,11 @@ function curve(key) {
   const found = study.trials?.curves[key];
   if (!found) return [];
   const size = Number(key.split("/")[0]);
-  const [steps, values, examples] = found;
-  return steps.map((step, i) => ({
-    key, step, value: values[i], examples: examples ? examples[i] : step * size,
-  }));
+  return found[0].map((step, i) => {
+    const row = { key, examples: step * size };
+    study.trials.fields.forEach((name, k) => (row[name] = found[k][i]));
+    return row;
+  });
 }
 
 // Selects a trial by its key, "B/SEED/INDEX"; "" selects none. The address keeps it.

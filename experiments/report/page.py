@@ -25,7 +25,7 @@ from experiments.report.figure import Figure
 from experiments.report.libraries import libraries
 from experiments.report.longer_search import NOTE as LONGER_SEARCH_NOTE
 from experiments.report.longer_search import longer_search_table
-from experiments.report.methods import METHODS
+from experiments.report.methods import FITTED_CURVE, METHODS
 from experiments.report.noise_figures import noise_table
 from experiments.report.pictures import ENDINGS
 from experiments.report.repeats import repeat_table
@@ -256,11 +256,16 @@ def _section(summary: Summary, figure: Figure, pictures: Sequence[str]) -> str:
         parts.append(f'<p class="note">{html.escape(LONGER_SEARCH_NOTE)}</p>')
     if figure.name == "definitions" and summary.critical.searches:
         parts.append(_folded("As a table", table_html(definitions_table(summary))))
-    return figure_section(figure, *parts, pictures=pictures)
+    fitted = FITTED_CURVE if figure.name == "steps_to_result" else ""
+    return figure_section(figure, *parts, pictures=pictures, further_method=fitted)
 
 
 def figure_section(
-    figure: Figure, *after: str, files: bool = True, pictures: Sequence[str] = ENDINGS
+    figure: Figure,
+    *after: str,
+    files: bool = True,
+    pictures: Sequence[str] = ENDINGS,
+    further_method: str = "",
 ) -> str:
     """Title, caption, place and, where there are, files of a figure, then ``after`` (HTML)."""
     name = html.escape(figure.name, quote=True)
@@ -274,7 +279,8 @@ def figure_section(
         links.append(f'<a href="data/{name}.csv">CSV</a>')
         parts.append(f'<p class="files">{"".join(links)}</p>')
     if figure.name in METHODS:
-        computed = f'<p class="note">{html.escape(METHODS[figure.name])}</p>'
+        method = f"{METHODS[figure.name]} {further_method}".strip()
+        computed = f'<p class="note">{html.escape(method)}</p>'
         parts.append(f'<div class="method">{_folded("How is this computed?", computed)}</div>')
     parts += after
     return f"<section>{chr(10).join(parts)}</section>"

@@ -76,7 +76,7 @@ def _chart(table: pl.DataFrame, order: list[str], title: str) -> alt.TopLevelMix
     x, y = rate_axis(table["rate"].to_list()), log_or_linear("final", title, ends)
     colour = alt.Color(
         "label:N", title=None, sort=order,
-        scale=alt.Scale(scheme="tableau10", domain=order),
+        scale=alt.Scale(scheme="tableau20" if len(order) > 10 else "tableau10", domain=order),
         legend=alt.Legend(orient="bottom", symbolOpacity=1, labelLimit=260),
     )  # fmt: skip
     hover = [alt.Tooltip("label:N", title="study"), alt.Tooltip("state:N", title="training"),

@@ -39,8 +39,11 @@ def rules(summary: Summary) -> Figure:
     if base is not None and table["rule"].n_unique() > 1:
         chart = _rules_chart(summary, table, measured)
     start = "" if base is None else f" from the best trial at batch size {base:,}"
+    own = set(summary.question.seeds)
+    fresh = all(own.isdisjoint(view.question.seeds) for view in summary.ruled)
     trained = (
-        " Diamonds: trained by the rule with fresh seeds, with their range; at the rule's own "
+        f" Diamonds: trained by the rule with {'fresh seeds' if fresh else 'the same seeds'}, with "
+        "their range; at the rule's own "
         "batch size they show what selecting the best trial was worth."
     )
     trained = trained if len(measured) else ""

@@ -10,7 +10,7 @@ import polars as pl
 from experiments.analysis.best_hyperparameters import with_effective_rate
 from experiments.analysis.question import TRIAL
 from experiments.analysis.summary import Summary
-from experiments.analysis.view import by_trial
+from experiments.analysis.view import COUNTED, by_trial
 from experiments.report.figure import KEY, searched_names, with_key
 from experiments.report.words import label, metric_title
 
@@ -48,8 +48,9 @@ def page_data(summary: Summary, table: pl.DataFrame, folder: str) -> dict[str, A
     """Data of the page's table of trials, and the curves that it draws of a selected one.
 
     ``columns``: [name, title, "number" or "text"] each; ``rows``: cells in their order; ``curves``:
-    key -> [steps, values], a third list, of examples, where the batch grows; ``command``: the
-    words that repeat a trial, to be followed by its place.
+    key -> a list for each of ``fields``: steps, values, examples where the batch grows, function
+    evaluations where they are counted; ``command``: the words that repeat a trial, to be followed
+    by its place.
     """
     shown = table.head(MOST_TRIALS)
     silent = (shown["message"].fill_null("") == "").all()
@@ -62,6 +63,7 @@ def page_data(summary: Summary, table: pl.DataFrame, folder: str) -> dict[str, A
     return {
         "columns": columns,
         "rows": [[_cell(cell) for cell in row] for row in shown.select(names).rows()],
+        "fields": _fields(summary),
         "curves": _curves(summary, shown),
         "all": len(table),
         "command": "" if summary.question.imported else f"batchscale evaluate {folder}",
@@ -81,13 +83,18 @@ def _cell(cell: object) -> object:
     return cell
 
 
+def _fields(summary: Summary) -> list[str]:
+    grows = summary.question.batch_size_schedule != "constant"
+    counts = summary.view.counts_function_evaluations
+    return ["step", "value", *(["examples"] if grows else []), *([COUNTED] if counts else [])]
+
+
 def _curves(summary: Summary, table: pl.DataFrame) -> dict[str, list[list[float | int]]]:
     """The goal's metric of every trial shown, thinned so that all of them stay a small page."""
     most = max(8, min(_LONGEST_CURVE, _MOST_POINTS // max(len(table), 1)))
-    fields = ["step", "value"]
-    if summary.question.batch_size_schedule != "constant":
-        fields.append("examples")
-    rows = summary.view.measurements().filter(pl.col("value").is_finite())
+    fields = _fields(summary)
+    counted = [name for name in fields if name == COUNTED]
+    rows = summary.view.measurements(*counted).filter(pl.col("value").is_finite())
     if len(table) < len(summary.record.trials):
         rows = rows.join(table.select(TRIAL).lazy(), on=TRIAL, how="semi")
     place, count = pl.int_range(pl.len()), pl.len()

@@ -102,7 +102,11 @@ def test_few_trials_and_one_hyperparameter_have_no_row():
 def test_the_figure_names_what_is_beyond_chance(searched):
     figure = importance_figure.importance(summarise(searched))
     assert figure.name == "importance" and "not a cause" in figure.caption
-    assert figure.chart.to_dict()["config"] is not None
+    chart = figure.chart.to_dict()
+    rows = chart["data"]["values"]
+    assert {row["hyperparameter"] for row in rows if row["beyond"]} == {"learning_rate"}
+    opacity = chart["encoding"]["opacity"]["condition"]
+    assert opacity["test"] == "datum.beyond" and opacity["value"] > 0.9
     few = importance_figure.importance(summarise(make_record(make_study((4, 64), trials=2))))
     assert few.table.is_empty() and "needs 16 trials" in str(few.chart.to_dict())
 

@@ -222,13 +222,14 @@ def test_a_rule_that_does_not_get_there_has_an_open_end():
         measured_regret(view_of(record, 0.2), view_of(trained))
 
 
-def test_the_report_draws_trained_rules():
+@pytest.mark.parametrize(("seeds", "said"), [((10, 11), "fresh seeds"), ((0, 1), "the same seeds")])
+def test_the_report_draws_trained_rules(seeds, said):
     from experiments.report.figures import as_svg
     from experiments.report.rule_figures import rules, trained_table
 
-    record = planted(lambda b, _: 0.01 * b, seeds=(0, 1))
+    record = planted(lambda b, _: 0.01 * b, seeds=seeds)
     trained = ruled(record, lambda b, seed: 150 + seed)
     summary = dataclasses.replace(summarise(record), ruled=(view_of(trained),))
-    assert "trained by the rule with fresh seeds" in rules(summary).caption
+    assert f"trained by the rule with {said}" in rules(summary).caption
     assert as_svg(rules(summary)).startswith("<svg")
     assert trained_table(summary).rows[1][:5] == ("linear", "1", "10", "152", "100")

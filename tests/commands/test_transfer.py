@@ -49,8 +49,10 @@ def test_it_takes_the_best_trial_of_all_searches_with_fresh_seeds(searched):
     assert (study.trials, study.seeds, dict(study.space)) == (1, (2, 3, 4, 5, 6, 7), {})
     trial = resolve(study).trial(1024, 2, 0, {}, "")
     assert trial.hyperparameters["learning_rate"] == pytest.approx(4 * row["learning_rate"])
-    words = ("--rule", "linear", "--best-of", str(folder), "--seed", "7")
-    assert chosen(*words).seeds == (7,) and chosen(*words).rule == Transfer("linear", 4)
+    words = ("--rule", "linear", "--best-of", str(folder))
+    assert chosen(*words, "--seed", "7").seeds == (7,)
+    assert chosen(*words, "--seeds", "3").seeds == (2, 3, 4)
+    assert chosen(*words).rule == Transfer("linear", 4)
 
 
 def test_a_study_that_goes_on_keeps_the_trial_it_was_begun_with(searched, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 import subprocess
@@ -273,3 +274,18 @@ def test_a_study_that_changes_another_file_is_read(tmp_path):
     )
     assert file.exists()
     assert printed.split() == ["decay_wider", "30.0", "0.999"]
+
+
+def test_the_ratios_of_the_engine_are_those_that_were_measured():
+    measured = json.loads((ROOT / "benchmarks" / "results" / "study_speed.json").read_text())
+    rows = {f"{row['batch_size']:d}": row for row in measured["rows"]}
+    rows["whole study"] = measured["total"]
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    table = page[page.index("| batch size | Python loop") :].split("\n\n")[0].splitlines()[2:]
+    told = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert told == [
+        [name, f"{rows[name]['b_over_a']:.1f}", f"{rows[name]['c_over_a']:.0f}"]
+        for name, *_ in told
+    ]
+    assert told[-1][0] == "whole study"
+    assert f"on both cores, {measured['total']['engine_seconds']:.0f} s" in page

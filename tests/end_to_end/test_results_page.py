@@ -24,6 +24,13 @@ def test_the_page_is_that_of_the_recorded_numbers():
     assert PAGE.read_text(encoding="utf-8") == page(held())
 
 
+def test_every_study_of_the_page_is_recorded():
+    """At full size, or at the smaller one that a CPU trains."""
+    for name in VERDICTS:
+        sizes = {studies.get(name, smoke=smoke).name for smoke in (False, True)}
+        assert sizes & set(held()), name
+
+
 @pytest.mark.parametrize("name", sorted(VERDICTS))
 def test_every_study_of_the_page_asks_and_expects_what_its_file_says(name):
     for smoke in (False, True):

@@ -12,10 +12,11 @@ import pytest
 import vl_convert
 from support.records_factory import Truth, handmade, make_record, make_study, store
 
+from experiments.analysis.findings import Unreached
 from experiments.analysis.noise_scale import LOST, UNCUT
 from experiments.analysis.summary import summarise
 from experiments.report import figures
-from experiments.report.answer import answer
+from experiments.report.answer import answer, certainty
 from experiments.report.curve_figures import best_of_trials, tuning_curves
 from experiments.report.facts import facts
 from experiments.report.figure import NOT_SEARCHED, metric_axis
@@ -221,6 +222,40 @@ def test_the_head_of_the_page_names_what_a_result_cannot_be_read_without():
     assert shown["Device"] == "simulated CPU" and "jax 0.10.2" in shown["Versions"]
     assert shown["Trials"].startswith("4 COMPLETE (2 planned per batch size), ")
     assert shown["Seeds"] == "0"
+    several = facts(summarise(make_record(make_study((4, 64), trials=2, seeds=(0, 1)))))
+    planned = "COMPLETE (2 planned per batch size and search), "
+    assert any(value.startswith(f"8 {planned}") for _, value in several)
+
+
+def test_a_range_of_unequal_numbers_of_searches_says_what_each_covers():
+    study = make_study((4, 64), trials=2, seeds=tuple(range(6)))
+    record = make_record(study)
+    kept = (pl.col("batch_size") == 64) | (pl.col("seed") < 2)
+    fewer = dataclasses.replace(record, trials=record.trials.filter(kept))
+    assert "of 6 searches" in certainty(summarise(record))
+    assert certainty(summarise(record)).endswith("with 96.9%")
+    said = certainty(summarise(fewer))
+    assert "of the searches" in said and said.endswith(
+        "50% where there are 2, 96.9% where there are 6"
+    )
+
+
+def test_half_of_the_searches_is_no_minority():
+    """The median of two is infinite where one of them is."""
+    one = handmade({8: [(DONE, {10: 0.05})]}, trials=1, seeds=(0, 1))
+    second = pl.lit(1, dtype=pl.Int64).alias("seed")
+    missed = pl.lit(0.5).alias("validation/classification_error")
+    record = dataclasses.replace(
+        one,
+        trials=pl.concat([one.trials, one.trials.with_columns(second)]),
+        evaluations=pl.concat([one.evaluations, one.evaluations.with_columns(second, missed)]),
+    )
+    summary = summarise(record)
+    assert answer(summary).startswith("At no batch size did more than half of the searches reach")
+    (unreached,) = (f for f in summary.verdict.findings if isinstance(f, Unreached))
+    assert unreached.sentence.startswith(
+        "Half of the searches or more missed the goal at batch size 8"
+    )
 
 
 def test_report_and_analysis_import_no_jax():

@@ -10,9 +10,11 @@ import pytest
 from support.records_factory import Truth, make_record, make_study
 
 from experiments.analysis.summary import summarise
+from experiments.report.figure import Figure, nothing
 from experiments.report.figures import FIGURES, drawn
-from experiments.report.methods import METHODS
-from experiments.report.page import page
+from experiments.report.methods import FITTED_CURVE, METHODS
+from experiments.report.page import figure_section, page
+from experiments.report.trials import page_data, trials_table
 from experiments.report.write import NOTE, keep_note, write_csv, write_report_of
 from experiments.spec.space import Real
 
@@ -286,6 +288,27 @@ def test_every_figure_says_how_it_is_computed():
     assert {draw.__name__ for draw in FIGURES} - {"search_scatter"} <= set(METHODS)
     text = document(make_record(make_study((4, 64), trials=3)))
     assert text.count("How is this computed?") == len(FIGURES)
+
+
+def test_what_is_fitted_is_said_of_one_study_alone():
+    text = document(make_record(make_study((4, 64), trials=3)))
+    steps = figure_section(Figure("steps_to_result", "", "", nothing(""), pl.DataFrame()))
+    assert html.escape(FITTED_CURVE) in text
+    assert "strictly past the goal" in steps and "is fitted" not in steps
+
+
+def test_the_curve_of_a_selected_trial_has_what_the_panels_are_drawn_against():
+    record = make_record(make_study((4,), trials=3))
+    plain = page_data(summarise(record), trials_table(summarise(record)), "s")
+    counted = dataclasses.replace(
+        record,
+        evaluations=record.evaluations.with_columns(function_evaluations=2 * pl.col("step")),
+    )
+    found = page_data(summarise(counted), trials_table(summarise(counted)), "s")
+    assert plain["fields"] == ["step", "value"]
+    assert found["fields"] == ["step", "value", "function_evaluations"]
+    for steps, _, evaluations in found["curves"].values():
+        assert evaluations == [2 * step for step in steps]
 
 
 def test_a_note_is_kept_and_shown_as_text(tmp_path, capsys):
