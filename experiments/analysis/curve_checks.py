@@ -31,6 +31,7 @@ from experiments.analysis.curve_findings import (
     UnstableAbove,
 )
 from experiments.analysis.question import SEARCH, TRIAL, Question
+from experiments.analysis.searches import counted_of
 from experiments.analysis.view import View
 from experiments.spec.trial import Status
 
@@ -155,14 +156,14 @@ def mixed_budgets(question: Question) -> list[CurveFinding]:
     return [MixedBudgets(*map(tuple, zip(*rows, strict=True)))] if rows else []
 
 
-def unequal_tuning(table: pl.DataFrame) -> list[CurveFinding]:
+def unequal_tuning(view: View, table: pl.DataFrame) -> list[CurveFinding]:
     """Batch sizes with fewer counted trials, all searches together, than the most by a quarter.
 
     Args:
       table: rows of `steps_to_result`.
     """
-    counted = pl.sum_horizontal("complete", "stopped").alias("counted")
-    sums = table.select("batch_size", counted).group_by("batch_size").agg(pl.col("counted").sum())
+    counted = table.select("batch_size", counted_of(view))
+    sums = counted.group_by("batch_size").agg(pl.col("counted").sum())
     sums = sums.filter(pl.col("counted") > 0).sort("batch_size")
     most = sums["counted"].max()
     fewer = sums.filter(UNEQUAL * pl.col("counted") < most) if len(sums) else sums

@@ -1,7 +1,7 @@
 """Findings of the checks of a study; each says in one sentence what was seen.
 
 Thresholds: the best trial within 5 % of either end of a searched range, on the range's own scale
-(ours); more than half of a search's trials infeasible (ours; the Tuning Playbook says "a very
+(ours); more than half of the trials infeasible (ours; the Tuning Playbook says "a very
 large fraction"); the best step in the first 10 % or the last 25 % of training, more than half of
 the updates clipped (both the Playbook's); examples at a larger batch size more than 20 % below
 those at the smallest, steps more than 50 % above those at a smaller one (ours: the luck of 24
@@ -46,7 +46,7 @@ class EdgeOptimum:
 
 @dataclasses.dataclass(frozen=True)
 class MostlyInfeasible:
-    """Searches more than half of whose finished trials diverged."""
+    """Batch sizes more than half of whose trials diverged, of all that ended, stopped or not."""
 
     batch_sizes: tuple[int, ...]
     shares: tuple[float, ...]
@@ -89,28 +89,31 @@ class BestStep:
 
 @dataclasses.dataclass(frozen=True)
 class Shortfall:
-    """Searches with fewer COMPLETE trials than planned.
+    """Searches with fewer trials that count than planned.
 
-    ``exhausted``: all of them have started the most trials a search may start, or, ``finite``, all
-    points of their space, so that running the study again would add none.
+    ``counted``: those of each. ``exhausted``: all of them have started the most trials a search may
+    start, or, ``finite``, all points of their space, so that running the study again would add
+    none. ``early``: trials may stop early, so that not only COMPLETE ones count.
     """
 
     batch_sizes: tuple[int, ...]
-    complete: tuple[int, ...]
+    counted: tuple[int, ...]
     planned: int
     exhausted: bool
     finite: bool = False
+    early: bool = False
 
     @property
     def sentence(self) -> str:
         """Say how many are missing, and where."""
-        fewest, most = min(self.complete), max(self.complete)
+        fewest, most = min(self.counted), max(self.counted)
         found = f"Only {fewest}" if fewest == most else f"Only {fewest} to {most}"
         found = "None" if most == 0 else found
         why = "too many diverged" if self.exhausted else "the study is not finished"
         why = "the space holds no other point" if self.finite else why
+        trials = "trials that count" if self.early else "COMPLETE trials"
         return (
-            f"{found} of the planned {self.planned} COMPLETE trials at "
+            f"{found} of the planned {self.planned} {trials} at "
             f"{listed(self.batch_sizes)} ({why}); what is shown there uses those there are."
         )
 

@@ -165,7 +165,14 @@ def steps_across(
     return pl.DataFrame(rows, schema=schema)
 
 
-COUNTS = ("complete", "infeasible", "incomplete", "stopped", "missing")
+ENDED = ("complete", "infeasible", "incomplete", "stopped")
+"""How a trial may have ended, as columns that count."""
+COUNTS = (*ENDED, "missing")
+
+
+def counted_of(view: View) -> pl.Expr:
+    """The trials of a search (a row of `steps_to_result`) that count, of those planned."""
+    return (view.wanted - pl.col("missing")).alias("counted")
 
 
 def counted_trials(view: View, row: Mapping[str, Any]) -> int:
@@ -181,7 +188,7 @@ def answering(view: View, table: pl.DataFrame) -> pl.DataFrame:
     A goal that trials may have reached after they were stopped is answered by the searches at full
     length alone; the others did not miss it.
     """
-    found = table.filter(pl.sum_horizontal(COUNTS[:-1]) > 0)
+    found = table.filter(pl.sum_horizontal(ENDED) > 0)
     return found if view.all_answer else found.filter(pl.col("seed").is_in(view.full_seeds))
 
 

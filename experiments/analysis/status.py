@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from experiments.analysis.question import SEARCH, StudyRecord
+from experiments.analysis.searches import ENDED
 from experiments.analysis.steps_to_result import steps_to_result
 from experiments.analysis.view import View, view_of
 from experiments.search.fidelity import Pruner
@@ -68,7 +69,7 @@ def study_status(record: StudyRecord | View) -> StudyStatus:
         short = {(b, s): n for b, s, n in own.select(*SEARCH, "missing").iter_rows()}
         missing = sum(n for search, n in short.items() if search not in question.exhausted)
         wanted = view.wanted * len(own) - sum(short.values()) + missing
-        ended = int(own.select(pl.sum_horizontal(_ENDED).sum()).item() or 0)
+        ended = int(own.select(pl.sum_horizontal(ENDED).sum()).item() or 0)
         pace = seconds.get(batch_size)
         left = missing * _steps(view, batch_size)
         rows.append(
@@ -89,7 +90,6 @@ def study_status(record: StudyRecord | View) -> StudyStatus:
     return StudyStatus(pl.DataFrame(rows, schema=schema), _rounds(view))
 
 
-_ENDED = ("complete", "infeasible", "incomplete", "stopped")
 _COLUMNS = ("batch_size", "counted", "wanted", "ended", "infeasible", "stopped", "steps",
             "best_value", "seconds_left")  # fmt: skip
 

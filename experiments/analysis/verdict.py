@@ -39,7 +39,7 @@ from experiments.analysis.findings import (
 from experiments.analysis.inconclusive import inconclusive
 from experiments.analysis.next_step import Finding, NextStep, next_step, widened
 from experiments.analysis.question import SEARCH, Question
-from experiments.analysis.searches import LIMITED
+from experiments.analysis.searches import ENDED, LIMITED, counted_of
 from experiments.analysis.view import View
 from experiments.spec import space as spaces
 from experiments.spec.trial import MOST_STARTED
@@ -77,7 +77,7 @@ def judge(
     """
     question = view.question
     findings: tuple[Finding, ...] = (
-        *shortfalls(question, table),
+        *shortfalls(view, table),
         *unreached(across),
         *edge_optima(question, best),
         *mostly_infeasible(table),
@@ -87,7 +87,7 @@ def judge(
         *best_steps(_full_length(question, best)),
         *untuned_smallest(question, across),
         *non_monotone(across),
-        *unequal_tuning(table),
+        *unequal_tuning(view, table),
         *mixed_budgets(question),
         *too_few_good(passed),
         *misfit,
@@ -127,10 +127,10 @@ def edge_optima(question: Question, best: pl.DataFrame) -> list[EdgeOptimum]:
 
 
 def mostly_infeasible(table: pl.DataFrame) -> list[MostlyInfeasible]:
-    """Batch sizes whose infeasible share exceeds one half, all searches together."""
-    ended = pl.col("complete") + pl.col("infeasible")
+    """Batch sizes at which over half of all trials that ended diverged, all searches together."""
+    ended = pl.sum_horizontal(ENDED)
     share = (pl.col("infeasible") / ended).alias("share")
-    sums = table.group_by("batch_size").agg(pl.col("complete", "infeasible").sum())
+    sums = table.group_by("batch_size").agg(pl.col(ENDED).sum())
     rows = sums.filter(ended > 0).sort("batch_size").select("batch_size", share)
     rows = rows.filter(pl.col("share") > INFEASIBLE_SHARE)
     if rows.is_empty():
@@ -172,16 +172,17 @@ def _full_length(question: Question, best: pl.DataFrame) -> pl.DataFrame:
     return best.filter(pl.col("seed").is_in(question.seeds[: question.full_searches]))
 
 
-def shortfalls(question: Question, table: pl.DataFrame) -> list[Shortfall]:
+def shortfalls(view: View, table: pl.DataFrame) -> list[Shortfall]:
     """Searches in which fewer trials count than planned."""
-    rows = table.filter(pl.col("missing") > 0)
+    question, rows = view.question, table.filter(pl.col("missing") > 0)
     if rows.is_empty():
         return []
-    started = pl.sum_horizontal("complete", "infeasible", "incomplete", "stopped")
+    started = pl.sum_horizontal(ENDED)
     finite = set(rows.select(SEARCH).iter_rows()) <= question.exhausted
     exhausted = rows.select((started >= MOST_STARTED * question.trials).all()).item() or finite
-    complete = tuple(rows["complete"].to_list())
-    return [Shortfall(_unique(rows), complete, question.trials, bool(exhausted), finite)]
+    counted = tuple(rows.select(counted_of(view)).to_series())
+    early = view.stops or view.prunes
+    return [Shortfall(_unique(rows), counted, view.wanted, bool(exhausted), finite, early)]
 
 
 def unreached(across: pl.DataFrame) -> list[Unreached]:

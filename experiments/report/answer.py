@@ -8,7 +8,7 @@ import polars as pl
 
 from experiments.analysis.critical_batch_size import CriticalBatchSize as Estimate
 from experiments.analysis.regimes import FLAT_SAVING, PERFECT_OVERHEAD
-from experiments.analysis.searches import LIMITED
+from experiments.analysis.searches import ENDED, LIMITED
 from experiments.analysis.summary import Summary
 from experiments.report.words import goal_words, metric_title
 
@@ -31,11 +31,9 @@ def answer(summary: Summary) -> str:
 
 def _nothing_reached(summary: Summary) -> str:
     curve = summary.curve
-    complete, infeasible = curve["complete"].sum(), curve["infeasible"].sum()
-    if complete == 0 and infeasible == 0:
-        return "No trial is recorded yet."
+    complete = int(curve["complete"].sum())
     if complete == 0:
-        return f"No answer: all of the {infeasible:,} trials diverged."
+        return _nothing_complete(summary)
     if curve["pooled"].null_count() < len(curve):
         return (
             f"At no batch size did more than half of the searches reach "
@@ -51,6 +49,30 @@ def _nothing_reached(summary: Summary) -> str:
         f"No trial reached {goal_words(summary.question)}; the best "
         f"{metric_title(summary.question)} was {best:.4g}, at batch size {at:,}."
     )
+
+
+def _nothing_complete(summary: Summary) -> str:
+    """Say how the trials ended where none trained to its end and none reached the goal."""
+    ended = {name: int(summary.curve[name].sum()) for name in ENDED}
+    total = sum(ended.values())
+    if summary.record.trials.is_empty():
+        return "No trial is recorded yet."
+    if not total:
+        return (
+            "No answer: the trials stopped at an easier goal than "
+            f"{goal_words(summary.question)}, so none shows when it is reached."
+        )
+    said = {
+        "diverged": ended["infeasible"],
+        "failed": ended["incomplete"],
+        "were stopped early": ended["stopped"],
+    }
+    parts = [f"{count:,} {words}" for words, count in said.items() if count]
+    if len(parts) > 1:
+        together = f"{', '.join(parts[:-1])} and {parts[-1]}"
+        return f"No answer yet: of {total:,} trials {together}; none trained to its end."
+    yet = "" if ended["infeasible"] else " yet"
+    return f"No answer{yet}: all of the {total:,} trials {parts[0].split(' ', 1)[1]}."
 
 
 def _one_reached(summary: Summary, reached: pl.DataFrame) -> str:

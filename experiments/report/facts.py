@@ -99,16 +99,15 @@ def _range(distribution: Distribution) -> str:
 
 
 def _trials(summary: Summary) -> str:
-    """'220 COMPLETE (20 per batch size), 265 infeasible, 0 incomplete'."""
-    steps = summary.steps
+    """'220 COMPLETE (20 planned per batch size), 265 infeasible, 0 incomplete'."""
+    steps, view = summary.steps, summary.view
     names = ("complete", "infeasible", "incomplete", "stopped")
     counts = steps.select(pl.col(names).sum()).row(0, named=True)
-    stopped = (
-        f", {counts['stopped']:,} stopped" if summary.view.stops or summary.view.prunes else ""
-    )
+    stopped = f", {counts['stopped']:,} stopped" if view.stops or view.prunes else ""
+    kind = "to start" if view.prunes else "to count" if view.stops else "planned"
     each = "batch size and search" if len(summary.question.seeds) > 1 else "batch size"
     return (
-        f"{counts['complete']:,} COMPLETE ({summary.question.trials} planned per {each}), "
+        f"{counts['complete']:,} COMPLETE ({view.wanted} {kind} per {each}), "
         f"{counts['infeasible']:,} infeasible, {counts['incomplete']:,} incomplete{stopped}"
     )
 

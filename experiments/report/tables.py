@@ -82,7 +82,8 @@ def searches_table(summary: Summary) -> Table:
         if reached:
             cells = [f"{row['steps_to_result']:,}", f"{row['evaluated_before']:,}",
                      f"{row['trial']}", row["regime"] or ""]  # fmt: skip
-        rows.append((f"{row['batch_size']:,}", f"{row['seed']}", *cells, f"{row['complete']:,}",
+        trials = counted_trials(summary.view, {**row, "searches": 1})
+        rows.append((f"{row['batch_size']:,}", f"{row['seed']}", *cells, f"{trials:,}",
                      f"{row['infeasible']:,}"))  # fmt: skip
     numeric = tuple(name != "regime" for name in columns)
     return Table("searches", "Every search", columns, tuple(rows), numeric)

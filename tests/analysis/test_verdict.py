@@ -9,6 +9,7 @@ import pytest
 from support.records_factory import Truth, handmade, make_record, make_study
 
 from experiments import studies
+from experiments.analysis.curve_findings import UnequalTuning
 from experiments.analysis.findings import (
     BestStep,
     EdgeOptimum,
@@ -112,6 +113,43 @@ def test_a_search_mostly_diverged_is_named_with_its_share():
     assert findings_of(handmade({8: rows[1:]}, trials=2), MostlyInfeasible) == []
 
 
+HALVING = {"pruner": "successive_halving", "pruner_resource": 27, "sampler": "halton"}
+AHEAD, BEHIND = (DONE, {100: 0.05}), ("STOPPED", {50: 0.5})
+
+
+@pytest.mark.parametrize("early", [HALVING, {"stop": "race"}, {"stop": "goal"}])
+def test_the_share_that_diverged_is_of_all_trials_that_ended(early):
+    """3 of 24 is an eighth, also where only 2 of the others trained to their end."""
+    rows = [AHEAD] * 2 + [BEHIND] * 19 + [(DIVERGED, {})] * 3
+    assert findings_of(handmade({8: rows}, trials=24, **early), MostlyInfeasible) == []
+    rows = rows[:11] + [(DIVERGED, {})] * 13
+    (found,) = findings_of(handmade({8: rows}, trials=24, **early), MostlyInfeasible)
+    assert found.shares == (13 / 24,)
+
+
+def test_a_shortfall_counts_what_counts_where_trials_stop_early():
+    past = (DIVERGED, {50: 0.05, 60: 9.0})
+    rows = [AHEAD] * 2 + [BEHIND] * 20 + [past, (DIVERGED, {50: 0.5})]
+    (found,) = findings_of(handmade({8: rows}, trials=24, stop="race"), Shortfall)
+    assert (found.counted, found.planned) == ((23,), 24)
+    assert "Only 23 of the planned 24 trials that count" in found.sentence
+    brackets = {**HALVING, "pruner": "hyperband", "pruner_resource": 9}
+    (found,) = findings_of(handmade({8: rows[:13]}, trials=16, **brackets), Shortfall)
+    assert (found.counted, found.planned) == ((13,), 14)  # of whole brackets, 9 and 5
+
+
+def test_tuning_is_unequal_only_where_fewer_trials_count():
+    """A trial that diverged past the goal counts, as does one that a pruner started."""
+    past = (DIVERGED, {50: 0.05, 60: 9.0})
+    stopped = {8: [AHEAD] * 8, 16: [AHEAD] * 4 + [past] * 4}
+    assert findings_of(handmade(stopped, trials=8, stop="goal"), UnequalTuning) == []
+    pruned = {8: [AHEAD] + [BEHIND] * 7, 16: [AHEAD] + [BEHIND] * 3 + [(DIVERGED, {})] * 4}
+    assert findings_of(handmade(pruned, trials=8, **HALVING), UnequalTuning) == []
+    stopped[16] = [AHEAD] * 4 + [(DIVERGED, {50: 0.5})] * 4
+    (found,) = findings_of(handmade(stopped, trials=8, stop="goal"), UnequalTuning)
+    assert (found.batch_sizes, found.fewest, found.most) == ((16,), 4, 8)
+
+
 @pytest.mark.parametrize(
     ("step", "when"), [(128, "early"), (129, None), (959, None), (960, "late")]
 )
@@ -124,7 +162,7 @@ def test_a_shortfall_asks_to_resume_until_the_search_is_exhausted():
     rows = [(DONE, {100: 0.05})] + [(DIVERGED, {})] * 3
     verdict = summarise(handmade({8: rows}, trials=2)).verdict
     (found,) = [f for f in verdict.findings if isinstance(f, Shortfall)]
-    assert (found.complete, found.planned, found.exhausted) == ((1,), 2, False)
+    assert (found.counted, found.planned, found.exhausted) == ((1,), 2, False)
     assert verdict.next.command == "batchscale run synthetic"
     rows += [(DIVERGED, {})] * 4
     verdict = summarise(handmade({8: rows}, trials=2)).verdict

@@ -28,6 +28,7 @@ from experiments.report.write import write_report, write_report_of
 from experiments.spec.space import Choice, Real
 
 DONE, DIVERGED = "COMPLETE", "INFEASIBLE"
+STOPPED = ("STOPPED", {9: 0.5})
 RATE = {"learning_rate": Real(1e-3, 1.0, "log")}
 
 
@@ -70,6 +71,27 @@ STUDIES = {
     ),
     "better when larger": maximising,
 }
+
+
+@pytest.mark.parametrize(
+    ("trials", "words"),
+    [
+        ([STOPPED] * 3, "No answer yet: all of the 3 trials were stopped early."),
+        (
+            [STOPPED, ("INFEASIBLE", {}), STOPPED],
+            "No answer yet: of 3 trials 1 diverged and 2 were stopped early; none trained to its",
+        ),
+        ([("INCOMPLETE", {})] * 2, "No answer yet: all of the 2 trials failed."),
+    ],
+)
+def test_while_none_trained_to_its_end_the_answer_says_how_they_ended(trials, words):
+    record = handmade({8: trials}, trials=8, pruner="median", sampler="halton")
+    assert words in answer(summarise(record))
+
+
+def test_trials_that_stopped_at_an_easier_goal_are_said_not_to_answer():
+    record = handmade({8: [("STOPPED", {9: 0.09})]}, trials=2, stop="goal", full_searches=0)
+    assert "stopped at an easier goal than" in answer(summarise(record, 0.01))
 
 
 @pytest.mark.parametrize("study", STUDIES)
