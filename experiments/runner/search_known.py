@@ -213,7 +213,7 @@ class Known:
         grid = self._question.lengths(told.batch_size)
         over = told.status == Status.COMPLETE or told.reason == "patience"
         if not over and told.steps < grid[resource - 1]:
-            return None
+            return [math.nan] * resource if index in self.final else None
         at = dict(zip(told.at, told.values, strict=True))
         return [at.get(step, math.nan) for step in grid[:resource]]
 

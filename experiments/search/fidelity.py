@@ -31,14 +31,14 @@ PRUNERS = {
     "successive_halving": "the best 1/eta of all trials go on from rung to rung",
     "hyperband": "brackets of successive halving, from many short trials to few long ones",
     "asha": "successive halving without waiting for a rung, on a virtual clock",
-    "median": "a trial stops once it is worse than the median of the others so far",
+    "median": "a trial stops once its best is worse than the median of the others' means so far",
     "patience": "a trial stops after so many resources without an improvement",
     "extrapolation": "a trial stops where its extrapolated curve hardly beats earlier rounds",
 }
 
 Curve = Callable[[int, int], Sequence[float] | None]
-"""(trial, resource) -> values at resources 1 .. resource, NaN where there is none; None where the
-trial has not trained so far and still may."""
+"""(trial, resource) -> values at resources 1 .. resource, NaN where there is none, as everywhere
+beyond where a recorded trial was stopped; None where it has not trained so far and still may."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,11 +251,10 @@ class Asha:
 
 
 class Median:
-    """The median rule, for all trials at one resource after the other."""
+    """The median rule, for all trials that have not stopped at one resource after the other."""
 
     def __init__(self, trials: int, resource: int, *, minimize: bool):
         self._resource, self._minimize = resource, minimize
-        self._curves = np.full((trials, resource), np.nan)
         self._alive = list(range(trials))
         self._at = 1
         self._pruned: frozenset[int] = frozenset()
@@ -263,18 +262,16 @@ class Median:
     def decide(self, curve: Curve) -> Decision:
         """The trials that have not trained to the resource that all are compared at."""
         while True:
-            found = {trial: curve(trial, self._at) for trial in self._alive}
-            missing = [trial for trial, values in found.items() if values is None]
-            if missing:
+            found = [curve(trial, self._at) for trial in self._alive]
+            known = [values for values in found if values is not None]
+            if len(known) < len(found):
+                missing = [t for t, v in zip(self._alive, found, strict=True) if v is None]
                 return Decision(dict.fromkeys(missing, self._at), self._pruned)
-            for trial, values in found.items():
-                assert values is not None
-                self._curves[trial, : self._at] = values
             if self._at == self._resource:
                 return Decision({}, self._pruned)
-            stopped = median_stop(self._curves[:, : self._at], minimize=self._minimize)
-            self._pruned |= {trial for trial in self._alive if stopped[trial]}
-            self._alive = [trial for trial in self._alive if not stopped[trial]]
+            stopped = median_stop(np.array(known), minimize=self._minimize)
+            self._pruned |= {t for t, stop in zip(self._alive, stopped, strict=True) if stop}
+            self._alive = [t for t, stop in zip(self._alive, stopped, strict=True) if not stop]
             self._at += 1
 
 

@@ -32,6 +32,13 @@ class Curves:
         self.ends = [grid[max(0, count - 1)] for count in within]
         self._best = min if study.goal.sign == 1 else max
         self._known: dict[int, tuple[list[float], int]] = {}
+        self._recorded: set[int] = set()
+
+    def recall(self, ended: Mapping[int, Ended]) -> None:
+        """Take the measurements of recorded trials: one that was pruned stays so."""
+        for index, how in ended.items():
+            self.take(index, how)
+        self._recorded |= ended.keys()
 
     def take(self, index: int, how: Ended) -> None:
         """Take the measurements of a trial that has ended or was put aside."""
@@ -51,11 +58,13 @@ class Curves:
     def __call__(self, index: int, resource: int) -> list[float] | None:
         """Return a trial's best value in each of the first ``resource`` R-ths of its length.
 
-        NaN where there is none, as everywhere of one that diverged or failed; None where it has not
-        come so far and still may.
+        NaN where there is none, as everywhere of one that diverged or failed, or beyond where a
+        recorded one was pruned, by whichever rule; None where it has not come so far and still may.
         """
         values, reached = self._known.get(index, ([], 0))
-        return values[:resource] if resource <= reached else None
+        if resource <= reached:
+            return values[:resource]
+        return [math.nan] * resource if index in self._recorded else None
 
 
 class PrunedTrials:
@@ -80,8 +89,7 @@ class PrunedTrials:
 
     def recall(self, ended: Mapping[int, Ended]) -> None:
         """Take up trials that ended in earlier processes."""
-        for index, how in ended.items():
-            self._curves.take(index, how)
+        self._curves.recall(ended)
         self._targets = None
 
     def end(self, result: TrialResult) -> list[TrialResult]:

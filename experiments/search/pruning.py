@@ -119,23 +119,33 @@ def survivors(values: np.ndarray, eta: int, *, minimize: bool) -> np.ndarray:
 
 
 def median_stop(curves: np.ndarray, *, minimize: bool, warmup: int = 0) -> np.ndarray:
-    """[n] bool: who stops now by the median rule (Golovin et al. 2017).
+    """[n] bool: who stops now by the median rule (Golovin et al. 2017, section 3.2.2).
 
-    Trial i stops at the last column where its best value so far is worse than the median, over
-    the other trials, of their mean values so far.
+    With o_1 .. o_s what a trial reported up to step s, it stops at s if the best of them is
+    strictly worse than the median, over the other trials, of their running averages
+
+        (o_1 + ... + o_s) / s.
+
+    The paper's others are trials that have completed; here they are those that have come as far.
+    The average is over the values that there are. A trial without any has no average and is worse
+    than every median.
 
     Args:
-      curves: [n, t] values at the same t evaluations; a trial's missing ones are NaN.
+      curves: [n, t] values at the same t evaluations of trials that have come so far; what one did
+        not report is NaN.
       warmup: evaluations during which nobody stops.
     """
     curves = np.asarray(curves, float)
     n, t = curves.shape
-    if t <= warmup or n < 2:
+    if t <= warmup:
         return np.zeros(n, bool)
-    signed = np.where(np.isfinite(curves), curves if minimize else -curves, np.inf)
-    means, best = signed.mean(-1), signed.min(-1)
-    others = np.array([np.median(np.delete(means, i)) for i in range(n)])
-    return best > others
+    reported = np.isfinite(curves)
+    signed = np.where(reported, curves if minimize else -curves, np.inf)
+    counts, best = reported.sum(-1), signed.min(-1)
+    means = np.where(reported, signed, 0.0).sum(-1) / np.maximum(counts, 1)
+    known = np.flatnonzero(counts)
+    others = (means[known[known != i]] for i in range(n))
+    return best > np.array([np.median(own) if len(own) else np.inf for own in others])
 
 
 @dataclasses.dataclass(frozen=True)

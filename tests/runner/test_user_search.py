@@ -22,6 +22,7 @@ from experiments.records.store import RecordError, read
 from experiments.runner import search_driver, search_known
 from experiments.runner.search import run_search, search
 from experiments.runtime.stopping import OutOfTime, Stop
+from experiments.search import fidelity
 from experiments.search.pruning import hyperband
 from experiments.search.samplers.table import SAMPLERS
 from experiments.spec.conditions import When
@@ -241,6 +242,25 @@ def test_interrupted_it_records_what_finished_and_goes_on(tmp_path):
     found = run(tmp_path, objective=objective, trials=8)
     assert len(found.table) == 8 and len(calls) <= 9
     assert found.value == min(calls)
+
+
+def test_trials_that_another_rule_pruned_are_not_trained_again(tmp_path, monkeypatch):
+    """As of a record that an earlier version made."""
+
+    def eager(curves, *, minimize):
+        return np.arange(len(curves)) > 0
+
+    asked = {"trials": 9, "budget": 4, "pruner": "median"}
+    with monkeypatch.context() as patch:
+        patch.setattr(fidelity, "median_stop", eager)
+        before = run(tmp_path, **asked)
+    assert (before.table["status"] == "STOPPED").sum() == 8
+
+    def objective(hyperparameters, budget, report):
+        raise AssertionError("a trial was trained again")
+
+    again = run(tmp_path, objective=objective, allow_changed_code=True, **asked)
+    assert again.table.equals(before.table)
 
 
 BAD = [

@@ -7,12 +7,16 @@ import random
 
 import numpy as np
 import pytest
+from support.records_factory import make_study
 
 from experiments.search.asynchronous import Asynchronous, asynchronous_halving
 from experiments.search.fidelity import PRUNERS, WORKERS, Populations, Pruner, table
+from experiments.search.pruned import Curves, PrunedTrials
+from experiments.search.record import Ended
 from experiments.spec import fields
 from experiments.spec.conditions import ConditionalSpace, When
 from experiments.spec.space import Choice, Integer, Real
+from experiments.spec.trial import Status, TrialResult
 
 
 def sizes(resource, eta, rounding="paper"):
@@ -123,6 +127,74 @@ def test_asha_promotes_as_if_all_values_were_known():
     known = under_way.advance(lambda t, r: 1.0 if t < 3 else None)
     assert known == [(3, 1)] and under_way.ended == []
     assert len(under_way.advance(lambda t, r: 1.0 if t < 4 and r == 1 else None)) == 4
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_median_rule_compares_trials_that_have_come_as_far(direction):
+    """Nine flat curves: a stopped one has no mean later on, so more than half are stopped."""
+    curves = [[direction * float(level)] * 9 for level in range(9)]
+    made, pruned = played(Pruner("median", 9, minimize=direction == 1), 9, curves)
+    alive, stopped = list(range(9)), set()
+    for resource in range(1, 9):
+        worse = {
+            t
+            for t in alive
+            if t > np.median([other for other in alive if other != t] or [math.inf])
+        }
+        assert {t for t, _, end in made if end == resource + 1} == set(alive) - worse
+        stopped, alive = stopped | worse, [t for t in alive if t not in worse]
+    assert pruned == stopped == set(range(1, 9))
+
+
+def test_the_median_rule_stops_trials_that_report_now_and_then():
+    """Falling curves, measured from resource 4 on at every second one."""
+    fall = [[level + 1 / r if r >= 4 and r % 2 == 0 else math.nan for r in range(1, 13)]
+            for level in range(9)]  # fmt: skip
+    dense = [[v for v in row if math.isfinite(v)] for row in fall]
+    _, pruned = played(Pruner("median", 12), 9, fall)
+    _, expected = played(Pruner("median", 5), 9, dense)
+    assert pruned == expected and len(pruned) > 4
+
+
+LONG = {"batch_sizes": (16,), "step_budget": 5000, "epochs": 1, "pruner": "median",
+        "pruner_resource": 81, "trials": 9}  # fmt: skip
+
+
+def ended(study, value, status=Status.COMPLETE, reason="", steps=5000):
+    """A trial with ``value`` of each step."""
+    measured = tuple((s, value(s)) for s in study.grid(5000) if s <= steps)
+    return Ended(status, steps, None, measured[-1][0], reason, measured)
+
+
+def test_parts_of_a_trial_without_an_evaluation_are_no_reason_to_stop_nobody():
+    """In 81 parts of 5,000 steps gaps of 5 % leave some empty; most trials fall after one."""
+    study = make_study(**LONG)
+    curves = Curves(study, 16)
+    curves.take(0, ended(study, lambda step: 0.5))
+    empty = np.flatnonzero(np.isnan(curves(0, 81)))
+    assert len(empty) > 10
+    for index in range(5):
+        curves.take(index, ended(study, lambda s: 0.5 if s <= curves.ends[empty[0]] else 0.1))
+    for index in range(5, 9):
+        curves.take(index, ended(study, lambda step: 0.5))
+    populations = Populations(Pruner.of(study))
+    populations.add(9)
+    assert populations.jobs(curves) == {} and populations.pruned == {5, 6, 7, 8}
+
+
+def test_a_trial_that_another_rule_pruned_stays_pruned_and_the_search_ends():
+    """The record of an earlier version goes on, also where its best trial was stopped first."""
+    study = make_study(**LONG)
+    early = Curves(study, 16).ends[0]
+    known = {0: ended(study, lambda step: 0.0, Status.STOPPED, "pruned", early)}
+    known |= {index: ended(study, lambda step, at=index: float(at)) for index in range(1, 8)}
+    trials = PrunedTrials(Pruner.of(study), study, 16)
+    trials.begin(9)
+    trials.recall(known)
+    assert trials.jobs() == {8: 1}
+    result = TrialResult(study.trial(16, 0, 8, dict.fromkeys(study.space, 0.5), ""),
+                         Status.INFEASIBLE, 5, {})  # fmt: skip
+    assert trials.end(result) == [result] and trials.jobs() == {}
 
 
 def test_a_population_that_a_finite_space_could_not_fill_still_trains_one_to_the_end():

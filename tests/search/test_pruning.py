@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -183,12 +184,29 @@ def test_nothing_is_promoted_where_all_diverged():
 def test_the_median_rule_equals_its_definition(curves, minimize):
     found = median_stop(np.array(curves), minimize=minimize)
     sign = 1 if minimize else -1
-    signed = [[sign * v if math.isfinite(v) else math.inf for v in row] for row in curves]
-    for i, row in enumerate(signed):
-        means = sorted(sum(other) / len(other) for j, other in enumerate(signed) if j != i)
-        middle = len(means) // 2
-        median = means[middle] if len(means) % 2 else (means[middle - 1] + means[middle]) / 2
-        assert bool(found[i]) == (min(row) > median)
+    reported = [[sign * v for v in row if math.isfinite(v)] for row in curves]
+    for i, row in enumerate(reported):
+        means = [sum(o) / len(o) for j, o in enumerate(reported) if j != i and o]
+        best = min(row, default=math.inf)
+        assert bool(found[i]) == bool(means and best > statistics.median(means))
+
+
+def test_the_median_rule_averages_what_was_reported():
+    """Empty columns, or a report at every second one alone, decide as if they were not there."""
+    level = np.arange(9.0)[:, None] + 1 / np.arange(1, 7)
+    expected = median_stop(level, minimize=True)
+    assert 0 < expected.sum() < 9
+    empty = np.full((9, 6), math.nan)
+    assert median_stop(np.hstack([empty, level]), minimize=True).tolist() == expected.tolist()
+    second = np.stack([level, empty], axis=-1).reshape(9, 12)
+    assert median_stop(second, minimize=True).tolist() == expected.tolist()
+    assert not median_stop(empty, minimize=True).any()
+
+
+def test_trials_that_diverged_do_not_keep_the_median_rule_from_stopping_others():
+    curves = np.arange(9.0)[:, None] * np.ones(3)
+    curves[4:] = math.nan  # most of them
+    assert median_stop(curves, minimize=True).tolist() == [False, False, *[True] * 7]
 
 
 def test_the_median_rule_waits_for_its_warmup():
