@@ -201,10 +201,12 @@ def _least(
     first = known.row(0, named=True) if len(known) else {}
     searches: dict[int, dict[int, Answer]] = {}
     for (batch_size, seed), trials in answers.items():
-        if batch_size in factors:
+        if batch_size not in factors:
+            continue
+        own = searches.setdefault(seed, {})
+        if trials:  # where none counts it is not the least
             found, factor = search_answer(trials), factors[batch_size]
-            scaled = Answer(found.low * factor, found.high * factor)
-            searches.setdefault(seed, {})[batch_size] = scaled
+            own[batch_size] = Answer(found.low * factor, found.high * factor)
     across = [least_among(found) for found in searches.values()]
     found_range = range_of_searches(across)
     ends = (found_range.low, found_range.high, found_range.coverage) if found_range else ()

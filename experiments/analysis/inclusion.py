@@ -16,7 +16,7 @@ import polars as pl
 
 from experiments.analysis.intervals import Answer
 from experiments.analysis.question import Question
-from experiments.analysis.searches import Across
+from experiments.analysis.searches import Across, answering
 from experiments.analysis.summary import Summary
 from experiments.spec.space import Integer, Real, ZeroOrLog
 
@@ -79,7 +79,7 @@ def _holds(ranges: Mapping[str, tuple[float, float]], name: str, low: float, hig
 def paired_ratios(members: Mapping[str, Summary]) -> pl.DataFrame:
     """Steps of a general rule over those of its special case, one row a pair and batch size.
 
-    Pairs of members whose spaces contain each other and that have searches of equal seeds.
+    Pairs of members whose spaces contain each other and that have begun searches of equal seeds.
 
     Columns: ``general, special`` (labels), ``batch_size, searches``; ``ratio``, the median over
     the searches, and its exact range ``low, high`` with its ``coverage``, null for one search; a
@@ -104,9 +104,13 @@ def paired_ratios(members: Mapping[str, Summary]) -> pl.DataFrame:
 
 
 def _ratios(ours: Summary, theirs: Summary, batch_size: int) -> list[float]:
-    """A ratio for each seed that both searched."""
+    """A ratio for each seed whose searches both have begun."""
     steps = [
-        dict(found.steps.filter(batch_size=batch_size).select("seed", "steps_to_result").rows())
+        dict(
+            answering(found.view, found.steps.filter(batch_size=batch_size))
+            .select("seed", "steps_to_result")
+            .rows()
+        )
         for found in (ours, theirs)
     ]
     found = []

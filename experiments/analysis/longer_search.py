@@ -147,7 +147,8 @@ def longer_searches(view: View) -> pl.DataFrame:
         pooled: dict[int, list[Answer]] = {}
         for (batch_size, _), answers in sorted(trial_answers(view, crossings(view)).items()):
             pooled.setdefault(batch_size, []).extend(answers)
-        rows = [_row(b, answers, view.question.trials) for b, answers in pooled.items()]
+        trials = view.question.trials
+        rows = [_row(b, answers, trials) for b, answers in pooled.items() if answers]
     whole = ("batch_size", "trials", "k", "effective")
     names = ("batch_size", "trials", "k", "median_low", "median_high", "effective", "search",
              "longer", "least")  # fmt: skip

@@ -25,9 +25,10 @@ from experiments.analysis.summary import Summary
 
 
 def example_answers(summary: Summary) -> dict[tuple[int, int], Answer]:
-    """(batch size, seed) -> examples to the goal of each search that answers for it.
+    """(batch size, seed) -> examples to the goal of each search begun that answers for it.
 
-    Where the batch grows within a trial, the lower end counts its steps at the first batch size.
+    Infinite where no trial got there, or none counts. Where the batch grows within a trial, the
+    lower end counts its steps at the first batch size.
     """
     known = summary.steps.select("batch_size", "seed", "examples_to_result")
     examples = {(batch_size, seed): passed for batch_size, seed, passed in known.iter_rows()}
@@ -57,11 +58,11 @@ def point_ratio(one: Answer, other: Answer) -> float | None:
 def paired_ratios(members: Mapping[str, Summary], reference: str) -> pl.DataFrame:
     """One row a member other than ``reference`` and batch size.
 
-    Columns: ``label, batch_size``; ``searches``, pairs R; ``ratio``, the median of the examples of
-    the member over those of the reference, null where fewer than half of the pairs have one or
-    the middle one is infinite; ``low, high, coverage``, its exact range (null for one pair);
-    ``told``, whether that leaves out 1; ``unseen``, the factor below which differences cannot be
-    seen (null where the range is open).
+    Columns: ``label, batch_size``; ``searches``, pairs R that both have begun; ``ratio``, the
+    median of the examples of the member over those of the reference, null where fewer than half of
+    the pairs have one or the middle one is infinite; ``low, high, coverage``, its exact range (null
+    for one pair); ``told``, whether that leaves out 1; ``unseen``, the factor below which
+    differences cannot be seen (null where the range is open).
     """
     base, rows = example_answers(members[reference]), []
     for label, summary in members.items():

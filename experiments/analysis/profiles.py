@@ -7,7 +7,8 @@ Dahl et al. 2023, "Benchmarking Neural Network Training Algorithms", arXiv 2306.
     score_s = integral of rho_s from 1 to r_max, over r_max - 1,    r_max = 4,
 
 r being infinite where s never reaches the target. Here the members of a comparison are the
-submissions, its batch sizes the workloads, and t is steps (at one batch size equal to examples):
+submissions, its batch sizes the workloads (those at which every member has begun a search: what was
+not begun misses nothing), and t is steps (at one batch size equal to examples):
 time and money are a plan's, and have a page of their own.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from experiments.analysis.intervals import Answer, median_of_searches
+from experiments.analysis.intervals import NO_ANSWER, Answer, median_of_searches
 from experiments.analysis.paired import example_answers
 from experiments.analysis.searches import Across, search_answer, trial_answers
 from experiments.analysis.summary import Summary
@@ -47,24 +48,34 @@ def score(ratios: np.ndarray, most: float = MOST) -> np.ndarray:
     return np.clip(most - ratios, 0.0, None).mean(axis=1) / (most - 1)
 
 
-def _times(members: Mapping[str, Summary], seed: int | None = None) -> np.ndarray:
+Searched = Sequence[Mapping[tuple[int, int], Answer]]
+"""Of each member: (batch size, seed) -> examples to the goal of each search that it has begun."""
+
+
+def _searched(members: Mapping[str, Summary]) -> tuple[Searched, list[int]]:
+    """The members' searches, and the batch sizes at which every member has begun one."""
+    answers = [example_answers(summary) for summary in members.values()]
+    begun = set.intersection(*({size for size, _ in own} for own in answers))
+    return answers, sorted(begun)
+
+
+def _times(answers: Searched, sizes: Sequence[int], seed: int | None = None) -> np.ndarray:
     """Examples to the goal [members, batch sizes]: of one seed's searches, else their medians."""
-    sizes = next(iter(members.values())).question.batch_sizes
-    rows = []
-    for summary in members.values():
-        own = example_answers(summary)
-        row = []
-        for b in sizes:
-            found = [a for (size, s), a in own.items() if size == b and seed in (None, s)]
-            row.append(median_of_searches(found) if found else math.inf)
-        rows.append(row)
-    return np.array(rows)
+    return np.array([
+        [median_of_searches([a for (b, s), a in own.items() if b == size and seed in (None, s)])
+         for size in sizes]
+        for own in answers
+    ])  # fmt: skip
 
 
 def profile_table(members: Mapping[str, Summary]) -> pl.DataFrame:
-    """The steps of every member's profile: ``label, tau, share``, tau from 1 to 4."""
-    ratios = ratios_to_best(_times(members))
-    steps = sorted({1.0, MOST, *(float(r) for r in ratios.ravel() if r <= MOST)})
+    """The steps of every member's profile: ``label, tau, share``, tau from 1 to 4.
+
+    Over the batch sizes at which every member has begun a search; no rows where there is none.
+    """
+    answers, sizes = _searched(members)
+    ratios = ratios_to_best(_times(answers, sizes))
+    steps = sorted({1.0, MOST, *(float(r) for r in ratios.ravel() if r <= MOST)} if sizes else ())
     shares = [profile(ratios, tau) for tau in steps]
     rows = [
         (label, tau, float(share[place]))
@@ -78,23 +89,29 @@ def profile_table(members: Mapping[str, Summary]) -> pl.DataFrame:
 def score_table(members: Mapping[str, Summary]) -> pl.DataFrame:
     """One row a member, from the best score down.
 
-    Columns: ``label``; ``score`` of the medians of the searches; ``fastest``, batch sizes at which
-    it is; ``searches, low, high, coverage``, the exact range of the score of one search of each
-    member with one seed (null for one seed).
+    Columns: ``label``; ``score`` of the medians of the searches over the batch sizes at which every
+    member has begun one, null where there is none; ``fastest``, batch sizes at which it is;
+    ``searches``, seeds with which every member has begun all of these searches; ``low, high,
+    coverage``, the exact range of the score of one search of each member with one such seed (null
+    for fewer than two).
     """
-    ratios = ratios_to_best(_times(members))
-    whole, seeds = score(ratios), next(iter(members.values())).question.seeds
-    each = np.array([score(ratios_to_best(_times(members, seed))) for seed in seeds])
+    answers, sizes = _searched(members)
+    ratios = ratios_to_best(_times(answers, sizes))
+    seeds = set.intersection(*({seed for _, seed in own} for own in answers))
+    seeds = {s for s in seeds if sizes and all((b, s) in own for own in answers for b in sizes)}
+    whole = score(ratios).tolist() if sizes else [None] * len(answers)
+    each = [score(ratios_to_best(_times(answers, sizes, seed))) for seed in sorted(seeds)]
     rows = []
     for place, label in enumerate(members):
-        across = Across.of([Answer.exactly(float(value)) for value in each[:, place]])
-        rows.append((label, float(whole[place]), int((ratios[place] == 1).sum()), len(seeds),
+        found = [Answer.exactly(float(values[place])) for values in each]
+        across = Across.of(found or [NO_ANSWER])
+        rows.append((label, whole[place], int((ratios[place] == 1).sum()), len(seeds),
                      across.low, across.high, across.coverage))  # fmt: skip
     floats = dict.fromkeys(("low", "high", "coverage"), pl.Float64)
     schema = {"label": pl.String, "score": pl.Float64, "fastest": pl.Int64,
               "searches": pl.Int64, **floats}  # fmt: skip
     return pl.DataFrame(rows, schema=schema, orient="row").sort(
-        "score", descending=True, maintain_order=True
+        "score", descending=True, nulls_last=True, maintain_order=True
     )
 
 

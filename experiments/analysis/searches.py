@@ -90,7 +90,9 @@ def trial_answers(view: View, passed: pl.DataFrame) -> dict[tuple[int, int], lis
     """(batch size, seed) -> an `Answer` in steps to the goal for each counted trial.
 
     A trial that was past the goal at one evaluation and short of it at the one before lies in
-    between; one that never was took more steps than it was trained for.
+    between; one that never was took more steps than it was trained for. A search none of whose
+    trials counts has none, and so no answer; one that has not begun has no key, nor has one that
+    does not answer for the view's goal (`answering`).
 
     Args:
       passed: rows of `steps_to_result.crossings`.
@@ -103,9 +105,12 @@ def trial_answers(view: View, passed: pl.DataFrame) -> dict[tuple[int, int], lis
         low=pl.when(never).then(pl.col("trained")).otherwise(pl.col("evaluated_before")),
         high=pl.col("step").cast(pl.Float64).fill_null(math.inf),
     )
-    found: dict[tuple[int, int], list[Answer]] = {}
+    begun = view.record.trials.select(pl.col(SEARCH).cast(pl.Int64)).unique().sort(SEARCH)
+    if not view.all_answer:
+        begun = begun.filter(pl.col("seed").is_in(view.full_seeds))
+    found: dict[tuple[int, int], list[Answer]] = {key: [] for key in begun.iter_rows()}
     for batch_size, seed, low, high in rows.iter_rows():
-        found.setdefault((batch_size, seed), []).append(Answer(float(low), high))
+        found[batch_size, seed].append(Answer(float(low), high))
     return found
 
 

@@ -105,7 +105,8 @@ def score_cells(compared: Compared) -> Table:
     for row in compared.scores.iter_rows(named=True):
         ends = "" if row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}"
         fastest = f"{row['fastest']} of {len(compared.shared.batch_sizes)}"
-        rows.append((row["label"], f"{row['score']:.3f}", ends, fastest))
+        score = "-" if row["score"] is None else f"{row['score']:.3f}"
+        rows.append((row["label"], score, ends, fastest))
     columns = ("", "score", "range of searches", "fastest at batch sizes")
     return Table("scores", "Performance profiles", columns, tuple(rows), (False, True, True, True))
 

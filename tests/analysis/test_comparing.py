@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from support.laws import on_grid
-from support.records_factory import Truth, make_record, make_study
+from support.records_factory import Truth, describe, handmade, make_record, make_study
 
 from experiments.analysis.compare import check_comparable, compared_of
 from experiments.analysis.intervals import NO_ANSWER, Answer
@@ -162,6 +164,64 @@ def test_the_order_after_all_trials_agrees_with_itself_and_early_ones_less(membe
     last = table.row(-1, named=True)
     assert (last["k"], last["agreement"], last["same_fastest"]) == (8, 1.0, len(SIZES))
     assert table["k"][0] == 1 and table["agreement"][0] <= 1.0
+
+
+def fewer_begun(members, keep):
+    """The members' records, with those trials alone."""
+    return {
+        label: summarise(dataclasses.replace(found.record, trials=found.record.trials.filter(keep)))
+        for label, found in members.items()
+    }
+
+
+def test_searches_that_nobody_has_begun_are_no_misses(members):
+    """While a study runs: its last seeds, and its last batch size, have no trial yet."""
+    two = {label: members[label] for label in ("fast", "slow")}
+    begun = fewer_begun(two, (pl.col("seed") < 4) & (pl.col("batch_size") < 64))
+    table = score_table(begun)
+    assert set(table["searches"]) == {4} and table["coverage"][0] == 1 - 2**-3
+    study = make_study(SIZES[:2], trials=8, seeds=SEEDS[:4], sampler="random", epochs=16)
+    described = describe(study)
+    alone = {
+        label: summarise(dataclasses.replace(found.record, study=described))
+        for label, found in begun.items()
+    }
+    assert table.equals(score_table(alone)) and profile_table(begun).equals(profile_table(alone))
+    # One member alone has begun the last seed: it has no score of its own.
+    late = {**fewer_begun(two, pl.col("seed") < 5), "slow": two["slow"]}
+    assert set(score_table(late)["searches"]) == {5}
+    nobody = {**begun, **fewer_begun({"slow": two["slow"]}, pl.col("batch_size") == 64)}
+    assert score_table(nobody)["score"].to_list() == [None] * 2
+    assert profile_table(nobody).is_empty()
+    assert comparing_figures(compared_of(nobody, "c", "?"))
+
+
+def diverging(seeds_lost):
+    """Six searches that get there in 1,000 steps, but those in which every trial diverged."""
+    record = handmade({16: [("COMPLETE", {1: 0.9, 1000: 0.05})]}, trials=1, seeds=SEEDS)
+    lost = pl.col("seed").is_in(seeds_lost)
+    trials = pl.concat([record.trials.with_columns(seed=pl.lit(s, pl.Int64)) for s in SEEDS])
+    rows = pl.concat([record.evaluations.with_columns(seed=pl.lit(s, pl.Int64)) for s in SEEDS])
+    status = pl.when(lost).then(pl.lit("INFEASIBLE")).otherwise("status")
+    return summarise(dataclasses.replace(
+        record, trials=trials.with_columns(status=status), evaluations=rows.filter(~lost)
+    ))  # fmt: skip
+
+
+def test_a_search_in_which_every_trial_diverged_never_got_there():
+    half, two = diverging((0, 2, 4)), diverging((0, 2))
+    compared = compared_of({"half": half, "sound": diverging(())}, "c", "?")
+    assert compared.table["steps_to_result"].to_list() == [None, 1000]
+    assert dict(compared.scores.select("label", "score").rows()) == {"sound": 1.0, "half": 0.0}
+    assert compared.stability["batch_sizes"].to_list() == [1]
+    assert compared.stability["agreement"].to_list() == [None]  # one of the two alone got there
+    (row,) = paired_ratios({"sound": diverging(()), "two": two}, "sound").iter_rows(named=True)
+    assert (row["searches"], row["ratio"], row["told"]) == (6, 1.0, False)
+    assert math.isinf(row["high"]) and row["unseen"] is None
+    (row,) = paired_ratios(compared.members, "sound").iter_rows(named=True)
+    assert row["searches"] == 6 and row["ratio"] is None
+    searches = two.cost.least[0]
+    assert searches.searches == 6 and math.isinf(searches.high)
 
 
 def test_planted_powers_are_found_with_a_range_that_covers():

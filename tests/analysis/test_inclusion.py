@@ -87,6 +87,20 @@ def test_ratios_are_paired_by_search_with_the_exact_range_of_their_median():
     assert row["coverage"] == pytest.approx(1 - 2 * 0.5**6)
 
 
+def test_a_search_that_was_not_begun_makes_no_pair():
+    """The last two of six seeds have no trial yet: with the general rule, then with the other."""
+    four, six = (dict.fromkeys(range(n), 100) for n in (4, 6))
+    for plain, heavy in ((six, four), (four, six)):
+        members = {}
+        for label, optimizer, steps in (("plain", "sgd", plain), ("heavy", "momentum", heavy)):
+            record = searched(optimizer, steps)
+            described = {**record.study["study"], "seeds": list(six)}
+            study = {**record.study, "study": described}
+            members[label] = summarise(dataclasses.replace(record, study=study))
+        (row,) = paired_ratios(members).iter_rows(named=True)
+        assert (row["searches"], row["low"], row["ratio"], row["high"]) == (4, 1.0, 1.0, 1.0)
+
+
 def test_a_general_search_that_misses_the_goal_is_open_above():
     members = {
         "plain": summarise(searched("sgd", dict.fromkeys(range(6), 100))),
