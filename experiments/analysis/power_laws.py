@@ -79,8 +79,16 @@ def power_laws(members: Mapping[str, Summary], key: str) -> pl.DataFrame:
     """One row a quantity: ``quantity, studies, searches, median, low, high, coverage`` of a.
 
     Raises:
-      ValueError: fewer than two values of the number, or as of `value_of`.
+      ValueError: fewer than two values of the number, a study whose batch grows within a trial, or
+        as of `value_of`.
     """
+    for label, summary in members.items():
+        grows = summary.question.batch_size_schedule
+        if grows != "constant":
+            raise ValueError(
+                f"batch_size_schedule must be constant for critical batch sizes (--against {key}), "
+                f"got {grows!r} in {label}"
+            )
     x = [value_of(summary, key) for summary in members.values()]
     if len(set(x)) < 2:
         raise ValueError(f"--against {key} needs studies that differ in it, all have {x[0]:g}")

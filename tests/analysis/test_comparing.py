@@ -247,6 +247,15 @@ def test_planted_powers_are_found_with_a_range_that_covers():
             power_laws(made, key)
 
 
+def test_a_study_whose_batch_grows_has_no_critical_batch_size_to_be_read_of(members):
+    grown = make_study(SIZES, trials=2, step_budget=400, batch_size_schedule="seesaw",
+                       batch_size_cuts=(100,))  # fmt: skip
+    both = {"fast": members["fast"], "grown": summarise(make_record(grown))}
+    with pytest.raises(ValueError, match="must be constant .* got 'seesaw' in grown") as raised:
+        power_laws(both, "step_budget")
+    assert "\n" not in str(raised.value)
+
+
 def test_the_page_shows_ratios_profiles_and_what_cannot_be_seen(members):
     compared = compared_of(members, "made up", "Who?")
     figures = comparing_figures(compared)

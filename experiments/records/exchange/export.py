@@ -45,6 +45,10 @@ _PRUNED = (
     "The search pruned trials that were behind: they are INCOMPLETE here, and only those that it "
     "let train to their end are COMPLETE. N counted the trials that were started."
 )
+_COUNTED = (
+    "- that a trial counts which diverged after it had passed the goal, or after the race would "
+    "have ended it: it is INFEASIBLE here, so fewer trials count and steps to result may be more."
+)
 _NEEDED = ("workload", "optimizer", "space", "train_steps")
 
 
@@ -113,6 +117,8 @@ class _Own:
         self.fields = study
         self.pruned = study.get("pruner", "none") != "none"
         self.raced = STOPPED in record.trials["status"].to_list() and not self.pruned
+        diverged = "INFEASIBLE" in record.trials["status"].to_list()
+        self.counted = study.get("stop", "never") != "never" and diverged
         unknown = sorted({*record.trials["status"]} - {*STATUSES, STOPPED})
         if unknown:
             raise RecordError(f"the layout has no status {unknown[0]} (trials of {folder})")
@@ -171,6 +177,8 @@ class _Own:
         ]
         if self.left_out:
             lines.append(f"- the columns {', '.join(self.left_out)} of the measurements.")
+        if self.counted:
+            lines.append(_COUNTED)
         if any(found.get("type") == "DOUBLE" and not found["scale"]
                for found in self.configs.values()):  # fmt: skip
             lines.append("- that a range without a scale is zero, or a log range above it.")

@@ -238,6 +238,20 @@ def test_a_raced_study_has_no_length_and_forbids_budgets(tmp_path):
     assert "No budget questions" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_the_archive_says_that_what_diverged_past_the_goal_counts_no_more(tmp_path):
+    curves = {4: [("COMPLETE", {1: 0.9, 9: 0.05}), ("INFEASIBLE", {1: 0.9, 5: 0.05})]}
+    said = "a trial counts which diverged after it had passed the goal"
+    for stop, steps in (("goal", 5), ("never", 9)):
+        ours = on_disk(tmp_path / stop, handmade(curves, trials=2, stop=stop))
+        assert steps_to_result(read(ours))["steps_to_result"].to_list() == [steps]
+        export_batch_science(ours, tmp_path / f"{stop}_out")
+        goal = read(ours).study["study"]["goal"]
+        request = ImportRequest({"": Goal(goal["metric"], goal["value"])}, trials=2)
+        (back,) = import_archive(tmp_path / f"{stop}_out", tmp_path / f"{stop}_back", request)
+        assert steps_to_result(read(back))["steps_to_result"].to_list() == [9]
+        assert (said in (tmp_path / f"{stop}_out" / "README.md").read_text()) == (stop == "goal")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
