@@ -30,6 +30,11 @@ from experiments.report.comparison import comparison_page
 from experiments.report.comparison_figures import comparison_figures
 from experiments.report.power_laws import QUANTITIES, power_law_page
 
+SUMMED = 1 / 3_000
+"""The sum's steps: a profile rises anywhere within one of them."""
+OF_THE_LAW = 0.4
+"""The luck of six searches of a few trials each, at both ends of a ratio."""
+
 REPEATS = 500
 SEEDS = (0, 1, 2, 3, 4, 5)
 SIZES = (4, 16, 64)
@@ -116,7 +121,7 @@ def test_profile_and_score_are_those_of_the_definition():
     assert found.tolist() == [[1, 2, math.inf, math.inf], [1.5, 1, 1, math.inf]]
     assert profile(found, 1.0).tolist() == [0.25, 0.5]
     assert profile(found, 2.0).tolist() == [0.5, 0.75]
-    np.testing.assert_allclose(score(found), twin_score(found, MOST), atol=1e-3)
+    np.testing.assert_allclose(score(found), twin_score(found, MOST), atol=SUMMED)
     # Always fastest: 1. Never within a factor of four: 0.
     assert score(np.array([[1.0, 1.0], [5.0, np.inf]])).tolist() == [1.0, 0.0]
 
@@ -145,7 +150,7 @@ def test_paired_ratios_of_made_up_optimizers_are_those_of_their_laws(members):
     # (1 + 200 / B) 20 over (1 + 64 / B) 30.
     for batch_size, found in late.items():
         expected = 20 * (1 + 200 / batch_size) / (30 * (1 + 64 / batch_size))
-        assert found == pytest.approx(expected, rel=0.4)
+        assert found == pytest.approx(expected, rel=OF_THE_LAW)
 
 
 def test_the_scores_order_them_and_their_ranges_are_those_of_the_searches(members):

@@ -22,6 +22,7 @@ from support.laws import (
     on_grid,
     trial_steps,
 )
+from support.tolerances import three_errors
 
 from experiments.analysis.critical_batch_size import (
     anchored_limit,
@@ -120,7 +121,7 @@ def test_the_stated_coverage_of_a_range_is_exact(searches):
     drawn = np.random.default_rng(5).lognormal(0, 1, (20_000, searches))
     share = np.mean((drawn.min(axis=1) <= 1.0) & (1.0 <= drawn.max(axis=1)))
     nominal = range_of_searches([Answer.exactly(1.0)] * searches).coverage
-    assert share == pytest.approx(nominal, abs=3 * math.sqrt(nominal * (1 - nominal) / 20_000))
+    assert share == pytest.approx(nominal, abs=three_errors(nominal, 20_000))
 
 
 def landscape(points, generator):

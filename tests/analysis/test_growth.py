@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from support.tolerances import FLOAT64, FLOAT64_SUMS, THREE_DECIMALS
 
 from experiments.analysis.growth import equivalence_table, order_table, smith_table
 from experiments.cli import main
@@ -25,17 +26,17 @@ def test_sgd_in_closed_form_is_the_recursion_step_by_step():
             moments = (1 - part.learning_rate * h) ** 2 * moments
             moments = moments + part.learning_rate**2 * h / part.batch_size
         wanted.append(0.5 * np.sum(h * moments))
-    np.testing.assert_allclose(sgd_losses(SPECTRUM, PARTS), wanted, rtol=1e-12)
+    np.testing.assert_allclose(sgd_losses(SPECTRUM, PARTS), wanted, rtol=FLOAT64)
 
 
 def test_one_part_is_the_oracle_of_one_batch_size_and_the_edge_of_stability_drifts():
     for rate in (0.3, 2.0):  # at 2 the first dimension neither contracts nor grows
         whole = expected_losses("sgd", SPECTRUM, 8, rate, steps=40)
         parts = [GrowthPart(8, rate, 10), GrowthPart(8, rate, 30)]
-        np.testing.assert_allclose(sgd_losses(SPECTRUM, parts), whole[[10, 40]], rtol=1e-9)
+        np.testing.assert_allclose(sgd_losses(SPECTRUM, parts), whole[[10, 40]], rtol=FLOAT64_SUMS)
     whole = expected_losses("momentum", SPECTRUM, 8, 0.05, 0.9, steps=40)
     parts = [GrowthPart(8, 0.05, 15), GrowthPart(8, 0.05, 25)]
-    np.testing.assert_allclose(momentum_losses(SPECTRUM, parts, 0.9), whole[[15, 40]], rtol=1e-12)
+    np.testing.assert_allclose(momentum_losses(SPECTRUM, parts, 0.9), whole[[15, 40]], rtol=FLOAT64)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
@@ -93,7 +94,7 @@ def test_small_then_large_wins_and_the_later_the_fewer_examples():
                       (1 << 16, 0.98): 0.472, (1 << 16, 0.0): 2.008, (1 << 16, 1.0): 0.478,
                       (1 << 18, 0.95): 0.1086, (1 << 18, 1.0): 0.1281,
                       (1 << 20, 0.75): 0.0200}.items():  # fmt: skip
-        assert found[key][0] == pytest.approx(loss, abs=6e-4)
+        assert found[key][0] == pytest.approx(loss, abs=THREE_DECIMALS)
     mixed = [pair for (_, share), pair in found.items() if 0 < share < 1]
     assert all(small_first < large_first for small_first, large_first in mixed)
     best = {

@@ -82,8 +82,8 @@ def test_ratios_are_paired_by_search_with_the_exact_range_of_their_median():
     assert (row["general"], row["special"], row["batch_size"], row["searches"]) == (
         "heavy", "plain", 8, 6,
     )  # fmt: skip
-    assert row["ratio"] == pytest.approx(1.05, abs=0.01)
-    assert (row["low"], row["high"]) == pytest.approx((0.8, 1.5), abs=0.01)
+    assert row["ratio"] == pytest.approx(1.05)
+    assert (row["low"], row["high"]) == pytest.approx((0.8, 1.5))
     assert row["coverage"] == pytest.approx(1 - 2 * 0.5**6)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from opda.nonparametric import EmpiricalDistribution
+from support.tolerances import three_errors
 
 from experiments.analysis.intervals import (
     NO_ANSWER,
@@ -131,7 +132,7 @@ def test_the_joint_probability_is_that_of_simulated_order_statistics():
     uniform = np.sort(np.random.default_rng(0).random((40_000, 12)), axis=1)
     inside = ((uniform >= lower) & (uniform <= upper)).all(axis=1).mean()
     assert joint_probability(lower, upper) == pytest.approx(0.95, abs=BISECTED)
-    assert inside == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 40_000))
+    assert inside == pytest.approx(0.95, abs=three_errors(0.95, 40_000))
 
 
 def test_another_program_finds_the_same_band():

@@ -11,6 +11,11 @@ from experiments.analysis.lack_of_fit import REJECTED
 from experiments.analysis.lack_of_fit import lack_of_fit as lack_of
 from experiments.analysis.scaling_curve import Hyperbola
 
+REFINED = 1e-4
+"""Of a residual: the fit's B_noise is refined on a grid of log B."""
+TAIL = 1e-3
+"""Of the tail of F at such a ratio: some ten times as much."""
+
 REPEATS = 500
 SIZES = 2.0 ** np.arange(11)
 
@@ -39,8 +44,8 @@ def test_the_ratio_is_that_of_the_textbook():
     means = y.mean(axis=0)
     fit = least_squares(lambda q: means - q[0] - np.log1p(np.exp(q[1]) / SIZES), [3.0, 3.0])
     lack, own = 6 * (fit.fun**2).sum() / 9, ((y - means) ** 2).sum() / 55
-    assert found.ratio == pytest.approx(lack / own, rel=1e-4)  # (the fit's grid of log B_noise)
-    assert found.probability == pytest.approx(stats.f.sf(lack / own, 9, 55), rel=1e-3)
+    assert found.ratio == pytest.approx(lack / own, rel=REFINED)
+    assert found.probability == pytest.approx(stats.f.sf(lack / own, 9, 55), rel=TAIL)
 
 
 def test_points_on_a_hyperbola_are_rejected_as_often_as_it_says():

@@ -53,8 +53,8 @@ def test_the_convex_curve_falls_with_rising_slopes_and_ordered_regimes(noise, mi
     points[sorted(missing)] = np.inf
     curve = Convex.fit(SIZES, points)
     slopes = np.diff(curve.log_steps) / np.diff(curve.log_batch_sizes)
-    assert (slopes >= -1 - 1e-6).all() and (slopes <= 1e-6).all()
-    assert (np.diff(slopes) >= -1e-6).all()
+    assert (slopes >= -1 - CONVERGED).all() and (slopes <= CONVERGED).all()
+    assert (np.diff(slopes) >= -CONVERGED).all()
     assert curve.perfect_end(0.1) <= curve.perfect_end(0.2) <= curve.perfect_end(0.5)
     assert curve.flat_start(0.2) <= curve.flat_start(0.1)
 

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from support.tolerances import FLOAT64
 
 from experiments.analysis.rate_sweep import SweepRun, best_run, bracket, undecided
 from experiments.analysis.training_stability import (
@@ -148,6 +149,6 @@ def test_a_smoothed_curve_starts_at_its_first_value():
         weight = 2 ** (-(now - before) / 2.0)
         kept = weight * kept + (1 - weight) * value
         expected.append(kept)
-    assert smoothed(values, steps, half_life=2.0) == pytest.approx(expected, rel=1e-12)
+    assert smoothed(values, steps, half_life=2.0) == pytest.approx(expected, rel=FLOAT64)
     assert smoothed([5.0] * 4, steps, 3.0) == pytest.approx([5.0] * 4)
     assert math.isclose(smoothed([1.0], [1], 5.0)[0], 1.0)

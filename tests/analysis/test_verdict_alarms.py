@@ -12,6 +12,11 @@ from experiments.analysis.checks import CHECKS, check_name, checks_of
 from experiments.analysis.curve_checks import late_noise, rise
 from experiments.analysis.summary import summarise
 
+MEDIAN_OF_FIVE = 0.1
+"""The ends of a fall and of a rise are medians of five of their 30 points."""
+NOISE_ESTIMATED = 0.4
+"""A deviation estimated from the differences of sixty draws about a median."""
+
 PLANTED = {
     "edge_optimum": Law(optimum=0.99),
     "too_few_good": Law(lucky=True),
@@ -73,12 +78,12 @@ def test_the_largest_batch_size_of_a_finding_is_where_it_was_planted():
 
 def test_a_rise_is_what_was_lost_again_and_noise_is_none():
     fall = np.concatenate([np.linspace(1.0, 0.2, 30), np.linspace(0.2, 0.6, 30)])
-    assert rise(fall) == pytest.approx((0.6 - 0.2) / (1.0 - 0.2), rel=0.1)  # medians of five
+    assert rise(fall) == pytest.approx((0.6 - 0.2) / (1.0 - 0.2), rel=MEDIAN_OF_FIVE)
     assert rise(fall[:30]) is None
     noise = 0.2 + 0.1 * np.random.default_rng(0).standard_normal(60)
     assert rise(np.concatenate([fall[:30], noise])) is None
     steps = np.arange(1, 91)
     flat = np.concatenate([fall[:30], noise])
     share = late_noise(flat, steps)
-    assert share == pytest.approx(0.1 / 0.85, rel=0.4)
+    assert share == pytest.approx(0.1 / 0.85, rel=NOISE_ESTIMATED)
     assert late_noise(np.concatenate([fall[:30], np.full(60, 0.2)]), steps) is None

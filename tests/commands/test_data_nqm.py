@@ -8,6 +8,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from support.tolerances import FLOAT64
 
 from experiments.analysis.noisy_quadratic import scaling_table
 from experiments.cli import main
@@ -77,7 +78,7 @@ def test_a_second_hyperparameter_has_a_column_of_its_own(optimizer, column):
     coefficient = table[column or "averaging_coefficient"]
     assert ((coefficient >= 0) & (coefficient < 1)).all()
     effective = table["learning_rate"] / (1 - coefficient if column else 1)
-    np.testing.assert_allclose(table["effective_learning_rate"], effective, rtol=1e-12)
+    np.testing.assert_allclose(table["effective_learning_rate"], effective, rtol=FLOAT64)
 
 
 def test_the_figure_holds_every_point_and_its_perfect_scaling_line():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.tolerances import SIX_DIGITS
 
 from experiments.cli import main
 from schedules.rescaling import RULES, rescale
@@ -24,7 +25,7 @@ def test_the_table_is_rescales_and_every_rule_says_what_it_keeps(capsys):
         found = [rescale(GIVEN, 64, size, rule)[name] for size in (64, 16, 512)]
         first, *cells = line.split()
         assert first == name
-        assert [float(cell) for cell in cells] == pytest.approx(found, rel=1e-5)
+        assert [float(cell) for cell in cells] == pytest.approx(found, rel=SIX_DIGITS)
     told = "\n".join(lines[1 + len(GIVEN) :])
     for name in rule.split("+"):
         assert f"{name}: {RULES[name].formula}\n  keeps {RULES[name].invariant}" in told

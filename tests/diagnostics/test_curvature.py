@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.tolerances import FLOAT64, FLOAT64_ROUNDING, FLOAT64_SUMS
 
 from experiments.diagnostics.curvature.lanczos import hutchinson_trace, ritz, xtrace
 from experiments.diagnostics.curvature.operators import (
@@ -21,6 +22,9 @@ from experiments.diagnostics.curvature.spectrum import ends, largest_eigenvalues
 from experiments.diagnostics.problem import Problem, flat, in_chunks
 from workloads.losses import softmax_cross_entropy
 from workloads.models.convolution import convolve
+
+LAST = 1e-4
+"""The smallest of 100 eigenvalues: the last to converge, a hundredth of the largest."""
 
 SIZES = (8, 12, 6)
 LANCZOS = 1e-6
@@ -87,8 +91,8 @@ def exact():
 def test_products_are_those_of_the_dense_matrices_in_any_chunks(exact, rows):
     problem, params = digits_like(rows)
     n = flat(params)[0].size
-    np.testing.assert_allclose(dense(hessian(problem, params), n), exact[0], atol=1e-12)
-    np.testing.assert_allclose(dense(gauss_newton(problem, params), n), exact[1], atol=1e-12)
+    np.testing.assert_allclose(dense(hessian(problem, params), n), exact[0], atol=FLOAT64)
+    np.testing.assert_allclose(dense(gauss_newton(problem, params), n), exact[1], atol=FLOAT64)
 
 
 def test_nets_of_convolutions_have_the_products_of_ones_that_can_be_differentiated_forwards():
@@ -116,7 +120,7 @@ def test_nets_of_convolutions_have_the_products_of_ones_that_can_be_differentiat
             for c in (convolve, usual)
         )
         assert np.abs(xlas).max() > 0.01
-        np.testing.assert_allclose(ours, xlas, atol=1e-12)
+        np.testing.assert_allclose(ours, xlas, atol=FLOAT64)
 
 
 def test_the_top_five_of_a_net_of_2410_parameters_are_those_of_its_dense_hessian():
@@ -138,10 +142,10 @@ def test_the_top_five_of_a_net_of_2410_parameters_are_those_of_its_dense_hessian
 
 def test_loss_and_gradient_do_not_depend_on_the_chunks():
     (whole, params), (cut, _) = digits_like(50), digits_like(7)
-    np.testing.assert_allclose(whole.loss(params), cut.loss(params), rtol=1e-14)
+    np.testing.assert_allclose(whole.loss(params), cut.loss(params), rtol=FLOAT64_ROUNDING)
     pair = whole.gradient(params), cut.gradient(params)
     for one, other in zip(*map(jax.tree.leaves, pair), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-14)
+        np.testing.assert_allclose(one, other, atol=FLOAT64_ROUNDING)
 
 
 def test_the_top_five_and_both_ends_are_those_of_the_hessian(exact):
@@ -150,7 +154,7 @@ def test_the_top_five_and_both_ends_are_those_of_the_hessian(exact):
     operator = hessian(problem, params)
     found, errors = largest_eigenvalues(operator, like, jax.random.key(0), 5)
     np.testing.assert_allclose(found, true[::-1][:5], rtol=LANCZOS)
-    assert (np.asarray(errors) < 1e-6).all()
+    assert (np.asarray(errors) < LANCZOS).all()
     both = ends(operator, like, jax.random.key(1), order=90)
     assert both.smallest < 0 < both.largest  # an indefinite matrix, both ends named
     np.testing.assert_allclose((both.largest, both.smallest), true[[-1, 0]], rtol=LANCZOS)
@@ -199,7 +203,7 @@ def test_the_noisy_quadratic_models_spectrum():
     found, _ = largest_eigenvalues(operator, like, jax.random.key(0), 2)
     np.testing.assert_allclose(found, [1, 0.5], rtol=LANCZOS)
     np.testing.assert_allclose(
-        ends(operator, like, jax.random.key(0), 100).smallest, 0.01, rtol=1e-4
+        ends(operator, like, jax.random.key(0), 100).smallest, 0.01, rtol=LAST
     )
     # Random signs see the trace of a diagonal matrix exactly: turn it.
     basis = jnp.asarray(np.linalg.qr(np.random.default_rng(0).normal(size=(100, 100)))[0])
@@ -223,18 +227,18 @@ def test_the_noisy_quadratic_models_spectrum():
 def test_few_distinct_values_and_the_zero_matrix_end_lanczos_early(spectrum, smallest, largest):
     found = ends(quadratic(spectrum), jnp.zeros(len(spectrum)), jax.random.key(0), order=30)
     np.testing.assert_allclose(
-        (found.smallest, found.largest), (smallest, largest), atol=1e-10, rtol=LANCZOS
+        (found.smallest, found.largest), (smallest, largest), atol=FLOAT64, rtol=LANCZOS
     )
     weights = ritz(quadratic(spectrum), jnp.ones(len(spectrum)), 30).weights
-    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-10)
+    np.testing.assert_allclose(weights.sum(), 1, rtol=FLOAT64)
 
 
 def test_the_density_has_integral_one_and_the_moments_of_the_matrix(exact):
     problem, params = digits_like(50)
     like, operator = flat(params)[0], hessian(problem, params)
     found = spectral_density(operator, like, jax.random.key(0), draws=8, order=40, points=2000)
-    np.testing.assert_allclose(np.trapezoid(found.density, found.values), 1, rtol=1e-12)
-    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-10)
+    np.testing.assert_allclose(np.trapezoid(found.density, found.values), 1, rtol=FLOAT64)
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=FLOAT64)
     # k Lanczos steps are exact for v^T A^p v up to p = 2k - 1; what is left is the draws' error.
     for power in (1, 2):
         per_draw = (found.weights * found.nodes**power).sum(axis=1)
@@ -251,15 +255,17 @@ def test_a_density_of_known_points_is_their_gaussians_with_the_references_consta
     )
     assert len(found.values) == 10_000
     beyond = 5 * np.sqrt(1e-3 * 5)
-    np.testing.assert_allclose(found.values[[0, -1]], [-1 - beyond, 4 + beyond], atol=1e-6)
+    np.testing.assert_allclose(found.values[[0, -1]], [-1 - beyond, 4 + beyond], atol=FLOAT64_SUMS)
     kept = found.weights[0] > 1e-8
-    np.testing.assert_allclose(found.nodes[0][kept], [-1, 4], atol=1e-9)
+    np.testing.assert_allclose(found.nodes[0][kept], [-1, 4], atol=FLOAT64_SUMS)
     variance = 1e-3 * 5
     bells = sum(
         weight * np.exp(-0.5 * (found.values - node) ** 2 / variance)
         for weight, node in zip(found.weights[0][kept], (-1, 4), strict=True)
     )
-    np.testing.assert_allclose(found.density, bells / np.trapezoid(bells, found.values), atol=1e-6)
+    np.testing.assert_allclose(
+        found.density, bells / np.trapezoid(bells, found.values), atol=FLOAT64_SUMS
+    )
     assert inspect.signature(spectral_density).parameters["sigma_squared"].default == 1e-5
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from support.engine_factory import TINY, tiny_study
+from support.tolerances import FLOAT32_SUMS, FLOAT64
 
 from experiments.diagnostics.ensembles import averaged, by_size, calibration, quality
 from experiments.diagnostics.weight_averages import mean_parameters, recomputed_statistics
@@ -50,14 +51,14 @@ def test_the_metrics_are_those_of_loops_over_examples(voted):
     expected = [np.mean(right), np.mean(nll), np.mean(brier), ece]
     expected.append(np.mean([np.mean(a != b) for a, b in pairs]))
     values = [found.accuracy, found.nll, found.brier, found.calibration.ece, found.disagreement]
-    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    np.testing.assert_allclose(values, expected, rtol=FLOAT64)
     assert found.calibration.counts.sum() == EXAMPLES
 
 
 def test_probabilities_are_averaged_and_not_logits():
     """Softmaxes (1, 0) and (0.4, 0.6) average to 0.7; their logits' mean would give 1."""
     logits = np.array([[[800.0, 0.0]], [[np.log(0.4), np.log(0.6)]]])
-    np.testing.assert_allclose(np.exp(averaged(logits)), [[0.7, 0.3]], rtol=1e-12)
+    np.testing.assert_allclose(np.exp(averaged(logits)), [[0.7, 0.3]], rtol=FLOAT64)
     certain = quality(np.array([[[900.0, 0.0]]]), np.array([1]))
     assert certain.nll == pytest.approx(900)  # a probability that underflows has its logarithm
     assert np.isnan(certain.disagreement)
@@ -65,7 +66,7 @@ def test_probabilities_are_averaged_and_not_logits():
 
 def test_a_calibrated_and_an_overconfident_predictor():
     p = np.tile([0.75, 0.25], (8, 1))
-    assert calibration(p, np.array([0] * 6 + [1] * 2)).ece == pytest.approx(0, abs=1e-12)
+    assert calibration(p, np.array([0] * 6 + [1] * 2)).ece == pytest.approx(0, abs=FLOAT64)
     wrong = calibration(np.tile([1.0, 0.0], (8, 1)), np.array([0] * 4 + [1] * 4), bins=5)
     assert wrong.ece == pytest.approx(0.5)
     assert wrong.counts.tolist() == [0, 0, 0, 0, 8]
@@ -142,8 +143,10 @@ def test_recomputed_statistics_are_the_means_over_batches(rows):
     (norm,) = jax.tree.leaves(found, is_leaf=lambda x: isinstance(x, dict) and "weight" in x)
     mean = np.mean([b.mean(axis=0) for b in batches], axis=0)
     variance = np.mean([b.var(axis=0) for b in batches], axis=0)
-    np.testing.assert_allclose(norm["mean"] / norm["weight"], mean, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(norm["variance"] / norm["weight"], variance, rtol=1e-4)
+    np.testing.assert_allclose(
+        norm["mean"] / norm["weight"], mean, rtol=FLOAT32_SUMS, atol=FLOAT32_SUMS
+    )
+    np.testing.assert_allclose(norm["variance"] / norm["weight"], variance, rtol=FLOAT32_SUMS)
 
 
 def test_a_model_without_batch_norm_has_nothing_to_recompute():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.tolerances import FIVE_DECIMALS, FLOAT64
 
 from experiments.diagnostics.gradient_statistics import (
     alignments,
@@ -14,6 +15,9 @@ from experiments.diagnostics.gradient_statistics import (
 )
 from experiments.diagnostics.problem import Problem, flat, in_chunks
 from workloads.losses import softmax_cross_entropy
+
+DRAWN = 0.1
+"""Three standard errors of the root mean square of 400 draws."""
 
 EXAMPLES = 23
 
@@ -65,13 +69,13 @@ def jacobian():
 def test_they_are_those_of_the_explicit_jacobian_in_any_chunks(jacobian, rows):
     found, mean = gradient_statistics(*tiny(rows)), jacobian.mean(axis=0)
     covariance = np.cov(jacobian, rowvar=False)
-    np.testing.assert_allclose(found.norms, np.linalg.norm(jacobian, axis=1), rtol=1e-10)
-    np.testing.assert_allclose(found.trace, np.trace(covariance), rtol=1e-10)
-    np.testing.assert_allclose(found.squared_norm, mean @ mean, rtol=1e-10)
+    np.testing.assert_allclose(found.norms, np.linalg.norm(jacobian, axis=1), rtol=FLOAT64)
+    np.testing.assert_allclose(found.trace, np.trace(covariance), rtol=FLOAT64)
+    np.testing.assert_allclose(found.squared_norm, mean @ mean, rtol=FLOAT64)
     norm = np.trace(covariance) / (0.25 * mean @ mean)
     inner = mean @ covariance @ mean / (0.25 * (mean @ mean) ** 2)
-    np.testing.assert_allclose(found.norm_test(0.5), norm, rtol=1e-10)
-    np.testing.assert_allclose(found.inner_product_test(0.5), inner, rtol=1e-10)
+    np.testing.assert_allclose(found.norm_test(0.5), norm, rtol=FLOAT64)
+    np.testing.assert_allclose(found.inner_product_test(0.5), inner, rtol=FLOAT64)
     assert inner < norm
 
 
@@ -80,10 +84,10 @@ def test_the_standard_error_is_exact_over_all_batches(jacobian):
     found, mean = gradient_statistics(*tiny()), jacobian.mean(axis=0)
     pairs = (jacobian[:, None] + jacobian[None, :]) / 2
     squares = ((pairs - mean[None, None, :]) ** 2).sum(axis=-1)
-    np.testing.assert_allclose(found.standard_error(2), np.sqrt(squares.mean()), rtol=1e-10)
+    np.testing.assert_allclose(found.standard_error(2), np.sqrt(squares.mean()), rtol=FLOAT64)
     apart = squares[~np.eye(EXAMPLES, dtype=bool)]
     without = found.standard_error(2, replacement=False)
-    np.testing.assert_allclose(without, np.sqrt(apart.mean()), rtol=1e-10)
+    np.testing.assert_allclose(without, np.sqrt(apart.mean()), rtol=FLOAT64)
     assert found.standard_error(8) == pytest.approx(found.standard_error(2) / 2)
 
 
@@ -92,7 +96,7 @@ def test_measured_errors_fall_as_predicted():
     statistics = gradient_statistics(problem, params)
     found = measured_errors(problem, params, 0, (1, 4, EXAMPLES), draws=400)
     predicted = [statistics.standard_error(b, replacement=False) for b in (1, 4, EXAMPLES)]
-    np.testing.assert_allclose(found, predicted, rtol=0.1, atol=1e-12)  # 400 draws; B = N exact
+    np.testing.assert_allclose(found, predicted, rtol=DRAWN, atol=FLOAT64)  # B = N exact
 
 
 def quadratic(examples, weights=None):
@@ -114,8 +118,8 @@ def test_the_noisy_quadratic_models_trace_is_known():
     h = 1 / np.arange(1, 101)
     noise = np.diag(np.sqrt(100 * h))
     found = gradient_statistics(quadratic(np.concatenate([noise, -noise])), jnp.ones(100))
-    assert found.trace * 199 / 200 == pytest.approx(5.18738, abs=1e-5)
-    assert found.standard_error(1) ** 2 == pytest.approx(5.18738, abs=1e-5)
+    assert found.trace * 199 / 200 == pytest.approx(5.18738, abs=FIVE_DECIMALS)
+    assert found.standard_error(1) ** 2 == pytest.approx(5.18738, abs=FIVE_DECIMALS)
     assert found.squared_norm == pytest.approx(np.sum(h**2))
     variance = 200 / 199 * np.sum(h**3)  # G^T Sigma G with G = H 1
     expected = variance / np.sum(h**2) ** 2
@@ -124,7 +128,7 @@ def test_the_noisy_quadratic_models_trace_is_known():
 
 def test_alignments_are_the_cosines_of_neighbours():
     gradients = [{"a": jnp.array(v)} for v in ([1.0, 0.0], [2.0, 2.0], [-1.0, -1.0], [0.0, 0.0])]
-    np.testing.assert_allclose(alignments(gradients), [np.sqrt(0.5), -1, np.nan], rtol=1e-12)
+    np.testing.assert_allclose(alignments(gradients), [np.sqrt(0.5), -1, np.nan], rtol=FLOAT64)
 
 
 def test_bad_input_is_refused_in_one_line():

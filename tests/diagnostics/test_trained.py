@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support.engine_factory import TINY, tiny_study
+from support.tolerances import FLOAT32, FLOAT32_SUMS
 
 from experiments.diagnostics.trained import problem_of
 from experiments.spec.trial import Precision
@@ -59,7 +60,7 @@ def test_its_metrics_are_those_of_an_evaluation_in_any_chunks(trained, rows):
     for metric in ("cross_entropy", "classification_error"):
         problem, params = problem_of(*trained, rows, quantity=metric)
         total, count = truth[f"validation/{metric}"]
-        np.testing.assert_allclose(jax.jit(problem.loss)(params), total / count, rtol=1e-5)
+        np.testing.assert_allclose(jax.jit(problem.loss)(params), total / count, rtol=FLOAT32_SUMS)
 
 
 def test_the_objective_is_smoothed_and_the_averages_are_the_parameters(trained):
@@ -68,7 +69,9 @@ def test_the_objective_is_smoothed_and_the_averages_are_the_parameters(trained):
     plain, _ = problem_of(*trained, 150, quantity="cross_entropy")
     assert jax.jit(problem.loss)(params) > jax.jit(plain.loss)(params)
     bare = problem_of(config, state, {**numbers, "label_smoothing": 0.0}, trained[3], 150)[0]
-    np.testing.assert_allclose(jax.jit(bare.loss)(params), jax.jit(plain.loss)(params), rtol=1e-6)
+    np.testing.assert_allclose(
+        jax.jit(bare.loss)(params), jax.jit(plain.loss)(params), rtol=FLOAT32
+    )
     averages = to_evaluate(config, state, numbers)[0]
     for one, other, last in zip(
         *map(jax.tree.leaves, (params, averages, state.params)), strict=True
@@ -81,9 +84,9 @@ def test_its_gradient_is_that_of_its_loss(trained):
     problem, params = problem_of(*trained, 40)
     value, gradient = jax.jit(problem.value_and_gradient)(params)
     loss, truth = jax.jit(jax.value_and_grad(problem.loss))(params)
-    np.testing.assert_allclose(value, loss, rtol=1e-6)
+    np.testing.assert_allclose(value, loss, rtol=FLOAT32)
     for one, other in zip(*map(jax.tree.leaves, (gradient, truth)), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)
+        np.testing.assert_allclose(one, other, atol=FLOAT32)
 
 
 def test_examples_are_arguments_and_no_constants_of_a_program(trained):

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.tolerances import WHOLE_NUMBERS
 
 from experiments.cli import build_parser
 from experiments.records.store import read
@@ -139,7 +140,7 @@ def test_the_table_that_is_shown_is_the_figures():
     assert [cells[0] for cells in shown] == list(searches)
     for cells, rows in zip(shown, searches.values(), strict=True):
         steps = float(cells[1].replace(",", ""))
-        assert steps == pytest.approx(float(rows[0]["across_median"]), abs=0.5)
+        assert steps == pytest.approx(float(rows[0]["across_median"]), abs=WHOLE_NUMBERS)
         missing, infeasible = (
             sum(int(row[name]) for row in rows) for name in ("missing", "infeasible")
         )

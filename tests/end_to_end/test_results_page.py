@@ -7,6 +7,7 @@ import statistics
 
 import pytest
 from support.records_factory import make_record, make_study, store
+from support.tolerances import SIX_DIGITS
 
 from benchmarks.study_results import FILE, PAGE, of_folder, page
 from benchmarks.study_verdicts import VERDICTS
@@ -46,7 +47,7 @@ def test_the_numbers_are_those_of_the_analysis(tmp_path):
     found, summary = of_folder(tmp_path / "study"), summarise(record)
     (member,) = found["members"].values()
     medians = [row["median"] for row in member["curve"]]
-    assert medians == pytest.approx(summary.curve["median"].to_list(), rel=1e-5)
+    assert medians == pytest.approx(summary.curve["median"].to_list(), rel=SIX_DIGITS)
     assert found["trials"] == len(record.trials) and found["searches"] == 2
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -126,8 +127,8 @@ def test_a_sweep_of_rates_is_read_from_its_record(tmp_path):
             if status == "COMPLETE"
         ]
         if 2 * len(last) > len(trials):
-            assert row["final"] == pytest.approx(statistics.median(last), rel=1e-5)
-            assert row["low"] == pytest.approx(min(last), rel=1e-5)
+            assert row["final"] == pytest.approx(statistics.median(last), rel=SIX_DIGITS)
+            assert row["low"] == pytest.approx(min(last), rel=SIX_DIGITS)
         else:
             assert row["final"] is None
         assert len(row["kinds"]) == len(trials)

@@ -6,6 +6,7 @@ import gzip
 
 import numpy as np
 import pytest
+from support.tolerances import FLOAT32_SUMS
 
 from workloads.datasets.base import DataError
 from workloads.datasets.idx import encode_idx
@@ -145,8 +146,8 @@ def test_vectors_are_standardised_by_column_and_images_by_channel():
         found = Preparation.fit(inputs)(inputs)
         assert found.dtype == np.float32 and found.shape == shape
         flat = found.reshape(-1, 3).astype(float)
-        assert np.allclose(flat.mean(axis=0), 0, atol=1e-5)  # float32, at means up to 100
-        assert np.allclose(flat.std(axis=0), 1, atol=1e-5)
+        assert np.allclose(flat.mean(axis=0), 0, atol=FLOAT32_SUMS)  # at means up to 100
+        assert np.allclose(flat.std(axis=0), 1, atol=FLOAT32_SUMS)
     grey = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     assert Preparation.fit(grey)(grey).shape == (2, 4, 3, 1)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.tolerances import FLOAT64_ROUNDING
 
 from optimizers import OPTIMIZERS
 
@@ -70,7 +71,7 @@ def test_large_epsilon_leads_to_momentum(special, general, beta2):
 def test_rmsprop_at_rho_one_is_momentum_at_a_constant_rate():
     constant = path("momentum", lambda t: {"learning_rate": 0.03, "momentum": GAMMA})
     given = {"learning_rate": 0.03, "momentum": GAMMA, "decay": 1.0, "epsilon": 0.0}
-    assert np.max(np.abs(path("rmsprop", lambda t: given) - constant)) < 1e-14
+    assert np.max(np.abs(path("rmsprop", lambda t: given) - constant)) < FLOAT64_ROUNDING
 
 
 def test_rmsprop_with_large_epsilon_leads_to_momentum_with_the_rate_inside():

@@ -6,11 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.tolerances import FLOAT32
 
 from optimizers import CLIPPINGS, OPTIMIZERS
 from optimizers.clipping import clip_units
 from optimizers.muon import orthogonalize
 from optimizers.norms import all_finite, largest_of, norm_of, norms_along
+from optimizers.quantiles import RELATIVE_ERROR
+
+ITERATED = 2e-4
+"""Roots and orthogonalisation by iteration in float32, of the largest entry."""
 
 ROUNDING = 2e-6
 """Of sums of some hundred float32 terms."""
@@ -34,10 +39,10 @@ SCALES = [1e-15, 1e-12, 1e-9, 1e-5, 1e5, 1e9, 1e12, 1e15]
 @pytest.mark.parametrize("size", [2e-38, 1e-25, 1e-19, 1.0, 1e19, 3e37])
 def test_a_norm_neither_overflows_nor_vanishes(size):
     tree = {"a": jnp.full(60, size, jnp.float32), "b": [jnp.full((5, 8), -size, jnp.float32)]}
-    assert float(jax.jit(norm_of)(tree)) == pytest.approx(10 * size, rel=1e-5)
+    assert float(jax.jit(norm_of)(tree)) == pytest.approx(10 * size, rel=ROUNDING)
     rows = jnp.asarray([[3.0, 4.0], [0.0, 0.0]], jnp.float32) * jnp.float32(size)
     lengths = norms_along(rows, (1,))
-    np.testing.assert_allclose(lengths, [[5 * np.float32(size)], [0.0]], rtol=1e-5)
+    np.testing.assert_allclose(lengths, [[5 * np.float32(size)], [0.0]], rtol=ROUNDING)
 
 
 def test_a_norm_of_bfloat16_is_that_of_float32_sums():
@@ -65,7 +70,7 @@ def test_muons_matrix_does_not_depend_on_the_scale(scale):
     matrix = np.random.default_rng(0).normal(size=(64, 32)).astype(np.float32)
     matrix = jnp.asarray(matrix / np.linalg.norm(matrix))
     one, other = jax.jit(orthogonalize)(matrix), jax.jit(orthogonalize)(matrix * scale)
-    np.testing.assert_allclose(one, other, atol=1e-3 * float(jnp.max(jnp.abs(one))))
+    np.testing.assert_allclose(one, other, atol=ITERATED * float(jnp.max(jnp.abs(one))))
 
 
 def steps(name, values, scale, dtype=jnp.float32):
@@ -91,7 +96,7 @@ def test_a_step_is_free_of_the_gradients_scale_where_the_rule_promises_it(name):
     for scale in SCALES:
         for one, other in zip(at_one, steps(name, FREE_OF_SCALE[name], scale), strict=True):
             for key, array in one.items():
-                tolerance = 2e-4 * float(jnp.max(jnp.abs(array)))  # roots, orthogonalisation
+                tolerance = ITERATED * float(jnp.max(jnp.abs(array)))
                 np.testing.assert_allclose(
                     other[key], array, rtol=0, atol=tolerance, err_msg=f"{key} at {scale:g}"
                 )
@@ -101,7 +106,7 @@ def test_a_step_is_free_of_the_gradients_scale_where_the_rule_promises_it(name):
 def test_lars_is_free_of_scales_whose_squares_float32_cannot_hold(scale):
     at_one, there = (steps("lars", FREE_OF_SCALE["lars"], x) for x in (1.0, scale))
     for key, array in at_one[0].items():
-        np.testing.assert_allclose(there[0][key], array, rtol=1e-5)
+        np.testing.assert_allclose(there[0][key], array, rtol=ROUNDING)
 
 
 def test_lars_step_by_hand():
@@ -157,7 +162,7 @@ def test_zero_gradients_give_no_nan_and_move_only_what_decays(name, epsilon):
         updates, state = rule.update(zero, state, params)
         assert all_finite((updates, state))
         # Adafactor divides by its floor, RMSProp by its first average: 0 all the same.
-        assert float(largest_of(updates)) < 1e-6  # schedule-free: the rounding of z and x
+        assert float(largest_of(updates)) < FLOAT32  # schedule-free: the rounding of z and x
     one = {"kernel": zero["kernel"].at[0, 0].set(1.0), "bias": zero["bias"].at[0].set(1.0)}
     updates, state = rule.update(one, state, params)
     assert all_finite((updates, state))
@@ -183,14 +188,14 @@ def test_a_clipped_gradient_has_the_thresholds_norm_at_any_size(size):
     threshold = 1.0 if size > 1 else 1e-26
     used, was = clipped("global_norm", gradient, gradient, clip_threshold=jnp.float32(threshold))
     assert was
-    assert float(norm_of(used)) == pytest.approx(threshold, rel=1e-5)
+    assert float(norm_of(used)) == pytest.approx(threshold, rel=ROUNDING)
 
 
 def test_agc_clips_units_whose_squares_overflow():
     gradient, weights = jnp.full((4, 3), 1e19, jnp.float32), jnp.full((4, 3), 0.5, jnp.float32)
     used, was = clip_units(gradient, weights, 0.01)
     assert bool(was)
-    np.testing.assert_allclose(norms_along(used, (0,)), 0.01, rtol=1e-5)
+    np.testing.assert_allclose(norms_along(used, (0,)), 0.01, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 2), (1, 2, 2, 2, 2)])
@@ -202,7 +207,7 @@ def test_agcs_units_of_any_rank_share_the_last_index(shape):
         limit = 0.1 * np.linalg.norm(weights[..., unit])
         size = np.linalg.norm(gradient[..., unit])
         wanted = gradient[..., unit] * min(1.0, limit / size)
-        np.testing.assert_allclose(used[..., unit], wanted, rtol=1e-5)
+        np.testing.assert_allclose(used[..., unit], wanted, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("name", ["autoclip", "window_autoclip"])
@@ -215,4 +220,4 @@ def test_gradients_of_zero_do_not_become_the_threshold(name):
         assert not state.clipped and not used.any()
     for _ in range(3):
         used, state = rule.update(jnp.ones(4), state, params)
-        np.testing.assert_allclose(used, 1.0, rtol=1e-2)
+        np.testing.assert_allclose(used, 1.0, rtol=1.01 * RELATIVE_ERROR)

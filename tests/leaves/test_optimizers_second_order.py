@@ -14,6 +14,9 @@ from optimizers import OPTIMIZERS
 from optimizers.second_order import function_evaluations
 from workloads.models.convolution import convolve
 
+DESCENDED = 0.02
+"""What 40 steps leave of the way to the minimum, each solved to a tolerance of 1e-2."""
+
 NAMES = [name for name, optimizer in OPTIMIZERS.items() if optimizer.needs_value_fn]
 
 CONVERGED = 1e-3
@@ -84,7 +87,7 @@ def test_finds_the_minimum_that_scipy_finds(name):
         flat, unravel = jax.flatten_util.ravel_pytree(start)
         wanted = scipys_minimum(jax.jit(jax.value_and_grad(lambda w: loss(unravel(w)))), flat)
         params, _ = take_steps(name, loss, start, 25)
-        assert abs(float(loss(params)) - wanted) < 1e-9
+        assert abs(float(loss(params)) - wanted) < FLOAT64_SUMS
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "hessian_free"])
@@ -159,7 +162,7 @@ def test_lbfgs_direction_is_the_two_loop_recursion_and_its_length_a_wolfe_step()
             assert abs(new_slope) <= 0.9 * abs(slope)
             pairs.append((p, np.asarray(new_gradient - gradient)))
             w, value, gradient = w + updates, new_value, new_gradient
-        assert abs(float(value) - scipys_minimum(of_vector, flat)) < 1e-9
+        assert abs(float(value) - scipys_minimum(of_vector, flat)) < FLOAT64_SUMS
 
 
 def scipys_minimum(value_and_gradient, start) -> float:
@@ -202,7 +205,7 @@ def test_newton_cg_goes_as_at_scale_one_in_float32(scale):
     state = rule.init(w)
     for _ in range(40):
         w, state = step(w, state)
-    np.testing.assert_allclose(w, [1.0, 1.0], atol=0.02)
+    np.testing.assert_allclose(w, [1.0, 1.0], atol=DESCENDED)
 
 
 @pytest.mark.parametrize("name", ["newton", "hessian_free"])

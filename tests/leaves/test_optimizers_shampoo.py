@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.tolerances import FLOAT32, FLOAT32_SOLVES
+from support.tolerances import FIVE_DECIMALS, FLOAT32, FLOAT32_SOLVES
 
 from optimizers import OPTIMIZERS
 from optimizers.shampoo import LARGEST_AXIS, inverse_root
@@ -35,7 +35,7 @@ def test_float32_roots_are_as_exact_as_stated(root, epsilon, tolerance, scale):
 def test_fourth_roots_by_hand():
     """2^(-1/4) and 8^(-1/4)."""
     root = ROOT(jnp.diag(jnp.asarray([2.0, 8.0])), 4, 0.0)
-    np.testing.assert_allclose(root, np.diag([0.84090, 0.59460]), atol=1e-5)  # five digits
+    np.testing.assert_allclose(root, np.diag([0.84090, 0.59460]), atol=FIVE_DECIMALS)
 
 
 def test_root_of_nothing_is_the_identity():

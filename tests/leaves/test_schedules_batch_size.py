@@ -24,6 +24,9 @@ from schedules.batch_size import (
 )
 from schedules.rescaling import DECAYS_PER_STEP, RULES, STEP_COUNTS, rescale
 
+ONE_EXAMPLE = 1
+"""A cut falls on a whole example."""
+
 EPOCH = 50_000
 CUTS = (60 * EPOCH, 120 * EPOCH, 160 * EPOCH)
 TOTAL = 200 * EPOCH
@@ -141,7 +144,7 @@ def test_cuts_follow_the_warmup_that_is_before_the_shape():
     """Falls by 10 at thirds of 900 steps after 100 of warmup, eight examples each."""
     settings = {"decay_factor": 0.1, "interval_factor": 1 / 3, "warmup_steps": 100.0}
     cuts = cuts_from(SCHEDULES["step_decay"], settings, 8, 8000, 10.0)
-    assert cuts == pytest.approx((800 + 2400, 800 + 4800), abs=1)
+    assert cuts == pytest.approx((800 + 2400, 800 + 4800), abs=ONE_EXAMPLE)
     assert cuts_from(SCHEDULES["constant"], settings, 8, 8000, 10.0) == ()
     assert cuts_from(SCHEDULES["step_decay"], settings, 8, 800, 10.0) == ()  # all of it warmup
 

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import experiments
 import optimizers
 import schedules
@@ -19,6 +21,11 @@ LONGEST_FILE = 400
 
 LONG = frozenset({"experiments/spec/fields.py"})
 """A file of rows, one a field, may be as long as there are rows."""
+
+TESTS = Path(__file__).parents[1]
+TOLERANCES = ("rtol", "atol", "rel", "abs", "rel_tol", "abs_tol", "decimal")
+COMPARE = {"approx": 1, "isclose": 2, "allclose": 2, "assert_allclose": 2}
+"""Function -> its first argument, by place, that is a tolerance."""
 
 QUESTIONS = ("What", "Whether", "Who", "Where", "How", "Which", "When", "Why")
 UNCHANGED = "experiments/studies/"
@@ -82,3 +89,36 @@ def test_every_class_has_a_name_of_its_own():
     for path, node in nodes(ast.ClassDef):
         places[node.name].append(path)
     assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
+def bare(tolerance: ast.expr) -> bool:
+    """True of a literal below one that is no argument, and of a number without a name."""
+    parts = list(ast.walk(tolerance))
+    inside = {part for call in parts if isinstance(call, ast.Call) for part in ast.walk(call)}
+    numbers = [p.value for p in parts if isinstance(p, ast.Constant) and p not in inside]
+    small = [number for number in numbers if isinstance(number, float) and abs(number) < 1]
+    return bool(small or any(numbers) and not any(isinstance(p, ast.Name) for p in parts))
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "expected"),
+    [
+        ("1e-6", True), ("2", True), ("1.1 / 384", True), ("1e-6 * scale", True),
+        ("0", False), ("ROUNDING", False), ("10 * ROUNDING", False), ("errors(0.5, 9)", False),
+    ],
+)  # fmt: skip
+def test_a_bare_tolerance_is_one_without_a_name(tolerance, expected):
+    assert bare(ast.parse(tolerance, mode="eval").body) is expected
+
+
+def test_tolerances_have_a_name_that_says_why():
+    """Those that several tests share are in support/tolerances.py."""
+    found = []
+    for path in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                given = node.args[COMPARE[name] :] if name in COMPARE else []
+                given += [k.value for k in node.keywords if k.arg in TOLERANCES]
+                found += [(path.name, node.lineno) for value in given if bare(value)]
+    assert not found

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from jax.extend.core import jaxprs_in_params
+from support.tolerances import FLOAT32
 
 from experiments.cli import main
 from experiments.planning.architectures import framed_cost, network_cost
@@ -274,7 +275,7 @@ def test_the_mean_over_nine_points_counts_those_inside():
             expected[:, i, j] = block.mean((1, 2))
     module = MODULES["avg_pool3x3"]()
     found = module.apply({}, jnp.asarray(x, jnp.float32), context())
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=FLOAT32)
 
 
 def test_a_convolution_of_an_architecture_is_a_linen_module():

@@ -7,6 +7,7 @@ import math
 
 import pytest
 from support.engine_factory import TINY, resident_digits, tiny_program, tiny_study, tiny_trial
+from support.tolerances import ELEMENTWISE
 
 from experiments.planning import execution as plans
 from experiments.planning import probe as probes
@@ -85,7 +86,7 @@ def test_before_a_probe_a_large_net_is_known_to_be_slow(timed):
     assert calls and plan.reason == "measured"
     probe = probes._Probe(workplan(steps), 1)
     probe.examine(program, 512)
-    assert probe.flops_per_example == pytest.approx(per_example, rel=0.05)
+    assert probe.flops_per_example == pytest.approx(per_example, rel=ELEMENTWISE)
     assert probe.planned() == pytest.approx(
         1000 * sum(probes.guessed_seconds(b * probe.flops_per_example) for b in steps)
     )

@@ -8,6 +8,7 @@ import re
 import polars as pl
 import pytest
 from support.records_factory import Truth, make_record, make_study
+from support.tolerances import SIX_DIGITS
 
 from experiments.analysis.summary import summarise
 from experiments.report.figure import Figure, nothing
@@ -178,7 +179,9 @@ def test_the_table_sorts_filters_and_is_downloaded(opened, report):
         tab.get_by_role("button", name="Download these as CSV").click()
     found = pl.read_csv(download.value.path())
     assert found["trial"].to_list() == kept["trial"].to_list() and len(requests) == 1
-    assert found["learning_rate"].to_list() == pytest.approx(kept["learning_rate"].to_list(), 1e-5)
+    assert found["learning_rate"].to_list() == pytest.approx(
+        kept["learning_rate"].to_list(), rel=SIX_DIGITS
+    )
     assert errors == []
 
 

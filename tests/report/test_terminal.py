@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 from support.records_factory import Truth, handmade, make_record, make_study
+from support.tolerances import WHOLE_NUMBERS
 
 from experiments.analysis.summary import summarise
 from experiments.report.tables import steps_table
@@ -121,7 +122,7 @@ def test_several_searches_show_median_range_and_pooled_and_say_what_they_are():
     for row in summary.curve.iter_rows(named=True):
         line = next(x for x in text.splitlines() if x.split()[:1] == [str(row["batch_size"])])
         cells = line.replace(",", "").split()
-        assert float(cells[1]) == pytest.approx(row["median"], abs=0.5)
+        assert float(cells[1]) == pytest.approx(row["median"], abs=WHOLE_NUMBERS)
         assert (float(cells[2]), float(cells[4])) == (row["low"], row["high"])
         assert cells[5] == str(row["pooled"])
 

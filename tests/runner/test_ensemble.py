@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from support.engine_factory import TINY, tiny_study
-from support.tolerances import FLOAT32_SOLVES, FLOAT64_SUMS
+from support.tolerances import FLOAT32, FLOAT32_SOLVES, FLOAT64_SUMS
 
 from experiments.cli import main
 from experiments.diagnostics.ensemble_intervals import intervals
@@ -97,7 +97,7 @@ def test_an_average_is_the_mean_of_the_checkpoints_with_statistics_of_its_own(ma
     both = [member.params for member in found["checkpoints"].ensemble.members]
     leaves = zip(*map(jax.tree.leaves, (mean.params, *both)), strict=True)
     for one, first, second in leaves:
-        np.testing.assert_allclose(one, (first + second) / 2, atol=1e-6)
+        np.testing.assert_allclose(one, (first + second) / 2, atol=FLOAT32)
     last = found["checkpoints"].ensemble.members[-1].model_state
     apart = [
         np.abs(a - b).max()

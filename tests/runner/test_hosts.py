@@ -20,6 +20,7 @@ from support.engine_factory import same_bits
 from support.hosts_child import pair_study, run_member
 from support.parallel_factory import SIMULATED, STRICT
 from support.run_child import PRELOADED
+from support.tolerances import FLOAT32_SOLVES
 
 from experiments.cli import main
 from experiments.records.store import read
@@ -115,7 +116,7 @@ def test_two_processes_train_as_one_and_end_together_when_one_is_killed(study, t
     early = [table.filter(table["step"] <= 30) for table in (one.evaluations, record.evaluations)]
     for split in ("validation", "train"):
         found, expected = (table[f"{split}/cross_entropy"] for table in early)
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        np.testing.assert_allclose(found, expected, rtol=FLOAT32_SOLVES)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 from support import searched_child
+from support.tolerances import FLOAT32
 
 from experiments.analysis.search_record import searched
 from experiments.cli import main
@@ -374,7 +375,7 @@ def test_the_best_model_is_that_of_its_best_epoch(built):
         params, batch["inputs"]
     )
     wrong = np.mean(np.argmax(np.asarray(logits), -1) != np.asarray(split["targets"]))
-    assert wrong == pytest.approx(found.value, abs=1e-6)
+    assert wrong == pytest.approx(found.value, abs=FLOAT32)
 
 
 def test_arrays_and_a_searched_batch_size(tmp_path):

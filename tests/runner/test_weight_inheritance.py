@@ -14,6 +14,7 @@ import optax
 import pytest
 from support import architecture_child
 from support.architecture_child import LAYERS, SKELETON, SPACE, inheriting
+from support.tolerances import FLOAT32, FLOAT32_SUMS
 
 from experiments.records.store import read
 from experiments.report.search_page import write_search_report
@@ -172,7 +173,7 @@ def test_several_changes_leave_the_function_and_carry_the_moments(parent, child)
     grown, sums, carried = changed(old, changes, params, statistics, state, seed=5)
     before, after = outputs(old, params, statistics), outputs(new, grown, sums)
     scale = float(jnp.abs(before).max())
-    np.testing.assert_allclose(after, before, rtol=0, atol=1e-6 * scale)
+    np.testing.assert_allclose(after, before, rtol=0, atol=FLOAT32 * scale)
     assert jax.tree.structure(carried) == jax.tree.structure(optax.adam(0.1).init(grown)[0])
     shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (carried.mu, grown)]
     assert shapes[0] == shapes[1] and int(carried.count) == 7
@@ -180,7 +181,7 @@ def test_several_changes_leave_the_function_and_carry_the_moments(parent, child)
     for ours, theirs in ((carried.mu, params), (carried.nu, state.nu)):
         total = sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(theirs))
         assert sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(ours)) == (
-            pytest.approx(total, rel=1e-5)
+            pytest.approx(total, rel=FLOAT32_SUMS)
         )
 
 

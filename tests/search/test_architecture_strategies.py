@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from support.tolerances import FLOAT64
 
 from experiments.search.architecture.cells import every_edge
 from experiments.search.architecture.graph import Graph, Node
@@ -17,6 +18,9 @@ from experiments.search.architecture.strategies.evolution import evolution
 from experiments.search.architecture.strategies.reinforce import Policy, probabilities, reinforce
 from experiments.search.architecture.strategies.table import STRATEGIES, strategy
 from experiments.search.architecture.streams import Stream
+
+DIFFERENCES = 1e-8
+"""Central differences over 2e-6 in float64: the loss is rounded to some 1e-15."""
 
 
 def unused(options):
@@ -202,10 +206,10 @@ def test_reinforce_takes_adams_step_down_the_gradient_of_its_loss(weight):
         step[tuple(place)] = 1e-6
         gradient[tuple(place)] = (loss(first.logits + step) - loss(first.logits - step)) / 2e-6
     found = (second.first - 0.9 * first.first) / 0.1
-    np.testing.assert_allclose(found, gradient, atol=1e-7)
+    np.testing.assert_allclose(found, gradient, atol=DIFFERENCES)
     m, v = second.first / (1 - 0.9**2), second.second / (1 - 0.999**2)
     expected = first.logits - 0.01 * m / (np.sqrt(v) + 1e-8)
-    np.testing.assert_allclose(second.logits, expected, rtol=1e-12)
+    np.testing.assert_allclose(second.logits, expected, rtol=FLOAT64)
 
 
 def test_an_entropy_bonus_keeps_the_policy_broad():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.engine_factory import tiny_study
 from support.planted import SPACE, valley
+from support.tolerances import FLOAT64, FLOAT64_ROUNDING
 
 from experiments.search.record import Ended
 from experiments.search.samplers.coordinates import coordinates
@@ -80,7 +81,7 @@ def test_a_rule_that_declares_nothing_has_the_effective_rate_and_epsilon_over_th
                 row /= 1 + abs(share)
                 combined.add((name, rule.name))
         found = coordinates(space, rule.coordinates).forward
-        np.testing.assert_allclose(found, expected, rtol=1e-14)
+        np.testing.assert_allclose(found, expected, rtol=FLOAT64_ROUNDING)
     assert {("learning_rate", "nesterov"), ("epsilon", "adam"), ("epsilon", "shampoo")} <= combined
 
 
@@ -89,7 +90,7 @@ def test_a_coordinate_on_a_plain_axis_adds_it_in_its_own_unit():
     linear = coordinates(space, [Coordinate("a", "b", "linear", "linear", -0.5)])
     points = np.array([[0.5 * (x - 0.0), 0.25 * (y - 1.0)] for x, y in [(0, 1), (1, 3), (2, 5)]])
     found = linear.of(points)  # along a = b / 2 - 1 / 2
-    np.testing.assert_allclose(found[:, 0], found[0, 0], atol=1e-12)
+    np.testing.assert_allclose(found[:, 0], found[0, 0], atol=FLOAT64)
 
 
 def test_modules_are_searched_in_what_all_their_optimizers_declare(monkeypatch):

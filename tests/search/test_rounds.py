@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.planted import SPACE, search, valley
+from support.tolerances import FLOAT64
 
 from experiments.search.rounds import RoundProgress, counts, laps, next_lap, planned, race_bound
 from experiments.search.samplers.base import Ask, Seen, excesses
@@ -79,8 +80,8 @@ def test_coordinates_of_a_momentum_rule_are_the_effective_rate_and_the_momentum(
     rate, momentum = SPACE["learning_rate"], SPACE["momentum"]
     points = [(rate.position(0.5 * (1 - m)), momentum.position(m)) for m in (0.0, 0.5, 0.9, 0.99)]
     found = linear.of(np.array(points))
-    np.testing.assert_allclose(found[:, 0], found[0, 0], atol=1e-12)
-    np.testing.assert_allclose(linear.positions(found), points, atol=1e-12)
+    np.testing.assert_allclose(found[:, 0], found[0, 0], atol=FLOAT64)
+    np.testing.assert_allclose(linear.positions(found), points, atol=FLOAT64)
     assert sample(SPACE, {"learning_rate": points[2][0], "momentum": points[2][1]}) == (
         pytest.approx({"learning_rate": 0.05, "momentum": 0.9})
     )
@@ -91,7 +92,7 @@ def test_coordinates_of_adam_divide_epsilon_by_the_rate():
     eps, rate = space["epsilon"], space["learning_rate"]
     points = np.array([(eps.position(1e-6 * a), rate.position(a)) for a in (1e-4, 1e-2, 1.0)])
     found = coordinates(space).of(points)
-    np.testing.assert_allclose(found[:, 0], found[0, 0], atol=1e-12)
+    np.testing.assert_allclose(found[:, 0], found[0, 0], atol=FLOAT64)
 
 
 def test_coordinates_stay_plain_on_other_scales():

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import qmc
+from support.tolerances import FLOAT64
 
 from experiments.search.samplers import halton as sampler
 from experiments.search.samplers.base import Ask
 from experiments.search.samplers.halton import halton, point, scramble
 from experiments.spec.space import Choice, Real
+
+LAST_DIGITS = 1e-15
+"""A few units in the last place of a float64 below 1."""
 
 
 def radical_inverse(i, base, permutations):
@@ -26,7 +30,7 @@ def test_points_equal_the_definition_up_to_one_shift_per_dimension():
     for dimension, base in enumerate((2, 3, 5)):
         plain = [radical_inverse(i, base, scramble(7, dimension)) for i in range(200)]
         shift = (points[:, dimension] - plain) % 1.0
-        np.testing.assert_allclose(shift, shift[0], atol=1e-12)
+        np.testing.assert_allclose(shift, shift[0], atol=FLOAT64)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -68,7 +72,7 @@ def test_a_point_is_a_function_of_seed_and_index():
     assert points[13] == point(0, 13, reversed(names))
     assert point(1, 13, names) != points[13]
     # Frozen: a change here changes every recorded study.
-    assert points[3] == pytest.approx(FROZEN_POINT, abs=1e-15)
+    assert points[3] == pytest.approx(FROZEN_POINT, abs=LAST_DIGITS)
 
 
 FROZEN_POINT = {"learning_rate": 0.5207236272252618, "momentum": 0.5096349853706381}

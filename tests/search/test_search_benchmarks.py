@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from support.tolerances import three_errors
 
 from benchmarks import inclusion, many_trials, pruner_tables, samplers_page
 from benchmarks.search import LENGTH, SimulatedSearches, optimum
@@ -109,7 +110,7 @@ def test_the_chance_that_equal_rules_stay_below_the_bar_is_that_of_drawn_searche
     special = generator.normal(0, theirs, (20_000, 6))
     below = (2 ** (general - special) <= inclusion.BAR).all(axis=1).mean()
     expected = inclusion.chance(ours, theirs, 6)
-    assert below == pytest.approx(expected, abs=3 * np.sqrt(expected / 20_000))
+    assert below == pytest.approx(expected, abs=three_errors(expected, 20_000))
 
 
 def planted(curves):
