@@ -28,7 +28,7 @@ from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import Procedure
 from experiments.procedures.rates import Sweep, most, pilot, sweep
 from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
-from experiments.procedures.variants import RATE, Base, held_study_file
+from experiments.procedures.variants import RATE, changed, held_study_file
 from experiments.records.reader import Record
 from experiments.spec.fields import StudyFields
 
@@ -57,12 +57,11 @@ def clip_threshold(
     if not 0 <= percentile <= 100:
         raise ValueError(f"percentile must lie in [0, 100], got {percentile!r}")
     base, ends = options.base_of(study), options.ends_of(study)
-    base = dataclasses.replace(base, study=dataclasses.replace(
-        base.study, clipping="none", fixed=_unclipped(base)))  # fmt: skip
+    base = dataclasses.replace(base, study=changed(base.study, clipping="none"))
     asked = question(base, ends, percentile=percentile)
+    trials = 1 + len(LOWER_PERCENTILES) + len(OTHERS)
+    cost = most(base, ends) + ProcedureCost(trials, trials * base.steps)
     with Procedure("clip-threshold", folder, asked, options.running) as procedure:
-        trials = 1 + len(LOWER_PERCENTILES) + len(OTHERS)
-        cost = most(base, ends) + ProcedureCost(trials, trials * base.steps)
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
         swept = sweep(procedure, base, ends, first_loss)
@@ -76,11 +75,6 @@ def clip_threshold(
         found = dataclasses.replace(found, settings=settings)
         said = said_of(found, options.subject, ended, procedure.folder)
         return conclude(procedure, said, _values(found), not ended, _files(found))
-
-
-def _unclipped(base: Base) -> dict[str, float | str]:
-    ours = ("clip_threshold", "clip_percentile", "clip_window", "clip_ratio")
-    return {k: v for k, v in base.study.fixed.items() if k not in ours}
 
 
 def _norms(found: Sweep) -> pl.DataFrame:

@@ -6,7 +6,8 @@ outcome = diagnose(study, "runs/diagnose", SweepOptions(batch_size=64))
 1. sweep: one trial a rate, from the lowest to the first that blows up; lr* is the rate of the best
    value over training, unstable_base_learning_rate the first that blows up
    (analysis/rate_sweep.py).
-2. probe: 500 steps at 2 lr*, every step evaluated: early instability shows.
+2. probe: 500 steps at 2 lr*, after a warmup if one is held, every step evaluated: early
+   instability shows.
 3. above: 5 lr* and 10 lr* over the whole length: a sudden rise after a steady decline is a
    mid-training instability.
 4. with ``fix``, the remedies in the playbook's order, tried at unstable_base_learning_rate
@@ -31,11 +32,12 @@ from experiments.procedures.diagnosis import (
     said_of,
 )
 from experiments.procedures.outcome import ProcedureOutcome, conclude
-from experiments.procedures.procedure import Procedure
+from experiments.procedures.procedure import Procedure, planned
 from experiments.procedures.rates import most, pilot, sweep
 from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
-from experiments.procedures.variants import held_study_file
+from experiments.procedures.variants import WARMUP, Base, held_study_file
 from experiments.spec.fields import StudyFields
+from experiments.spec.study import Study
 
 
 def diagnose(
@@ -56,9 +58,9 @@ def diagnose(
     """
     base, ends = options.base_of(study), options.ends_of(study)
     asked = question(base, ends, curvature=base.study.record_curvature)
+    cost = most(base, ends) + planned(probe_of(base, ends.low)) + ProcedureCost(2, 2 * base.steps)
+    cost += remedies.most(base, ends.low) if fix else ProcedureCost()
     with Procedure("diagnose", folder, asked, options.running) as procedure:
-        cost = most(base, ends) + ProcedureCost(3, PROBE_STEPS + 2 * base.steps)
-        cost += remedies.most(base) if fix else ProcedureCost()
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
         found = Diagnosis(base, sweep(procedure, base, ends, first_loss))
@@ -75,19 +77,25 @@ def diagnose(
         return conclude(procedure, said, _values(found), not ended, _files(found))
 
 
+def probe_of(base: Base, best: float) -> Study:
+    """500 steps at twice a rate, every one evaluated; a warmup that is held comes before them."""
+    fixed, warmup = dict(base.study.fixed), base.warmup_steps
+    if warmup:
+        fixed[WARMUP] = float(warmup)  # the base's, whatever share of a shorter trial it would be
+    return base.variant(
+        "probe",
+        (PROBE_FACTOR * best,),
+        steps=warmup + PROBE_STEPS,
+        every_step=True,
+        record_curvature=base.study.record_curvature,
+        fixed=fixed,
+    )
+
+
 def _looked_above(procedure: Procedure, found: Diagnosis) -> Diagnosis:
     """The probe at 2 lr*, then 5 and 10 lr* at full length."""
     base, best, first = found.base, found.sweep.best.rate, found.sweep.first_loss
-    probe = procedure.train(
-        "probe",
-        base.variant(
-            "probe",
-            (PROBE_FACTOR * best,),
-            steps=PROBE_STEPS,
-            every_step=True,
-            record_curvature=base.study.record_curvature,
-        ),
-    )
+    probe = procedure.train("probe", probe_of(base, best))
     runs = rate_sweep.runs_of(probe, first)
     found = dataclasses.replace(found, probe=runs, records=(probe,))
     above = procedure.train("above", base.variant("above", [f * best for f in CHECK_FACTORS]))

@@ -143,7 +143,7 @@ def changes_of(base: Base, tried: Tried) -> dict[str, Any]:
         options = {**workload.model_options, **settings}
         changed = dataclasses.replace(workload, model_options=options)
         return {"workload": changed, "fixed": fixed}
-    fixed = settings if "optimizer" in tried.settings else {**base.study.fixed, **settings}
+    fixed = {**base.study.fixed, **settings}  # less what only a replaced part has (`changed`)
     found: dict[str, Any] = {"optimizer": optimizer, "fixed": fixed}
     if tried.name == "clipping":
         found["clipping"] = "global_norm"

@@ -16,6 +16,7 @@ from experiments.procedures.procedure import Procedure, planned
 from experiments.procedures.variants import Base, rate_grid
 from experiments.records.reader import Record
 from experiments.spec.errors import StudyError
+from experiments.spec.study import Study
 
 PILOT_STEPS, PILOT_FACTOR = 20, 1e-9
 """A pilot of two trials at next to no rate: the loss before training, and the time of a step."""
@@ -78,8 +79,7 @@ class Sweep:
 def pilot(procedure: Procedure, base: Base, ends: SweepEnds, cost: ProcedureCost) -> float:
     """The training loss before training, of two trials at next to no rate; their time is told."""
     began = time.perf_counter()
-    rates = (ends.low * PILOT_FACTOR, 2 * ends.low * PILOT_FACTOR)
-    study = base.variant("pilot", rates, steps=min(PILOT_STEPS, base.steps))
+    study = pilot_of(base, ends)
     record = procedure.train("pilot", study, workers=1)  # the second trial compiles nothing
     runs = rate_sweep.runs_of(record, 1.0)
     losses = sorted(run.curve.losses[0] for run in runs if run.curve.losses)
@@ -93,12 +93,22 @@ def pilot(procedure: Procedure, base: Base, ends: SweepEnds, cost: ProcedureCost
     return losses[len(losses) // 2]
 
 
+def pilot_of(base: Base, ends: SweepEnds) -> Study:
+    """The pilot's two trials."""
+    rates = (ends.low * PILOT_FACTOR, 2 * ends.low * PILOT_FACTOR)
+    return base.variant("pilot", rates, steps=min(PILOT_STEPS, base.steps))
+
+
 def most(base: Base, ends: SweepEnds) -> ProcedureCost:
-    """The most that `sweep` costs: the grid, its extensions, the check of what is noise."""
-    pilots = planned(base.variant("pilot", (1e-9, 2e-9), steps=min(PILOT_STEPS, base.steps)))
-    rates = len(ends.grid) + (0 if ends.stated else EXTENSIONS * EXTENSION_RATES)
-    noise = rates - 1  # those above the best, with a larger batch
-    return pilots + ProcedureCost(rates + noise, (rates + noise) * base.steps)
+    """The most that `pilot` and `sweep` cost: the grid, its extensions, the check of noise.
+
+    It is known, as the cost of every stage, before a folder is made: the studies of the stages are
+    made for it, so that one that cannot be is refused with nothing on disk.
+    """
+    further = 0 if ends.stated else EXTENSIONS * EXTENSION_RATES
+    noise = len(ends.grid) + further - 1  # those above the best, with a larger batch
+    more = ProcedureCost(further + noise, (further + noise) * base.steps)
+    return planned(pilot_of(base, ends)) + planned(base.variant("sweep", ends.grid)) + more
 
 
 def sweep(procedure: Procedure, base: Base, ends: SweepEnds, first_loss: float) -> Sweep:

@@ -7,7 +7,7 @@ where no trial of it is unstable there and none is left without progress.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.analysis import rate_sweep
@@ -15,29 +15,40 @@ from experiments.analysis.clip_threshold import threshold_from_norms
 from experiments.analysis.question import TRIAL
 from experiments.procedures.budget import ProcedureCost
 from experiments.procedures.fixes import (
-    ARCHITECTURE,
     Tried,
     architectures,
     other_optimizer,
     pairs,
     warmups,
 )
-from experiments.procedures.procedure import Procedure
+from experiments.procedures.procedure import Procedure, planned
 from experiments.procedures.rates import Sweep, metric_of
-from experiments.procedures.variants import RATE, Base, base_of, rate_grid, rate_range
+from experiments.procedures.variants import (
+    RATE,
+    WARMUP,
+    Base,
+    base_of,
+    changed,
+    rate_grid,
+    rate_range,
+)
 from experiments.spec import space as spaces
-from experiments.spec.study import as_typed
+from experiments.spec.study import Study
 
 PERCENTILES = (90.0, 50.0, 10.0)
 """The playbook's threshold is the 90th percentile; where training stays unstable, lower ones."""
 OTHER_RATES = 6
 
 
-def most(base: Base) -> ProcedureCost:
-    """The most that `try_all` costs."""
-    lengths = [base.steps + max(warmups(base.steps))] * len(warmups(base.steps))
-    lengths += [base.steps] * (len(PERCENTILES) + OTHER_RATES + len(ARCHITECTURE))
-    return ProcedureCost(len(lengths), sum(lengths))
+def most(base: Base, rate: float) -> ProcedureCost:
+    """The most that `try_all` costs; ``rate`` stands for one that is not known yet."""
+    studies = [
+        warmup_of(base, rate),
+        clipping_of(base, rate, [float(k + 1) for k in range(len(PERCENTILES))]),
+        optimizer_of(base),
+        *(architecture_of(base, rate, options) for options in architectures(base)),
+    ]
+    return sum(map(planned, studies), ProcedureCost())
 
 
 def try_all(procedure: Procedure, base: Base, found: Sweep, tried: list[Tried]) -> None:
@@ -62,31 +73,39 @@ def try_all(procedure: Procedure, base: Base, found: Sweep, tried: list[Tried]) 
 
 
 def _warmup(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried]:
+    study = warmup_of(base, found.unstable)
+    yield _first(procedure, study, WARMUP, sorted(warmups(base.steps)), found)
+
+
+def warmup_of(base: Base, rate: float) -> Study:
+    """Every warmup length at a rate, in trials of one length."""
     lengths = warmups(base.steps)
-    space = {RATE: spaces.Choice((found.unstable,)), "warmup_steps": spaces.Choice(lengths)}
-    study = base.variant(
+    return base.variant(
         "fix-warmup",
-        (found.unstable,),
+        (rate,),
         steps=base.steps + max(lengths),
-        space=space,
+        space={RATE: spaces.Choice((rate,)), WARMUP: spaces.Choice(lengths)},
         trials=len(lengths),
-        fixed=_free(base, "warmup_steps"),
+        fixed=_free(base, WARMUP),
     )
-    yield _first(procedure, study, "warmup_steps", sorted(lengths), found)
 
 
 def _clipping(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried]:
     thresholds = percentiles_of(found)
-    space = {RATE: spaces.Choice((found.unstable,)), "clip_threshold": spaces.Choice(thresholds)}
-    study = base.variant(
+    study = clipping_of(base, found.unstable, thresholds)
+    yield _first(procedure, study, "clip_threshold", thresholds, found)
+
+
+def clipping_of(base: Base, rate: float, thresholds: Sequence[float]) -> Study:
+    """Every threshold at a rate, in place of whatever clips in the base."""
+    return base.variant(
         "fix-clipping",
-        (found.unstable,),
-        space=space,
+        (rate,),
+        space={RATE: spaces.Choice((rate,)), "clip_threshold": spaces.Choice(tuple(thresholds))},
         trials=len(thresholds),
         clipping="global_norm",
         fixed=_free(base, "clip_threshold"),
     )
-    yield _first(procedure, study, "clip_threshold", thresholds, found)
 
 
 def percentiles_of(found: Sweep) -> tuple[float, ...]:
@@ -105,10 +124,10 @@ def percentiles_of(found: Sweep) -> tuple[float, ...]:
 
 
 def _first(
-    procedure: Procedure, study: Any, setting: str, order: Sequence[float], found: Sweep
+    procedure: Procedure, study: Study, setting: str, order: Sequence[float], found: Sweep
 ) -> Tried:
     """The first setting, in order, at which the unstable rate holds."""
-    name = {"warmup_steps": "warmup", "clip_threshold": "clipping"}[setting]
+    name = {WARMUP: "warmup", "clip_threshold": "clipping"}[setting]
     record = procedure.train(f"fix-{name}", study)
     values = dict(record.trials.select("trial", setting).rows())
     runs = {values[run.key[2]]: run for run in rate_sweep.runs_of(record, found.first_loss)}
@@ -128,11 +147,7 @@ def _first(
 
 def _optimizer(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried]:
     other = other_optimizer(base.study.optimizer)
-    typed = as_typed(base.study, optimizer=other, space=None, fixed={})
-    changed = base_of(typed, base.batch_size, base.steps)
-    low, high = rate_range(typed)
-    rates = rate_grid(low, high, (high / low) ** (1 / (OTHER_RATES - 1)))[:OTHER_RATES]
-    record = procedure.train("fix-optimizer", changed.variant(f"fix-{other}", rates))
+    record = procedure.train("fix-optimizer", optimizer_of(base))
     goal = record_goal(base)
     run = rate_sweep.best_run(rate_sweep.runs_of(record, found.first_loss), goal)
     best = found.best.best
@@ -153,6 +168,15 @@ def _optimizer(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried
     )
 
 
+def optimizer_of(base: Base) -> Study:
+    """The other optimizer at rates of its own range; what it has too of what is held stays."""
+    other = other_optimizer(base.study.optimizer)
+    typed = changed(base.study, optimizer=other, space=None)
+    low, high = rate_range(typed)
+    rates = rate_grid(low, high, (high / low) ** (1 / (OTHER_RATES - 1)))[:OTHER_RATES]
+    return base_of(typed, base.batch_size, base.steps).variant(f"fix-{other}", rates)
+
+
 def record_goal(base: Base) -> Any:
     """The goal of the procedure's studies."""
     return base.study.goal or base.study.workload.goal
@@ -160,10 +184,8 @@ def record_goal(base: Base) -> Any:
 
 def _architecture(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tried]:
     for options in architectures(base):
-        workload = base.study.workload
-        changed = dataclasses.replace(workload, model_options={**workload.model_options, **options})
+        study = architecture_of(base, found.unstable, options)
         name = "-".join(str(v) for v in options.values())
-        study = base.variant(f"fix-{name}", (found.unstable,), workload=changed)
         record = procedure.train(f"fix-{name}", study)
         run = rate_sweep.runs_of(record, found.first_loss)[0]
         cured = run.judged.kind == "stable"
@@ -176,6 +198,13 @@ def _architecture(procedure: Procedure, base: Base, found: Sweep) -> Iterator[Tr
         )
         if cured:
             return
+
+
+def architecture_of(base: Base, rate: float, options: Mapping[str, Any]) -> Study:
+    """A rate with other options of the model."""
+    workload, name = base.study.workload, "-".join(str(v) for v in options.values())
+    other = dataclasses.replace(workload, model_options={**workload.model_options, **options})
+    return base.variant(f"fix-{name}", (rate,), workload=other)
 
 
 def _free(base: Base, name: str) -> dict[str, float | str]:

@@ -23,8 +23,8 @@ from experiments.analysis import rate_sweep
 from experiments.analysis.question import TRIAL
 from experiments.procedures.budget import BudgetEnds, ProcedureCost
 from experiments.procedures.outcome import ProcedureOutcome, conclude
-from experiments.procedures.procedure import Procedure
-from experiments.procedures.rates import SweepEnds, pilot
+from experiments.procedures.procedure import Procedure, planned
+from experiments.procedures.rates import SweepEnds, pilot, pilot_of
 from experiments.procedures.steps_found import (
     PERFECT_LOSS,
     ROUND_FILE,
@@ -39,6 +39,7 @@ from experiments.procedures.variants import RATE, Base, held_study_file, plain
 from experiments.records.reader import Record
 from experiments.spec.errors import StudyError
 from experiments.spec.fields import StudyFields
+from experiments.spec.study import Study
 
 DOUBLINGS = 2
 """How often N is doubled where no rate fits the training set."""
@@ -54,17 +55,15 @@ def steps_search(
     given, ends = options.base_of(study), options.ends_of(study)
     base = plain(given)
     asked = question(base, ends, schedule=given.study.schedule)
+    cost = _most(base, ends)
     with Procedure("steps-search", folder, asked, options.running) as procedure:
-        cost = _most(base, ends)
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
         found, ended = StepsFindings(base, base.steps), ""
         for doubling in range(DOUBLINGS + 1):
             length = base.steps * 2**doubling
             try:
-                record = procedure.train(
-                    f"sweep-{length}", base.variant(f"sweep-{length}", ends.grid, steps=length)
-                )
+                record = procedure.train(f"sweep-{length}", _sweep_of(base, ends, length))
             except BudgetEnds as end:
                 if not found.runs:
                     raise
@@ -85,9 +84,13 @@ def steps_search(
 
 def _most(base: Base, ends: SweepEnds) -> ProcedureCost:
     """Sweeps of N, 2 N and 4 N steps."""
-    rates = len(ends.grid)
-    steps = sum(base.steps * 2**doubling for doubling in range(DOUBLINGS + 1))
-    return ProcedureCost(2 + rates * (DOUBLINGS + 1), 40 + rates * steps)
+    lengths = [base.steps * 2**doubling for doubling in range(DOUBLINGS + 1)]
+    sweeps = [planned(_sweep_of(base, ends, length)) for length in lengths]
+    return sum(sweeps, planned(pilot_of(base, ends)))
+
+
+def _sweep_of(base: Base, ends: SweepEnds, length: int) -> Study:
+    return base.variant(f"sweep-{length}", ends.grid, steps=length)
 
 
 def _read(base: Base, length: int, record: Record, first_loss: float) -> StepsFindings:

@@ -50,7 +50,7 @@ class SweepOptions:
 
     def ends_of(self, study: StudyFields) -> SweepEnds:
         """The ends of the sweep: those stated, else the study's searched range."""
-        low, high = self.rates or rate_range(study)
+        low, high = self.rates or rate_range(study, self.batch_size)
         return SweepEnds(low, high, self.factor, stated=self.rates is not None)
 
 

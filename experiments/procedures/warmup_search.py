@@ -17,6 +17,7 @@ outcome = warmup_search(study, "runs/warmup", SweepOptions(batch_size=64))
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,18 @@ from experiments.analysis.rate_sweep import SweepRun
 from experiments.procedures.budget import BudgetEnds, ProcedureCost
 from experiments.procedures.fixes import warmups
 from experiments.procedures.outcome import ProcedureOutcome, conclude
-from experiments.procedures.procedure import Procedure
-from experiments.procedures.rates import EXTENSION_RATES, EXTENSIONS, SweepEnds, most, pilot, sweep
+from experiments.procedures.procedure import Procedure, planned
+from experiments.procedures.rates import (
+    EXTENSION_RATES,
+    EXTENSIONS,
+    SweepEnds,
+    most,
+    pilot,
+    pilot_of,
+    sweep,
+)
 from experiments.procedures.sweep_options import SWEEP, SweepOptions, question
-from experiments.procedures.variants import Base, held_study_file
+from experiments.procedures.variants import RATE, WARMUP, Base, held_study_file
 from experiments.procedures.warmup_found import (
     FACTORS,
     HELD_FILE,
@@ -39,6 +48,7 @@ from experiments.procedures.warmup_found import (
     said_of,
 )
 from experiments.spec.fields import StudyFields
+from experiments.spec.study import Study, as_typed
 
 POST_WARMUP = 2
 """post_warmup_steps over warmup_steps."""
@@ -52,7 +62,7 @@ def warmup_search(
     unstable_rate: float | None = None,
     seeds: int = 3,
 ) -> ProcedureOutcome:
-    """The shortest warmup that holds, prepended and compared with none.
+    """The shortest warmup that holds, prepended and compared with none; one that is held goes.
 
     Args:
       study, folder, options: as of `diagnose`; ``options.steps`` is max_train_steps.
@@ -63,12 +73,12 @@ def warmup_search(
     Raises:
       As `diagnose`.
     """
-    base, ends = options.base_of(study), options.ends_of(study)
-    if unstable_rate is not None and not unstable_rate > 0:
-        raise ValueError(f"unstable_rate must be positive, got {unstable_rate!r}")
+    base, ends = _without_warmup(options.base_of(study)), options.ends_of(study)
+    if unstable_rate is not None and not 0 < unstable_rate < math.inf:
+        raise ValueError(f"unstable_rate must be a positive number, got {unstable_rate!r}")
     asked = question(base, ends, unstable_rate=unstable_rate, seeds=seeds)
+    cost = _most(base, ends, unstable_rate, seeds)
     with Procedure("warmup-search", folder, asked, options.running) as procedure:
-        cost = _most(base, ends, unstable_rate, seeds)
         procedure.state_cost(cost)
         first_loss = pilot(procedure, base, ends, cost)
         ended = ""
@@ -90,15 +100,33 @@ def warmup_search(
         return conclude(procedure, said, _values(found), not ended, _files(found))
 
 
+def _without_warmup(base: Base) -> Base:
+    fixed = {name: value for name, value in base.study.fixed.items() if name != WARMUP}
+    return dataclasses.replace(base, study=as_typed(base.study, fixed=fixed))
+
+
 def _most(base: Base, ends: SweepEnds, unstable: float | None, seeds: int) -> ProcedureCost:
+    rate = unstable or ends.low
+    lengths = [planned(trial_of(base, LAST_FACTOR, rate, w)) for w in warmups(base.steps)]
+    cost = sum(lengths * (len(FACTORS) + 1), ProcedureCost())
     longest = max(warmups(base.steps))
-    lengths = [3 * w for w in warmups(base.steps)] * (len(FACTORS) + 1)
-    compare = seeds * (3 * base.steps + 2 * longest)
-    tried = ProcedureCost(len(lengths) + 3 * seeds, sum(lengths) + compare)
+    cost += planned(_compared_at(base, rate, 0, seeds))
+    cost += sum([planned(_compared_at(base, rate, longest, seeds))] * len(FACTORS), ProcedureCost())
     if unstable is not None:
-        return ProcedureCost(2, 40) + tried
+        return planned(pilot_of(base, ends)) + cost
     rates = len(ends.grid) + (0 if ends.stated else EXTENSIONS * EXTENSION_RATES)
-    return most(base, ends) + tried + ProcedureCost(rates, rates * (base.steps + longest))
+    return most(base, ends) + cost + ProcedureCost(rates, rates * (base.steps + longest))
+
+
+def trial_of(base: Base, factor: float, unstable: float, warmup: int) -> Study:
+    """A warmup to a multiple of the unstable rate, and twice as long at it."""
+    return base.variant(
+        f"x{factor:g}-warmup-{warmup}",
+        (float(f"{factor * unstable:.6g}"),),
+        steps=(1 + POST_WARMUP) * warmup,
+        schedule="constant",
+        fixed=_with_warmup(base, warmup),
+    )
 
 
 def _lengths(procedure: Procedure, found: WarmupFindings, first_loss: float) -> list[Length]:
@@ -111,10 +139,7 @@ def _lengths(procedure: Procedure, found: WarmupFindings, first_loss: float) -> 
             continue
         rate = float(f"{factor * found.unstable:.6g}")
         for warmup in warmups(found.base.steps):
-            study = found.base.variant(
-                f"x{factor:g}-warmup-{warmup}", (rate,), steps=(1 + POST_WARMUP) * warmup,
-                schedule="constant", fixed=_with_warmup(found.base, warmup),
-            )  # fmt: skip
+            study = trial_of(found.base, factor, found.unstable, warmup)
             record = procedure.train(f"x{factor:g}-warmup-{warmup}", study)
             run = rate_sweep.runs_of(record, first_loss)[0]
             tried.append(Length(factor, rate, warmup, run))
@@ -124,16 +149,22 @@ def _lengths(procedure: Procedure, found: WarmupFindings, first_loss: float) -> 
 
 
 def _with_warmup(base: Base, warmup: int) -> dict[str, float | str]:
-    names = {row.name for row in base.study.resolved.rows}
-    kept = {k: v for k, v in base.study.fixed.items() if k in names or k != "warmup_steps"}
-    return {**kept, "warmup_steps": float(warmup)}
+    return {**base.study.fixed, WARMUP: float(warmup)} if warmup else {**base.study.fixed}
+
+
+def _compared_at(base: Base, rate: float, warmup: int, seeds: int) -> Study:
+    """A rate, its warmup prepended, from so many seeds."""
+    first = base.study.seeds[0]
+    return base.variant(
+        f"compare-{warmup}-{rate:.4g}", (rate,), steps=base.steps + warmup,
+        seeds=range(first, first + seeds), fixed=_with_warmup(base, warmup),
+    )  # fmt: skip
 
 
 def _compared(
     procedure: Procedure, found: WarmupFindings, first_loss: float, seeds: int
 ) -> list[ComparedSetting]:
     """Without warmup at the best rate, and each base rate with its shortest warmup, by seeds."""
-    base, first = found.base, found.base.study.seeds[0]
     settings = [("no warmup", found.best_rate, 0)]
     for factor in (*FACTORS, LAST_FACTOR):
         if (one := found.shortest(factor)) is not None:
@@ -144,11 +175,7 @@ def _compared(
         return []
     done = []
     for name, rate, warmup in settings:
-        study = base.variant(
-            f"compare-{warmup}-{rate:.4g}", (rate,), steps=base.steps + warmup,
-            seeds=range(first, first + seeds),
-            fixed=_with_warmup(base, warmup) if warmup else base.study.fixed,
-        )  # fmt: skip
+        study = _compared_at(found.base, rate, warmup, seeds)
         record = procedure.train(f"compare-{warmup}-{rate:.4g}", study)
         runs = rate_sweep.runs_of(record, first_loss)
         values = tuple(r.best if r.judged.kind != "divergence" else None for r in runs)
@@ -172,7 +199,7 @@ def _swept(procedure: Procedure, found: WarmupFindings, first_loss: float) -> li
 def _files(found: WarmupFindings) -> dict[str, str]:
     if (one := found.chosen) is None:
         return {}
-    fixed = {**_with_warmup(found.base, one.warmup_steps), "learning_rate": one.rate}
+    fixed = {**_with_warmup(found.base, one.warmup_steps), RATE: one.rate}
     says = "The rate above the edge of stability that a warmup search made usable."
     total = found.base.steps + one.warmup_steps
     return {HELD_FILE: held_study_file(found.base, says, fixed=fixed, step_budget=total)}
