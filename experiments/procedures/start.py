@@ -26,7 +26,8 @@ from experiments.planning.probe import probe_trial
 from experiments.procedures.bench import BenchRequest, load_dataset, step_time, study_around
 from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import PLAIN, Procedure, Running, planned
-from experiments.procedures.variants import RATE, Base, base_of, rate_grid
+from experiments.procedures.rates import SweepEnds, pilot, pilot_of
+from experiments.procedures.variants import RATE, Base, base_of
 from experiments.report.procedure import Noted, Said
 from experiments.report.procedure_figures import value_against_rate
 from experiments.report.tables import Table
@@ -94,13 +95,16 @@ def start(
     asked = asked or BenchRequest()
     sizes = {} if batch_size is None else {"batch_sizes": (batch_size,)}
     base = base_of(study_around(workload, asked, **sizes))
-    grid = rate_grid(*rates, FACTOR)
+    ends = SweepEnds(*rates, FACTOR, stated=True)
+    grid = ends.grid
     sweep = base.variant("start", grid)
+    cost = planned(pilot_of(base, ends)) + planned(sweep)
     with Procedure("start", folder, {**base.describe(), "rates": list(grid)}, running) as procedure:
-        procedure.state_cost(planned(sweep))
+        procedure.state_cost(cost)
+        first_loss = pilot(procedure, base, ends, cost)
         record = procedure.train("rates", sweep)
         goal = workload.goal
-        runs = sorted(runs_of(record, 1.0), key=lambda run: run.rate)
+        runs = sorted(runs_of(record, first_loss), key=lambda run: run.rate)
         best = best_run(runs, goal)
         if best is None or best.best is None:
             raise StudyError(
@@ -112,6 +116,7 @@ def start(
         found = Started(base, runs, best, checks)
         values = {
             "learning_rate": best.rate, "best": best.best, "best_step": best.best_step,
+            "first_loss": first_loss,
             "checks": [dataclasses.asdict(one) for one in checks],
         }  # fmt: skip
         said = _said(found, Path(folder))

@@ -53,6 +53,20 @@ class StepsFindings:
     error: str = ""
 
     @property
+    def examples(self) -> int:
+        """Training examples that a fit is judged on, the first of the set."""
+        study = self.base.study.resolved
+        return min(study.train_evaluation_examples, study.train_size)
+
+    @property
+    def judged(self) -> str:
+        """'the training set', or which examples of it."""
+        size = self.base.study.resolved.train_size
+        if self.examples == size:
+            return "the training set"
+        return f"the first {self.examples:,} of the {size:,} training examples"
+
+    @property
     def fastest(self) -> SweepRun | None:
         """The trial that fits first, the lowest rate of several."""
         fits = [run for run in self.runs if run.key in self.fitted]
@@ -112,7 +126,7 @@ def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder:
     noted = [Noted(ended)] if ended else []
     if run is None:
         answer = (
-            f"No constant rate fits the training set within {found.steps:,} steps ({fits}): "
+            f"No constant rate fits {found.judged} within {found.steps:,} steps ({fits}): "
             "max_train_steps is longer, or the model is too small for this."
         )
         step = NextStep(
@@ -122,8 +136,8 @@ def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder:
     else:
         now = found.fitted[run.key]
         answer = (
-            f"max_train_steps = {now:,}: at a constant rate of {run.rate:.4g} the training set is "
-            f"fitted by then ({fits}), sooner than at any other of {len(found.runs)} rates."
+            f"max_train_steps = {now:,}: a constant rate of {run.rate:.4g} fits {found.judged} "
+            f"by then ({fits}), sooner than any other of {len(found.runs)} rates."
         )
         longer = math.ceil(now / SHORT_SHARE)
         _, words = extended(given, now, longer)
@@ -154,6 +168,7 @@ def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder:
     facts = {
         "Workload": base.study.workload.name, "Optimizer": base.study.optimizer,
         "Batch size": f"{base.batch_size}", "N": f"{found.steps:,} steps",
+        "A fit is judged on": found.judged,
         "Held": "constant rate, no augmentation, no regularization: "
         + (", ".join(f"{k}={v}" for k, v in base.study.fixed.items()) or "nothing"),
     }  # fmt: skip
@@ -197,13 +212,13 @@ def _figures(found: StepsFindings) -> list[Figure]:
               "seed": pl.Int64, "trial": pl.Int64}  # fmt: skip
     table = pl.DataFrame(rows, schema=schema, orient="row")
     marks = {} if found.fastest is None else {"fastest": found.fastest.rate}
-    against = figures.value_against_rate(table, "steps to fit the training set", marks)
+    against = figures.value_against_rate(table, f"steps to fit {found.judged}", marks)
     against = dataclasses.replace(
         against,
         name="fit_against_rate",
         title="Steps to a perfect fit against learning rate",
-        caption="The first evaluation at which a trial at this constant rate fits the training "
-        "set. Crosses at the top: it never did.",
+        caption="The first evaluation at which a trial at this constant rate fits "
+        f"{found.judged}. Crosses at the top: it never did.",
     )
     named = [(f"{r.rate:.4g}", r) for r in found.runs]
     return [

@@ -4,7 +4,8 @@ from experiments.procedures.steps_search import steps_search
 outcome = steps_search(study, "runs/steps", SweepOptions(batch_size=64, steps=2000))
 
 1. A sweep of constant rates, N steps each, without augmentation or regularization: the fastest
-   trial to fit the training set perfectly gives max_train_steps. The best rate must not lie at an
+   trial to fit the training set perfectly gives max_train_steps (where evaluating all of a large
+   set would take longer than training, its first examples stand for it, and the verdict says so). The best rate must not lie at an
    end of the sweep; where nothing fits the training set, N is doubled, twice at most.
 2. The best step of every trial, after the fact: in the first tenth of training for all, far fewer
    steps would do; in the last quarter for all, more are needed.
@@ -39,10 +40,14 @@ from experiments.procedures.variants import RATE, Base, held_study_file, plain
 from experiments.records.reader import Record
 from experiments.spec.errors import StudyError
 from experiments.spec.fields import StudyFields
-from experiments.spec.study import Study
+from experiments.spec.study import Study, as_typed
 
 DOUBLINGS = 2
 """How often N is doubled where no rate fits the training set."""
+FEWEST, MOST = 1024, 65_536
+"""Training examples on which a fit is judged at least, and at most (they lie on the device)."""
+EVALUATIONS = 3
+"""A step takes about as long as three evaluations of its batch."""
 
 
 def steps_search(
@@ -53,7 +58,7 @@ def steps_search(
     ``options.steps`` is N; default: the study's step budget.
     """
     given, ends = options.base_of(study), options.ends_of(study)
-    base = plain(given)
+    base = judged_on(plain(given))
     asked = question(base, ends, schedule=given.study.schedule)
     cost = _most(base, ends)
     with Procedure("steps-search", folder, asked, options.running) as procedure:
@@ -80,6 +85,19 @@ def steps_search(
             )
         said = said_of(found, given, options.subject, ended, procedure.folder)
         return conclude(procedure, said, _values(found), not ended, _files(found, given))
+
+
+def judged_on(base: Base) -> Base:
+    """``base`` with all training examples evaluated, or as many as take no longer than training.
+
+    A perfect fit of a few examples is none of the training set. Of N examples in K steps of B with
+    E evaluations those are min(N, max(3 K B / E, 1024)), the first of the set.
+    """
+    study = base.study.resolved
+    bearable = EVALUATIONS * base.steps * base.batch_size // len(study.grid(base.steps))
+    wanted = max(study.train_evaluation_examples, FEWEST, min(bearable, MOST))
+    examples = min(study.train_size, wanted)
+    return Base(as_typed(base.study, train_evaluation_examples=examples), base.steps)
 
 
 def _most(base: Base, ends: SweepEnds) -> ProcedureCost:
@@ -138,6 +156,8 @@ def _values(found: StepsFindings) -> dict[str, Any]:
         "max_train_steps": None if run is None else found.fitted[run.key],
         "learning_rate": None if run is None else run.rate,
         "fits": found.error or "loss",
+        "judged_on": found.examples,
+        "training_examples": found.base.study.resolved.train_size,
         "at_end_of_the_range": found.at_end,
         "best_steps": found.when,
         "runs": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,18 +50,30 @@ class Length:
 
 @dataclasses.dataclass(frozen=True)
 class ComparedSetting:
-    """Best checkpoints of the seeds of one setting."""
+    """Best checkpoints of the seeds of one setting.
+
+    Attributes:
+      name, rate, warmup_steps: of the setting.
+      values: of every seed; None where it diverged, worse than any value.
+      sign: of the goal, 1 where smaller values are better.
+    """
 
     name: str
     rate: float
     warmup_steps: int
     values: tuple[float | None, ...]
+    sign: float = 1.0
+
+    @property
+    def ranked(self) -> list[float]:
+        """The values, smaller better, infinite where a seed diverged."""
+        return [math.inf if value is None else self.sign * value for value in self.values]
 
     @property
     def median(self) -> float | None:
-        """Median of the seeds; None where half of them have none."""
-        kept = [value for value in self.values if value is not None]
-        return statistics.median(kept) if 2 * len(kept) > len(self.values) else None
+        """Median of the seeds; None where it is no better than diverging."""
+        middle = statistics.median(self.ranked)
+        return self.sign * middle if math.isfinite(middle) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,25 +105,16 @@ class WarmupFindings:
     @property
     def worse(self) -> bool:
         """True where every seed of the chosen setting ends worse than all without warmup."""
-        if (kept := self._kept()) is None:
+        if (mine := self.mine) is None:
             return False
-        return min(kept[0], default=float("inf")) > max(kept[1], default=float("inf"))
+        return min(mine.ranked) > max(self.compared[0].ranked)
 
     @property
     def better(self) -> bool:
         """True where every seed of the chosen setting ends better than all without warmup."""
-        if (kept := self._kept()) is None or not kept[0] or not kept[1]:
-            return False
-        return max(kept[0]) < min(kept[1])
-
-    def _kept(self) -> tuple[list[float], list[float]] | None:
-        """Best checkpoints of the chosen setting and without warmup, smaller better."""
-        sign, pair = (self.base.study.goal or self.base.study.workload.goal).sign, []
         if (mine := self.mine) is None:
-            return None
-        for one in (mine, self.compared[0]):
-            pair.append([sign * value for value in one.values if value is not None])
-        return pair[0], pair[1]
+            return False
+        return max(mine.ranked) < min(self.compared[0].ranked)
 
     @property
     def mine(self) -> ComparedSetting | None:
@@ -197,16 +201,24 @@ def _verdict(found: WarmupFindings) -> str:
     if not found.compared or found.chosen is None:
         return ""
     without, mine = found.compared[0], found.mine
-    if mine is None or mine.median is None or without.median is None:
-        return "Its best checkpoints are not known for most seeds."
+    if mine is None:
+        return ""
     said = "no different"
     if found.better or found.worse:
         said = f"{'better' if found.better else 'worse'} in every seed"
     return (
         f"By the best checkpoint of {len(mine.values)} seeds it is {said}: median "
-        f"{metric_of(found.base)} {mine.median:.4g}, {without.median:.4g} at "
+        f"{metric_of(found.base)} {_middle(mine)}, {_middle(without)} at "
         f"{without.rate:.4g} without warmup."
     )
+
+
+def _value(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.4g}"
+
+
+def _middle(one: ComparedSetting) -> str:
+    return "none (it diverges)" if one.median is None else f"{one.median:.4g}"
 
 
 def _against_rates(found: WarmupFindings) -> list[Noted]:
@@ -236,10 +248,9 @@ def _tried(found: WarmupFindings) -> Table:
 
 def _comparison(found: WarmupFindings) -> Table:
     rows = tuple(
-        (c.name, f"{c.rate:.4g}", "" if c.median is None else f"{c.median:.4g}",
-         " ".join("-" if v is None else f"{v:.4g}" for v in c.values))
+        (c.name, f"{c.rate:.4g}", _middle(c), " ".join(map(_value, c.values)))
         for c in found.compared
-    )  # fmt: skip
+    )
     columns = ("setting", "learning rate", "median best", "every seed")
     return Table("compared", "Best checkpoints", columns, rows, (False, True, True, False))
 

@@ -173,13 +173,14 @@ def _compared(
             )
     if len(settings) == 1:
         return []
+    sign = (found.base.study.goal or found.base.study.workload.goal).sign
     done = []
     for name, rate, warmup in settings:
         study = _compared_at(found.base, rate, warmup, seeds)
         record = procedure.train(f"compare-{warmup}-{rate:.4g}", study)
         runs = rate_sweep.runs_of(record, first_loss)
         values = tuple(r.best if r.judged.kind != "divergence" else None for r in runs)
-        done.append(ComparedSetting(name, rate, warmup, values))
+        done.append(ComparedSetting(name, rate, warmup, values, sign))
     return done
 
 
@@ -220,7 +221,11 @@ def _values(found: WarmupFindings) -> dict[str, Any]:
              "class": t.run.judged.kind, "evidence": t.run.judged.evidence, "holds": t.holds}
             for t in found.lengths
         ],
-        "compared": [{**dataclasses.asdict(c), "median": c.median} for c in found.compared],
+        "compared": [
+            {"name": c.name, "rate": c.rate, "warmup_steps": c.warmup_steps,
+             "values": list(c.values), "median": c.median}
+            for c in found.compared
+        ],
         "with_warmup": [
             {"learning_rate": r.rate, "class": r.judged.kind, "best_value": r.best}
             for r in found.with_warmup

@@ -20,7 +20,8 @@ from experiments.cli import main
 from experiments.procedures.clip_threshold import clip_threshold
 from experiments.procedures.procedure import Running
 from experiments.procedures.steps_found import StepsFindings, extended
-from experiments.procedures.steps_search import steps_search
+from experiments.procedures.steps_found import said_of as said_of_steps
+from experiments.procedures.steps_search import judged_on, steps_search
 from experiments.procedures.sweep_options import SweepOptions
 from experiments.procedures.variants import base_of, plain
 from experiments.procedures.warmup_found import ComparedSetting, Length, WarmupFindings, said_of
@@ -108,6 +109,35 @@ def test_the_shortest_stable_warmup_is_chosen_by_the_best_checkpoint():
     found = WarmupFindings(base, 0.2, 0.1, good, compared)
     assert (found.chosen.rate, found.chosen.warmup_steps) == (20.0, 10)
     assert ComparedSetting("x", 1.0, 1, (None, None, 0.1)).median is None
+
+
+@pytest.mark.parametrize(
+    ("without", "mine", "said"),
+    [
+        ((0.2, None, None), (0.1, 0.15, 0.18), "better in every seed: median {} 0.15, none"),
+        ((None, None, None), (0.1, 0.15, 0.18), "better in every seed"),
+        ((0.1, 0.15, None), (0.2, 0.3, 0.4), "no different: median {} 0.3, 0.15 at 0.1"),
+        ((0.2, 0.2, 0.3), (0.1, 0.15, None), "no different: median {} 0.15, 0.2 at 0.1"),
+        ((0.2, 0.2, 0.3), (0.4, 0.5, None), "worse in every seed: median {} 0.5, 0.2 at 0.1"),
+        ((0.2, 0.2, 0.3), (0.4, None, None), "worse in every seed: median {} none (it diverges)"),
+    ],
+)
+def test_a_seed_that_diverges_is_worse_than_any_value(without, mine, said):
+    """The twin: a divergence as an infinite error, its median and its order."""
+    compared = [
+        ComparedSetting("no warmup", 0.1, 0, without),
+        ComparedSetting("10x", 2.0, 10, mine),
+    ]
+    found = WarmupFindings(base_of(digits()), 0.2, 0.1, [length(10, 2.0, 10, "stable")], compared)
+    first, second = ([np.inf if v is None else v for v in values] for values in (without, mine))
+    assert found.better == (max(second) < min(first)) and found.worse == (min(second) > max(first))
+    medians = [np.inf if c.median is None else c.median for c in compared]
+    assert medians == [np.median(first), np.median(second)]
+    metric = "validation classification error"
+    assert said.format(metric) in said_of(found, "digits", "", Path("w")).answer
+    # Where larger is better the same numbers, negated, rank alike.
+    lower = ComparedSetting("x", 2.0, 10, tuple(v and -v for v in mine), sign=-1.0)
+    assert lower.ranked == second and lower.median == (compared[1].median and -compared[1].median)
 
 
 def test_the_best_value_is_drawn_against_the_rate_with_and_without_the_warmup():
@@ -199,6 +229,8 @@ def test_max_train_steps_is_the_fastest_perfect_fit(stepped):
     rows = record.scan("evaluations").collect()
     perfect = rows.filter(pl.col("train/classification_error") == 0.0)["step"].min()
     assert values["max_train_steps"] == perfect
+    assert values["judged_on"] == values["training_examples"] == 1024  # no fit of a part of them
+    assert record.study["study"]["train_evaluation_examples"] == 1024
     study = studies.get(str(stepped.folder / "longer.py")).resolved
     assert study.step_budget == 10 * perfect
     assert "warmup length, initialization (very likely)" in str(stepped.said.noted)
@@ -231,6 +263,29 @@ def test_schedules_are_extended_as_the_playbook_does():
     cosine = base_of(digits(schedule="cosine"))
     fields, words = extended(cosine, 100, 1000)
     assert "schedule" not in fields and "base rate stays" in words
+
+
+def test_a_fit_is_judged_on_all_training_examples_or_it_is_said_on_how_many():
+    assert judged_on(base_of(digits())).study.train_evaluation_examples == 1024
+    large = Study(
+        name="r", question="?", workload=RESNET, batch_sizes=(64,), step_budget=2000,
+        example_budget=64,
+    )  # fmt: skip
+    base = judged_on(base_of(large))
+    examples, size = base.study.train_evaluation_examples, base.study.resolved.train_size
+    evaluations = len(base.study.resolved.grid(2000))
+    assert 1024 < examples < size and examples * evaluations <= 3 * 2000 * 64
+    runs = fit([0.1, 0.2], [300, 200], [100, 50]).runs
+    found = StepsFindings(base, 2000, runs, {runs[1].key: 200})
+    said = said_of_steps(found, base, "r", "", Path("s"))
+    part = f"the first {examples:,} of the {size:,} training examples"
+    assert f"a constant rate of 0.2 fits {part} by then" in said.answer
+    assert said.facts["A fit is judged on"] == part
+    assert (
+        f"No constant rate fits {part}"
+        in said_of_steps(dataclasses.replace(found, fitted={}), base, "r", "", Path("s")).answer
+    )
+    assert judged_on(base_of(large, 64, 10**6)).study.train_evaluation_examples == size
 
 
 def test_a_steps_search_regularizes_nothing_and_augments_nothing():

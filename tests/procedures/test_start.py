@@ -39,10 +39,12 @@ def test_the_command_finds_a_configuration_and_writes_a_study_of_it(tmp_path, ca
     said = capsys.readouterr().out
     verdict = json.loads((folder / "verdict.json").read_text())["values"]
     by_name = {row["name"]: row for row in verdict["checks"]}
-    assert code == 0 and said.startswith("cost: at most 3 trials, 180 steps")
+    assert code == 0 and said.startswith("cost: at most 5 trials, 220 steps")
     assert by_name["much better than chance"]["values"]["best"] == verdict["best"] < 0.4
     assert 0 < by_name["little resource"]["values"]["share"] < 0.5
     assert by_name["simple"]["values"]["parameters"] == 64 * 64 + 64 * 64 + 64 * 10 + 138
+    # Ten classes: classes and colours are relative to this loss, not to one of 1.
+    assert verdict["first_loss"] == pytest.approx(np.log(10), rel=0.1)
     study = load_file(folder / "start.py").STUDY
     low, high = (getattr(study.space["learning_rate"], end) for end in ("low", "high"))
     assert low < verdict["learning_rate"] < high and study.schedule == "constant"
