@@ -15,12 +15,10 @@ from experiments.analysis.question import TRIAL
 from experiments.procedures.clip_found import norm_figures
 from experiments.procedures.procedure import PLAIN, Running
 from experiments.records.reader import Record
-from experiments.records.store import read, require_current
+from experiments.records.store import read
 from experiments.report.procedure import Said, aligned, write_procedure_report
-from experiments.runner.study import run_study
+from experiments.runner.known import again, train_known
 from experiments.spec.errors import StudyError
-from experiments.spec.fields import ROWS
-from experiments.spec.study import Study, reopened
 
 NORMS_FOLDER = "clip-threshold"
 """Beside the record's own folder name: where norms that it lacks are trained, and the report is."""
@@ -77,24 +75,17 @@ def _has_norms(record: Record) -> bool:
 
 
 def _trained_again(record: Record, folder: Path, target: Path, running: Running) -> Record:
-    """The best trial of the middle batch size, the norms of every step recorded."""
-    require_current(record.study, folder)
-    study = reopened(record.study)
+    """The best trial of the middle batch size, as it was, the norms of every step recorded."""
     best = best_trials(record)
     if best.is_empty():
         raise StudyError(f"no trial in {folder} is COMPLETE: there is none to train again")
     own = best.filter(pl.col("seed") == best["seed"][0]).sort("batch_size")
     row = own.row(len(own) // 2, named=True)
-    fixed = {**study.fixed, **{name: float(row[name]) for name in study.space}}
-    fields = {name: getattr(study, name) for name in ROWS} | {
-        "batch_sizes": (row["batch_size"],), "trials": 1, "seeds": (row["seed"],),
-        "space": {}, "fixed": fixed, "sampler": "random", "stop": "never",
-        "record_norms": "every", "train_steps": {row["batch_size"]: row["train_steps"]},
-    }  # fmt: skip
-    again = Study(**fields)
+    known = again(folder, (row["batch_size"], row["seed"], row["trial"]), target,
+                  record_norms="every")  # fmt: skip
     running.say(f"cost: at most 1 trials, {row['train_steps']:,} steps")
-    with running.shown(again) as observe:
-        run_study(again, target, observe=observe, **running.train)
+    with running.shown(dataclasses.replace(known.study, trials=1)) as observe:
+        train_known(known, observe=observe, **running.train)
     return read(target)
 
 

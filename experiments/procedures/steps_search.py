@@ -4,9 +4,9 @@ from experiments.procedures.steps_search import steps_search
 outcome = steps_search(study, "runs/steps", SweepOptions(batch_size=64, steps=2000))
 
 1. A sweep of constant rates, N steps each, without augmentation or regularization: the fastest
-   trial to fit the training set perfectly gives max_train_steps (where evaluating all of a large
-   set would take longer than training, its first examples stand for it, and the verdict says so). The best rate must not lie at an
-   end of the sweep; where nothing fits the training set, N is doubled, twice at most.
+   trial to fit the training set perfectly gives max_train_steps (of a large set the first examples
+   stand for it, and the verdict says so). The best rate must not lie at an end of the sweep; where
+   nothing fits the training set, N is doubled, twice at most.
 2. The best step of every trial, after the fact: in the first tenth of training for all, far fewer
    steps would do; in the last quarter for all, more are needed.
 3. The plan for two rounds, with what transfers between them, and how the schedule is extended.

@@ -18,26 +18,16 @@ from typing import Any
 
 from experiments.analysis.repeats import CONFIGURATIONS, Configuration, best_configurations
 from experiments.analysis.summary import Summary, summarise
-from experiments.planning.execution import ExecutionRequest
-from experiments.records.files import check_writable
 from experiments.records.schema import REPEATS_FOLDER
-from experiments.records.store import RecordError, Writer, read, read_study, require_current
-from experiments.runner.checks import check_study
-from experiments.runner.opening import begun, header
-from experiments.runner.planning import end_if_asked
-from experiments.runner.progress import Observer, StudyProgress
-from experiments.runner.recorded import FINAL
-from experiments.runner.recorder import Recorder
-from experiments.runner.study import train_unfinished
-from experiments.runtime.compilation import switched
-from experiments.runtime.stopping import deferred
-from experiments.search.record import Ended
+from experiments.records.store import RecordError, Writer, read, require_current
+from experiments.runner.known import Known, final_trials, train_known
+from experiments.runner.opening import begun
+from experiments.runner.progress import Observer
 from experiments.search.repeats import Repeats, fresh_seeds
 from experiments.spec.fields import MOST_SEEDS
 from experiments.spec.resolved import ResolvedStudy
 from experiments.spec.study import reopened
-from experiments.training.resume import DEFAULT_MINUTES, Checkpoints
-from workloads import datasets
+from experiments.training.resume import DEFAULT_MINUTES
 
 PURPOSE = "repeat"
 
@@ -104,48 +94,35 @@ def _trained(
     observe: Observer,
     warn: Callable[[str], None],
 ) -> Path:
-    place, request = folder / REPEATS_FOLDER, ExecutionRequest("auto", None, None)
-    check_writable(place)
-    with switched(study.precision.float64):
-        observe(StudyProgress("loading data", checked=False))
-        dataset = datasets.load(study.workload.dataset, data_dir, **study.workload.dataset_options)
-        record = read_study(folder)
-        if dataset.checksum != record["dataset"]["checksum"]:
-            raise ValueError(
-                f"the dataset {dataset.name} is not the one that {folder} was trained on"
-            )
-        content = header(study, dataset) | {
+    place = folder / REPEATS_FOLDER
+
+    def content(record: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "identity": f"{record['identity']}/{PURPOSE}",
             "purpose": PURPOSE,
             CONFIGURATIONS: [dataclasses.asdict(configuration) for configuration in chosen],
         }
-        check_study(study, dataset, request, warn)
-        with deferred() as stop, Writer.open(place, content) as writer:
-            checkpoints = Checkpoints(place, study.goal, 60 * checkpoint_minutes, warn)
-            train_unfinished(
-                _repeats(study, chosen, dataset.checksum, writer),
-                dataset,
-                writer,
-                Recorder(writer, checkpoints),
-                request=request,
-                checkpoints=checkpoints,
-                keep_going=keep_going,
-                observe=observe,
-                stop=stop,
-            )
-            end_if_asked(stop)
-    return place
+
+    def repeats(checksum: str, writer: Writer) -> list[Repeats]:
+        return _repeats(study, chosen, checksum, writer)
+
+    return train_known(
+        Known(study, folder, place, repeats, content),
+        data_dir=data_dir,
+        keep_going=keep_going,
+        checkpoint_minutes=checkpoint_minutes,
+        observe=observe,
+        warn=warn,
+    )
 
 
 def _repeats(
     study: ResolvedStudy, chosen: Sequence[Configuration], checksum: str, writer: Writer
 ) -> list[Repeats]:
     """One for each fresh seed, with what is recorded already."""
-    values: dict[int, list[Mapping[str, float]]] = {}
+    values: dict[int, dict[int, Mapping[str, float]]] = {}
     for configuration in chosen:
-        values.setdefault(configuration.batch_size, []).append(configuration.hyperparameters)
-    ended: dict[int, dict[tuple[int, int], Ended]] = {seed: {} for seed in study.seeds}
-    for (batch_size, seed, index), (status, _) in writer.recorded().items():
-        if seed in ended and status in FINAL:
-            ended[seed][batch_size, index] = Ended(status, 0, None, 0)
-    return [Repeats(study, seed, checksum, values, ended[seed]) for seed in study.seeds]
+        mine = values.setdefault(configuration.batch_size, {})
+        mine[len(mine)] = configuration.hyperparameters
+    ended = final_trials(writer)
+    return [Repeats(study, seed, checksum, values, ended.get(seed, {})) for seed in study.seeds]

@@ -1,4 +1,4 @@
-"""Configurations that were chosen beforehand, trained again with a fresh seed: no search.
+"""Configurations that were chosen beforehand, trained again: no search.
 
 Every configuration is trained once. One that diverges is not replaced: how often that happens is
 part of what is asked.
@@ -7,7 +7,7 @@ part of what is asked.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from experiments.search.record import Ended, Round
 from experiments.spec.resolved import ResolvedStudy
@@ -29,16 +29,17 @@ def fresh_seeds(count: int, taken: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Repeats:
-    """The repeats of one fresh seed, as a search of which all trials are known beforehand.
+    """The repeats of one seed, as a search of which all trials are known beforehand.
 
     Not thread-safe: the coordinator holds its lock.
 
     Args:
       study: the question, with ``batch_sizes`` those that are repeated.
-      seed: fresh; initialisation, example order and dropout derive from it and the trial's index.
+      seed: of initialisation, example order and dropout, which derive from it and the trial's
+        index; a fresh one, or that of a trial which is to be trained as it was.
       checksum: of the dataset.
-      chosen: batch size -> the hyperparameters of the configurations that were ever chosen, in
-        their order; the last of them is repeated.
+      chosen: batch size -> index -> the hyperparameters of the configurations that were ever
+        chosen; that of the highest index is repeated.
       ended: (batch size, index) -> how it ended, of repeats recorded already.
     """
 
@@ -47,7 +48,7 @@ class Repeats:
         study: ResolvedStudy,
         seed: int,
         checksum: str,
-        chosen: Mapping[int, Sequence[Mapping[str, float]]],
+        chosen: Mapping[int, Mapping[int, Mapping[str, float]]],
         ended: Mapping[tuple[int, int], Ended],
     ):
         self.study, self.seed, self._checksum = study, seed, checksum
@@ -114,7 +115,7 @@ class Repeats:
         return [result]
 
     def _last(self, batch_size: int) -> int:
-        return len(self._chosen[batch_size]) - 1
+        return max(self._chosen[batch_size])
 
     # Nothing is proposed.
 

@@ -27,9 +27,13 @@ from experiments.procedures.variants import base_of, plain
 from experiments.procedures.warmup_found import ComparedSetting, Length, WarmupFindings, said_of
 from experiments.procedures.warmup_search import warmup_search
 from experiments.records.store import read
+from experiments.spec.space import Choice
 from experiments.spec.study import Study
+from experiments.spec.trial import Transfer
 from workloads.cifar10_resnet8 import WORKLOAD as RESNET
 
+ROUNDING = 1e-5
+"""Relative: a program that also records norms may add in another order."""
 QUICK = Running(train={"execution": "scan", "workers": 1})
 
 
@@ -201,16 +205,35 @@ def test_thresholds_fall_while_training_is_unstable_and_the_others_are_compared(
 def test_a_record_without_norms_has_its_best_trial_trained_again(tmp_path, capsys):
     from experiments.runner.study import run_study
 
-    study = digits(trials=2, step_budget=30, record_norms="off", sampler="random")
+    rates = Choice((1e-6, 0.05, 1e-7))
+    study = digits(
+        trials=3, step_budget=30, record_norms="off", sampler="grid", pruner="patience",
+        patience=27, space={"learning_rate": rates}, rule=Transfer("linear", 8),
+    )  # fmt: skip
     folder = run_study(study, tmp_path / "off", execution="scan", workers=1)
     assert main(["clip-threshold", str(folder), "--execution", "scan"]) == 0
     out = capsys.readouterr().out
     assert "the record holds no norms: its best trial was trained again" in out
     again = read(tmp_path / "off-clip-threshold")
     norms = again.scan("norms").collect()["gradient_norm"]
-    assert f"{threshold_from_norms(norms, 90.0):.4g}" in out
-    best = read(folder).trials["learning_rate"].to_list()
-    assert again.trials["learning_rate"][0] in best
+    assert len(norms) == 30 and f"{threshold_from_norms(norms, 90.0):.4g}" in out
+    # That very trial: its index, from which its initialisation and order derive, and its rate as
+    # recorded, after the rule; so it measures what it measured before.
+    first, second = read(folder), again
+    assert second.trials.select("batch_size", "seed", "trial", "learning_rate").rows() == [
+        (64, 0, 1, 0.05 * 8)
+    ]
+    measured = [
+        r.scan("evaluations").filter(pl.col("trial") == 1).sort("step").collect()
+        for r in (first, second)
+    ]
+    loss = "train/cross_entropy"
+    assert measured[0]["step"].to_list() == measured[1]["step"].to_list()
+    assert measured[1][loss].to_numpy() == pytest.approx(measured[0][loss].to_numpy(), rel=ROUNDING)
+    before = (tmp_path / "off-clip-threshold/records/trials-000001.parquet").stat().st_mtime_ns
+    assert main(["clip-threshold", str(folder)]) == 0  # and nothing is trained a third time
+    after = (tmp_path / "off-clip-threshold/records/trials-000001.parquet").stat().st_mtime_ns
+    assert before == after and capsys.readouterr().out == out
     assert main(["clip-threshold"]) == 2
     assert "takes either DIR or --study" in capsys.readouterr().err
 

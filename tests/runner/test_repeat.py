@@ -132,7 +132,7 @@ def test_interrupted_and_begun_again_the_repeats_are_the_same(
 
 def test_a_divergence_is_not_replaced_and_one_that_was_put_back_starts_again():
     values = {"learning_rate": 0.1, "momentum": 0.9}
-    repeats = Repeats(study(), FIRST_SEED, "", {8: [values, values], 64: [values]}, {})
+    repeats = Repeats(study(), FIRST_SEED, "", {8: {0: values, 1: values}, 64: {0: values}}, {})
     trial = repeats.start(8)
     assert (trial.seed, trial.index, trial.stops) == (FIRST_SEED, 1, False)  # the newest choice
     assert repeats.start(8) is None and repeats.running(8)
