@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.commands.subject import (
+    CHANGES,
+    SWEEPS,
     add_subject_options,
     add_sweep,
     asked,
+    refuse,
     running_of,
     told,
 )
@@ -56,6 +59,7 @@ def _of_record(options: argparse.Namespace) -> int:
     """Print the table; where norms are recorded at every step, draw them too."""
     from experiments.procedures.logged_norms import logged_thresholds
 
+    refuse(options, (*CHANGES, *SWEEPS), "beside DIR, a record as it is: it changes --study's")
     found = logged_thresholds(
         options.folder, options.percentile, out=options.out, running=running_of(options)
     )

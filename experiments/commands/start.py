@@ -33,15 +33,12 @@ def start_command(options: argparse.Namespace) -> int:
     if options.learning_rate is not None:
         raise ValueError("--learning-rate has no place in start: --rates LOW HIGH sweeps it")
     workload = chosen_workload(options.workload)
-    low, high = options.rates or RATES
-    if not 0 < low < high:
-        raise ValueError(f"--rates must be two numbers, 0 < LOW < HIGH, got {low:g} and {high:g}")
     outcome, checks = start(
         workload,
         options.out or Path("runs") / f"start-{workload.name}",
         asked_of(options),
         batch_size=options.batch_size,
-        rates=(low, high),
+        rates=RATES if options.rates is None else tuple(options.rates),
         subject=words(options),
         running=running_of(options),
     )

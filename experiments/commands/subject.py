@@ -28,6 +28,10 @@ FIELDS = (
     "record-curvature",
 )  # fmt: skip
 """Options of `run` that a procedure takes too."""
+CHANGES = ("smoke", "batch-size", "steps", *FIELDS, "hold", "model", "budget")
+"""Options of `add_subject_options` that say what is trained, and how much of it."""
+SWEEPS = ("rates", "factor")
+"""Those of `add_sweep`."""
 DEFAULT_BATCH_SIZE, DEFAULT_STEPS = 64, 500
 """Of a workload that is named without a study."""
 
@@ -78,9 +82,15 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--rates", type=float, nargs=2, metavar=("LOW", "HIGH"), help="ends of the sweep"
     )
-    command.add_argument(
-        "--factor", type=float, default=2.0, metavar="F", help="from one rate to the next (2)"
-    )
+    command.add_argument("--factor", type=float, metavar="F", help="from one rate to the next (2)")
+
+
+def refuse(options: argparse.Namespace, flags: Sequence[str], why: str) -> None:
+    """ValueError where one of these options was given, which would be ignored."""
+    for flag in flags:
+        value = getattr(options, flag.replace("-", "_"))
+        if value is not None and value is not False:
+            raise ValueError(f"--{flag} has no place {why}")
 
 
 def chosen_subject(options: argparse.Namespace) -> StudyFields:
@@ -103,6 +113,10 @@ def chosen_subject(options: argparse.Namespace) -> StudyFields:
     )  # fmt: skip
     workload = _workload(name)
     if workload is not None:
+        if options.smoke:
+            raise ValueError(
+                f"--smoke has no place with {name}, a workload: it makes a study's smoke variant"
+            )
         study: Any = _around(workload, name, options)
         for row_name, value in _parts(options).items():
             study = as_typed(study, **{row_name: value}, space=None)
@@ -199,14 +213,14 @@ def words_of(options: argparse.Namespace, without: Sequence[str] = ()) -> str:
 
 def asked(options: argparse.Namespace, kind: str) -> tuple[StudyFields, Path, SweepOptions]:
     """(study, folder, options) of a procedure that sweeps the rate."""
-    from experiments.procedures.sweep_options import SweepOptions
+    from experiments.procedures.sweep_options import SWEEP, SweepOptions
 
     study = chosen_subject(options)
     given = SweepOptions(
         batch_size=options.batch_size,
         steps=options.steps,
         rates=None if options.rates is None else tuple(options.rates),
-        factor=options.factor,
+        factor=SWEEP.factor if options.factor is None else options.factor,
         subject=words_of(options),
         running=running_of(options),
     )

@@ -6,7 +6,14 @@ import argparse
 from typing import Any
 
 from experiments.commands.arguments import positive, whole_number
-from experiments.commands.subject import add_subject, add_sweep, asked, told
+from experiments.commands.subject import (
+    SWEEPS,
+    add_subject,
+    add_sweep,
+    asked,
+    refuse,
+    told,
+)
 
 
 def add(commands: Any) -> None:
@@ -31,6 +38,8 @@ def warmup_command(options: argparse.Namespace) -> int:
     """Run the procedure and print its verdict."""
     from experiments.procedures.warmup_search import warmup_search
 
+    if options.unstable_rate is not None:
+        refuse(options, SWEEPS, "beside --unstable-rate: no sweep is made")
     study, folder, given = asked(options, "warmup-search")
     return told(
         warmup_search(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from experiments.analysis.sanity import Check
 from experiments.diagnostics import activations, gradient_check
 from experiments.diagnostics import sanity as measure
 from experiments.diagnostics.overlap import overlaps
+from experiments.procedures import proposed
 from experiments.procedures.bench import Bench, BenchRequest, step_time, study_around
 from experiments.procedures.budget import ProcedureCost
 from experiments.procedures.made_checks import MadeChecks, question_of
@@ -256,11 +256,11 @@ def _said(bench: Bench, checks: Sequence[Check], figures: Sequence[Figure], subj
     failed = [one for one in checks if one.result == "fail"]
     words = subject
     if failed:
-        names = shlex.join(one.name for one in failed)
-        step = NextStep(f"batchscale check {words} --only {names}", "Mend it, then check again.")
+        command = proposed.procedure("check", words, "--only", *(one.name for one in failed))
+        step = NextStep(command, "Mend it, then check again.")
     else:
-        step = NextStep(f"batchscale start {words}", "It is sound: find a configuration to start "
-                        "from.")  # fmt: skip
+        command = proposed.procedure("start", words)
+        step = NextStep(command, "It is sound: find a configuration to start from.")
     rows = tuple((one.name, one.result, one.evidence) for one in checks)
     table = Table("checks", "Checks", ("check", "result", "evidence"), rows, (False,) * 3)
     asked = bench.asked

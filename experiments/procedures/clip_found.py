@@ -12,6 +12,7 @@ from experiments.analysis.clip_threshold import threshold_from_norms
 from experiments.analysis.findings import CLIPPED_SHARE
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.rate_sweep import SweepRun
+from experiments.procedures import proposed
 from experiments.procedures.rates import Sweep, curve_table, metric_of
 from experiments.procedures.variants import Base, title_of
 from experiments.report import procedure_figures as figures
@@ -90,7 +91,8 @@ def said_of(found: ClipFindings, subject: str, ended: str, folder: Path) -> Said
         f"{swept.best.rate:.4g}, is {found.threshold:.4g}. "
     )
     lower = NextStep(
-        f"batchscale diagnose {subject}", "A lower rate instead; it names the largest stable one."
+        proposed.procedure("diagnose", subject),
+        "A lower rate instead; it names the largest stable one.",
     )
     noted = [Noted(ended)] if ended else []
     if one is None and not ended:
@@ -105,7 +107,7 @@ def said_of(found: ClipFindings, subject: str, ended: str, folder: Path) -> Said
             f"clips {one.clipped or 0:.0%} of the updates."
         )
         step = NextStep(
-            f"batchscale run {folder / HELD_FILE}", "It trains so from five initialisations."
+            proposed.run_file(folder / HELD_FILE), "It trains so from five initialisations."
         )
         if one.aggressive:
             noted.append(

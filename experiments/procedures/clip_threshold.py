@@ -93,17 +93,25 @@ def _norms(found: Sweep) -> pl.DataFrame:
 def _try(procedure: Procedure, found: ClipFindings, settings: list[ClipSetting]) -> None:
     """No clipping, the threshold, lower ones while unstable, then the other rules."""
     settings.append(_train(procedure, found, "none", {}, None))
-    for percentile in (found.percentile, *LOWER_PERCENTILES):
-        if percentile > found.percentile:
-            continue
-        threshold = threshold_from_norms(found.norms["gradient_norm"], percentile)
-        held = {"clip_threshold": float(f"{threshold:.4g}")}
+    for percentile, threshold in thresholds_of(found).items():
+        held = {"clip_threshold": threshold}
         settings.append(_train(procedure, found, "global_norm", held, percentile))
         if settings[-1].holds:
             break
     for clipping, others in OTHERS.items():
         if clipping != "none":
             settings.append(_train(procedure, found, clipping, others, None))
+
+
+def thresholds_of(found: ClipFindings) -> dict[float, float]:
+    """Percentile -> threshold, to four digits: the stated one, then lower ones; none twice."""
+    lower = [p for p in LOWER_PERCENTILES if p < found.percentile]
+    known: dict[float, float] = {}
+    for percentile in (found.percentile, *lower):
+        threshold = float(f"{threshold_from_norms(found.norms['gradient_norm'], percentile):.4g}")
+        if threshold not in known.values():
+            known[percentile] = threshold
+    return known
 
 
 def _train(

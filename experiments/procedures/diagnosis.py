@@ -14,7 +14,7 @@ from experiments.analysis.next_step import NextStep
 from experiments.analysis.rate_sweep import SweepRun
 from experiments.analysis.training_stability import smoothed
 from experiments.diagnostics.stability import stability_threshold
-from experiments.procedures import fixes
+from experiments.procedures import fixes, proposed
 from experiments.procedures.rates import Sweep, curve_table, metric_of
 from experiments.procedures.variants import Base, title_of
 from experiments.records.reader import Record
@@ -74,28 +74,28 @@ def said_of(found: Diagnosis, subject: str, ended: str, fix: bool, folder: Path)
     noted = [Noted(ended)] if ended else []
     noted += [Noted(text) for text in _sentences(found)]
     command = fixes.words(subject, base)
-    proposed = fixes.proposals(base, found.sweep, found.overall, command, folder)
+    remedies = fixes.proposals(base, found.sweep, found.overall, command, folder)
     cured = found.cured
     if found.fixed:
         noted += [Noted(tried.sentence) for tried in found.fixed]
     elif found.overall != "stable":
-        noted += [Noted(p.sentence, p.command) for p in proposed]
+        noted += [Noted(p.sentence, p.command) for p in remedies]
     if ended:
         step = NextStep("", "The same command with a larger --budget goes on from here.")
     elif cured:
-        run = f"batchscale run {folder / fixes.CURED_FILE}"
+        run = proposed.run_file(folder / fixes.CURED_FILE)
         step = NextStep(run, f"It trains with what held, {cured.name}, from five initialisations.")
     elif found.overall == "stable":
         step = NextStep(
-            f"batchscale steps-search {command}",
+            proposed.procedure("steps-search", command),
             "The rate is limited by something other than instability; ask next how long to train.",
         )
     elif not fix:
         step = NextStep(
-            f"batchscale diagnose {command} --fix", "It tries the remedies in this order."
+            proposed.procedure("diagnose", command, "--fix"), "It tries the remedies in this order."
         )
     else:
-        step = NextStep(proposed[-1].command, "No remedy held; a lower rate comes last.")
+        step = NextStep(remedies[-1].command, "No remedy held; a lower rate comes last.")
     return Said(
         f"Diagnosis: {title_of(base)}",
         answer, noted, step, _facts(found), (_table(found),), _figures(found),

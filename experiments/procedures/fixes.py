@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.procedures.proposed import clipping, procedure, run_file, values, with_values
 from experiments.procedures.rates import Sweep
-from experiments.procedures.variants import RATE, Base
+from experiments.procedures.variants import RATE, Base, changed
 from workloads.registry import resolve as attribute
 
 WELL_LIKED = ("adam", "nesterov", "nadam")
@@ -61,8 +62,7 @@ class Tried:
 
 def words(subject: str, base: Base) -> str:
     """The words that name the subject in a proposed command."""
-    known = "" if "--batch-size" in subject else f" --batch-size {base.batch_size}"
-    return f"{subject}{known}"
+    return with_values(subject, "--batch-size", [str(base.batch_size)])
 
 
 def warmups(steps: int) -> tuple[int, ...]:
@@ -99,35 +99,34 @@ def proposals(
     """The remedies in order, as commands."""
     other = other_optimizer(base.study.optimizer)
     lower = found.bracket.stable or found.best.rate
-    plain = _without(command, "--optimizer")
     listed = [
         ProposedRemedy(
             "warmup",
             "Warmup: the shortest that holds above the unstable rate.",
-            f"batchscale warmup-search {command}",
+            procedure("warmup-search", command),
         ),
         ProposedRemedy(
             "clipping",
             "Clipping at a percentile of the gradient norms that were seen.",
-            f"batchscale clip-threshold --study {command}",
+            clipping(command),
         ),
         ProposedRemedy(
             "another optimizer",
             f"Another optimizer, {other}.",
-            f"batchscale diagnose {plain} --optimizer {other}",
+            procedure("diagnose", _with_optimizer(command, base, other)),
         ),
         *(
             ProposedRemedy(
                 "architecture",
                 f"Architecture: {pairs(options)}.",
-                f"batchscale diagnose {command} --model {pairs(options)}",
+                procedure("diagnose", _with_model(command, options)),
             )
             for options in architectures(base)
         ),
         ProposedRemedy(
             "a lower rate",
             f"A lower rate: {lower:.4g} is the largest that was stable.",
-            f"batchscale run {folder / LOWER_FILE}",
+            run_file(folder / LOWER_FILE),
         ),
     ]
     return listed[1:] if kind == "mid-training instability" else listed
@@ -141,8 +140,8 @@ def changes_of(base: Base, tried: Tried) -> dict[str, Any]:
     if tried.name == "architecture":
         fixed = {**base.study.fixed, RATE: settings.pop(RATE)}
         options = {**workload.model_options, **settings}
-        changed = dataclasses.replace(workload, model_options=options)
-        return {"workload": changed, "fixed": fixed}
+        other = dataclasses.replace(workload, model_options=options)
+        return {"workload": other, "fixed": fixed}
     fixed = {**base.study.fixed, **settings}  # less what only a replaced part has (`changed`)
     found: dict[str, Any] = {"optimizer": optimizer, "fixed": fixed}
     if tried.name == "clipping":
@@ -157,10 +156,14 @@ def pairs(options: Mapping[str, Any]) -> str:
     return " ".join(f"{k}={v}" for k, v in options.items())
 
 
-def _without(command: str, option: str) -> str:
-    """A command without an option and its word."""
-    found = command.split()
-    if option in found:
-        at = found.index(option)
-        del found[at : at + 2]
-    return " ".join(found)
+def _with_optimizer(command: str, base: Base, other: str) -> str:
+    """The words with another optimizer, and of what they hold only what it has too."""
+    kept = changed(base.study, optimizer=other, space=None).resolved.hyperparameters
+    held = [pair for pair in values(command, "--hold") if pair.partition("=")[0] in kept]
+    return with_values(with_values(command, "--hold", held), "--optimizer", [other])
+
+
+def _with_model(command: str, options: Mapping[str, Any]) -> str:
+    """The words with these options of the model beside those they have."""
+    known = [p for p in values(command, "--model") if p.partition("=")[0] not in options]
+    return with_values(command, "--model", [*known, *pairs(options).split()])

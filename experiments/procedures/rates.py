@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,8 @@ PILOT_STEPS, PILOT_FACTOR = 20, 1e-9
 """A pilot of two trials at next to no rate: the loss before training, and the time of a step."""
 EXTENSIONS, EXTENSION_RATES = 3, 3
 """Where no rate blows up, or none is stable, the sweep goes on at that end so often and so far."""
+LOWEST, HIGHEST, MOST_RATES = 1e-30, 1e6, 1000
+"""Of a sweep; no optimizer takes a rate above a million."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +35,31 @@ class SweepEnds:
       low, high: its first ends.
       factor: from one rate to the next.
       stated: whether the user stated them: then nothing beyond them is tried.
+
+    Raises:
+      ValueError: a factor that is not finite or at most 1, ends that are not 0 < low < high within
+        1e-30 and 1e6, or more than 1,000 rates.
     """
 
     low: float
     high: float
     factor: float = 2.0
     stated: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 < self.factor < math.inf:
+            raise ValueError(f"factor must exceed 1 and be finite, got {self.factor!r}")
+        if not LOWEST <= self.low < self.high <= HIGHEST:
+            raise ValueError(
+                f"rates must be two positive numbers, low < high, within {LOWEST:g} and "
+                f"{HIGHEST:g}, got {self.low:g} {self.high:g}"
+            )
+        steps = math.log(self.high / self.low) / math.log(self.factor)
+        if steps > MOST_RATES - 1:
+            raise ValueError(
+                f"factor must leave at most {MOST_RATES:,} rates in [{self.low:g}, {self.high:g}], "
+                f"got {self.factor!r}, {steps:,.0f} of them"
+            )
 
     @property
     def grid(self) -> tuple[float, ...]:

@@ -8,7 +8,6 @@ to go on from.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from experiments.planning.probe import probe_trial
 from experiments.procedures.bench import BenchRequest, load_dataset, step_time, study_around
 from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import PLAIN, Procedure, Running, planned
+from experiments.procedures.proposed import run_file
 from experiments.procedures.rates import SweepEnds, pilot, pilot_of
 from experiments.procedures.variants import RATE, Base, base_of
 from experiments.report.procedure import Noted, Said
@@ -164,7 +164,7 @@ def _said(found: Started, folder: Path) -> Said:
     schema = ["rate", "value", "kind", "batch_size", "seed", "trial"]
     table = pl.DataFrame(rows, schema=schema, orient="row")
     cells = tuple((one.name, one.result, one.evidence) for one in found.checks)
-    command = shlex.join(["batchscale", "run", str(folder / FILE)])
+    command = run_file(folder / FILE)
     return Said(
         title=f"start: {base.study.workload.name}",
         answer=f"{base.study.optimizer} at a constant rate of {best.rate:.3g}, batch size "

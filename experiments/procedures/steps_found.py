@@ -13,6 +13,7 @@ import polars as pl
 from experiments.analysis.findings import EARLY_SHARE, LATE_SHARE
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.rate_sweep import SweepRun
+from experiments.procedures import proposed
 from experiments.procedures.rates import curve_table, metric_of
 from experiments.procedures.variants import Base, title_of
 from experiments.report import procedure_figures as figures
@@ -129,8 +130,9 @@ def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder:
             f"No constant rate fits {found.judged} within {found.steps:,} steps ({fits}): "
             "max_train_steps is longer, or the model is too small for this."
         )
+        longer = proposed.with_values(subject, "--steps", [str(4 * found.steps)])
         step = NextStep(
-            f"batchscale steps-search {_longer(subject, 4 * found.steps)}",
+            proposed.procedure("steps-search", longer),
             "Four times as long; in a new folder (--out).",
         )
     else:
@@ -139,12 +141,12 @@ def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder:
             f"max_train_steps = {now:,}: a constant rate of {run.rate:.4g} fits {found.judged} "
             f"by then ({fits}), sooner than any other of {len(found.runs)} rates."
         )
-        longer = math.ceil(now / SHORT_SHARE)
-        _, words = extended(given, now, longer)
+        length = math.ceil(now / SHORT_SHARE)
+        _, words = extended(given, now, length)
         noted += [
             Noted(
                 f"Two rounds: first many short runs of about {now:,} steps for model and optimizer,"
-                f" then few of the production length, some {longer:,} steps; check at 20 % of it."
+                f" then few of the production length, some {length:,} steps; check at 20 % of it."
             ),
             Noted(f"Extend the schedule so: {words}."),
             Noted(
@@ -158,7 +160,7 @@ def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder:
             ),
         ]
         step = NextStep(
-            f"batchscale run {folder / ROUND_FILE}", "The second round, its schedule extended."
+            proposed.run_file(folder / ROUND_FILE), "The second round, its schedule extended."
         )
     if found.at_end:
         noted.insert(0, Noted(
@@ -185,14 +187,6 @@ def _best_steps(found: StepsFindings) -> list[Noted]:
         return [Noted(f"Every stable trial is at its best in {last}: train longer and tune the "
                       "decay again.")]  # fmt: skip
     return []
-
-
-def _longer(subject: str, steps: int) -> str:
-    words = subject.split()
-    if "--steps" in words:
-        at = words.index("--steps")
-        del words[at : at + 2]
-    return " ".join([*words, "--steps", str(steps)])
 
 
 def _table(found: StepsFindings) -> Table:

@@ -25,7 +25,7 @@ class SweepOptions:
       running: budget, options of training, how progress is shown.
 
     Raises:
-      ValueError: a factor of at most 1, or rates that are not 0 < low < high.
+      ValueError: as `SweepEnds`.
     """
 
     batch_size: int | None = None
@@ -36,13 +36,7 @@ class SweepOptions:
     running: Running = PLAIN
 
     def __post_init__(self) -> None:
-        if not self.factor > 1:
-            raise ValueError(f"factor must exceed 1, got {self.factor!r}")
-        if self.rates is not None and not 0 < self.rates[0] < self.rates[1]:
-            low, high = self.rates
-            raise ValueError(
-                f"rates must be two positive numbers, low < high, got {low:g} {high:g}"
-            )
+        SweepEnds(*(self.rates or (1e-4, 10.0)), self.factor)  # refuses what is no sweep
 
     def base_of(self, study: StudyFields) -> Base:
         """The study at one batch size and length, its rate free."""

@@ -15,6 +15,7 @@ import polars as pl
 from experiments.analysis import rate_sweep
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.rate_sweep import SweepRun
+from experiments.procedures import proposed
 from experiments.procedures.fixes import WARMUP_SHARE
 from experiments.procedures.rates import curve_table, metric_of
 from experiments.procedures.variants import Base, title_of
@@ -149,7 +150,7 @@ def said_of(found: WarmupFindings, subject: str, ended: str, folder: Path) -> Sa
             f"{_factors(found)} the unstable rate of {found.unstable:.4g}."
         )
         step = NextStep(
-            f"batchscale clip-threshold --study {subject}",
+            proposed.clipping(subject),
             "The playbook's next remedy is clipping; a longer run allows a longer warmup.",
         )
     else:
@@ -169,12 +170,12 @@ def said_of(found: WarmupFindings, subject: str, ended: str, folder: Path) -> Sa
         pairs = f"warmup_steps={one.warmup_steps} learning_rate={one.rate:g}"
         noted.append(Noted(f"As options of run: --fix {pairs} --budget {total}steps."))
         step = NextStep(
-            f"batchscale run {folder / HELD_FILE}", "It trains so from five initialisations."
+            proposed.run_file(folder / HELD_FILE), "It trains so from five initialisations."
         )
         noted += _against_rates(found)
         if found.worse:
             step = NextStep(
-                f"batchscale clip-threshold --study {subject}",
+                proposed.clipping(subject),
                 "Training with warmup holds and ends worse: the best rate without it stands, and "
                 "the playbook's next remedy is clipping.",
             )

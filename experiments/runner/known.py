@@ -36,7 +36,7 @@ from workloads import datasets
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class KnownTrials:
     """Trials of a record that are known beforehand.
 
     Attributes:
@@ -55,7 +55,7 @@ class Known:
 
 
 def train_known(
-    known: Known,
+    known: KnownTrials,
     *,
     execution: str = "auto",
     workers: int | None = None,
@@ -112,7 +112,7 @@ def final_trials(writer: Writer) -> dict[int, dict[tuple[int, int], Ended]]:
 
 def again(
     folder: Path | str, key: tuple[int, int, int], place: Path | str, **changes: Any
-) -> Known:
+) -> KnownTrials:
     """The trial of a record as it was, to its length, with ``changes`` of what is recorded.
 
     It keeps its index, from which with its seed all that is random derives, and its recorded
@@ -141,4 +141,4 @@ def again(
         chosen = {batch_size: {index: trial.hyperparameters}}
         return [Repeats(study, seed, checksum, chosen, final_trials(writer).get(seed, {}))]
 
-    return Known(study, Path(folder), Path(place), sources)
+    return KnownTrials(study, Path(folder), Path(place), sources)

@@ -20,7 +20,7 @@ from experiments.analysis.repeats import CONFIGURATIONS, Configuration, best_con
 from experiments.analysis.summary import Summary, summarise
 from experiments.records.schema import REPEATS_FOLDER
 from experiments.records.store import RecordError, Writer, read, require_current
-from experiments.runner.known import Known, final_trials, train_known
+from experiments.runner.known import KnownTrials, final_trials, train_known
 from experiments.runner.opening import begun
 from experiments.runner.progress import Observer
 from experiments.search.repeats import Repeats, fresh_seeds
@@ -107,7 +107,7 @@ def _trained(
         return _repeats(study, chosen, checksum, writer)
 
     return train_known(
-        Known(study, folder, place, repeats, content),
+        KnownTrials(study, folder, place, repeats, content),
         data_dir=data_dir,
         keep_going=keep_going,
         checkpoint_minutes=checkpoint_minutes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shlex
 import signal
 
 import numpy as np
@@ -20,7 +21,7 @@ from experiments.analysis.rate_sweep import Bracket, SweepRun
 from experiments.analysis.training_stability import Judged, LossCurve
 from experiments.cli import build_parser, main
 from experiments.commands import subject
-from experiments.procedures import fixes
+from experiments.procedures import fixes, proposed
 from experiments.procedures.budget import Budget, ProcedureCost
 from experiments.procedures.diagnose import diagnose
 from experiments.procedures.fixes import other_optimizer, warmups
@@ -144,7 +145,20 @@ def test_a_sweep_that_shows_no_edge_says_what_to_do(tmp_path, rates, message):
         (["optimizers_digits"], "holds several questions: a procedure takes one study"),
         (["quickstart", "--optimizer", "lbfgs"], "optimizer must take its learning rate as given"),
         (["quickstart", "--rates", "1", "0.1"], "rates must be two positive numbers, low < high"),
-        (["quickstart", "--factor", "1"], "factor must exceed 1, got 1.0"),
+        (
+            ["quickstart", "--rates", "1e-3", "inf"],
+            "rates must be two positive numbers, low < high",
+        ),
+        (["quickstart", "--rates", "nan", "1"], "within 1e-30 and 1e+06, got nan 1"),
+        (["quickstart", "--rates", "-1", "1"], "rates must be two positive numbers, low < high"),
+        (["quickstart", "--rates", "0", "1"], "rates must be two positive numbers, low < high"),
+        (["quickstart", "--factor", "1"], "factor must exceed 1 and be finite, got 1.0"),
+        (["quickstart", "--factor", "inf"], "factor must exceed 1 and be finite, got inf"),
+        (
+            ["quickstart", "--factor", "1.0001"],
+            "factor must leave at most 1,000 rates in [0.0001, ",
+        ),
+        (["digits_fc", "--smoke"], "--smoke has no place with digits_fc, a workload"),
         (["quickstart", "--budget", "10"], "budget must be a number above 0 of trials, steps"),
         (["quickstart", "--batch-size", "5000"], "batch_sizes must lie in 1..1024"),
         (["digits_fc", "--hold", "momentun=0.9"], "hyperparameter 'momentun' is unknown"),
@@ -277,7 +291,7 @@ def test_remedies_come_in_the_playbooks_order_and_each_makes_a_study(sgd, tmp_pa
     later = fixes.proposals(base, found, "mid-training instability", "text_transformer", tmp_path)
     assert later[0].name == "clipping" and listed[3].command.endswith("--model placement=pre")
     for proposal in listed[:-1]:
-        build_parser().parse_args(proposal.command.split()[1:])
+        build_parser().parse_args(shlex.split(proposal.command)[1:])
     settings = {"warmup_steps": 10, "learning_rate": 0.2}
     for tried in (
         fixes.Tried("warmup", True, "", settings),
@@ -292,6 +306,32 @@ def test_remedies_come_in_the_playbooks_order_and_each_makes_a_study(sgd, tmp_pa
         assert kept.items() <= made.fixed.items()
         assert made.optimizer == tried.settings.get("optimizer", base.study.optimizer)
     assert made.workload.model_options["placement"] == "pre"
+
+
+def test_proposed_commands_are_what_the_shell_takes_apart_again(tmp_path):
+    """A folder and a file with spaces and signs; options that one more would have silenced."""
+    base = base_of(dataclasses.replace(QUESTION, optimizer="momentum", fixed={"momentum": 0.5}))
+    runs = [run(0.1, "stable"), run(0.2, "divergence")]
+    found = Sweep(runs, runs[0], Bracket(0.1, 0.2), {}, 1.0, ())
+    typed = ["my study; rm *.py", "--hold", "momentum=0.5", "warmup_steps=2 epochs", "--steps", "9"]
+    command = fixes.words(shlex.join(typed), base)
+    listed = fixes.proposals(base, found, "early instability", command, tmp_path / "a b")
+    words = {p.name: shlex.split(p.command) for p in listed}
+    assert words["warmup"] == ["batchscale", "warmup-search", *typed, "--batch-size", "1"]
+    assert words["clipping"][:4] == ["batchscale", "clip-threshold", "--study", typed[0]]
+    assert words["another optimizer"] == [  # which has no momentum
+        "batchscale", "diagnose", typed[0], "--steps", "9", "--batch-size", "1",
+        "--hold", "warmup_steps=2 epochs", "--optimizer", "adam",
+    ]  # fmt: skip
+    assert words["a lower rate"] == ["batchscale", "run", str(tmp_path / "a b" / "lower_rate.py")]
+    wider = proposed.with_values("text --model depth=2", "--model", ["depth=2", "placement=pre"])
+    assert wider == "text --model depth=2 placement=pre"
+    base = base_of(studies.get("text_transformer", smoke=True))
+    shown = fixes.proposals(base, found, "early instability", f"{wider} --steps 9", tmp_path)
+    (other,) = [p for p in shown if p.name == "architecture"]
+    assert other.command == (
+        "batchscale diagnose text --steps 9 --model depth=2 placement=pre residual_start=rezero"
+    )
 
 
 def run(rate, kind):

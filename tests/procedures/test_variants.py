@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 
+import polars as pl
 import pytest
 from support.engine_factory import TINY
 
 from experiments import studies
+from experiments.analysis.rate_sweep import Bracket, SweepRun
+from experiments.analysis.training_stability import Judged, LossCurve
 from experiments.cli import main
 from experiments.procedures import fixes, remedies
+from experiments.procedures.clip_found import ClipFindings
+from experiments.procedures.clip_threshold import thresholds_of
 from experiments.procedures.diagnose import probe_of
-from experiments.procedures.rates import SweepEnds, pilot_of
+from experiments.procedures.rates import Sweep, SweepEnds, pilot_of
 from experiments.procedures.variants import base_of, changed, held_study_file, rate_range
 from experiments.procedures.warmup_search import trial_of
 from experiments.spec.space import Real
@@ -136,3 +141,46 @@ def test_a_rule_from_another_batch_size_is_applied_once():
         values = trained.trial(size, 0, 0, {"learning_rate": 0.5}, "").hyperparameters
         assert (values["learning_rate"], values["momentum"]) == (0.3, base.study.fixed["momentum"])
     assert "Transfer" not in held_study_file(base, "It held.", fixed={"learning_rate": 0.3})
+
+
+def norms_of(values):
+    run = SweepRun(
+        (64, 0, 0), 0.1, LossCurve([1], [1.0], 1.0, 2), Judged("stable", None, ""), 0.5, 2
+    )
+    sweep = Sweep([run], run, Bracket(0.1, 0.2), {}, 1.0, ())
+    return base_of(digits()), sweep, pl.DataFrame({"gradient_norm": values})
+
+
+@pytest.mark.parametrize(
+    ("percentile", "tried"),
+    [(90.0, [90, 75, 50, 25, 10]), (75.0, [75, 50, 25, 10]), (60.0, [60, 50, 25, 10]),
+     (10.0, [10]), (5.0, [5])],
+)  # fmt: skip
+def test_no_threshold_is_tried_twice(percentile, tried):
+    found = ClipFindings(*norms_of([float(n) for n in range(101)]), percentile)
+    assert thresholds_of(found) == {float(p): float(p) for p in tried}
+    level = ClipFindings(*norms_of([2.0] * 50 + [float(n) for n in range(3, 54)]), percentile)
+    assert len(set(thresholds_of(level).values())) == len(thresholds_of(level))
+
+
+@pytest.mark.parametrize("words", [
+    ["--smoke"], ["--batch-size", "64"], ["--steps", "9"], ["--optimizer", "adam"],
+    ["--schedule", "cosine"], ["--clipping", "agc"], ["--averaging", "ema"],
+    ["--momentum-schedule", "annealed"], ["--seed", "0"], ["--record-curvature", "0"],
+    ["--hold", "momentum=0.9"], ["--model", "a=1"], ["--budget", "5min"],
+    ["--rates", "0.1", "1"], ["--factor", "2"],
+])  # fmt: skip
+def test_with_a_record_what_would_change_a_training_is_refused(words, tmp_path, capsys):
+    assert main(["clip-threshold", str(tmp_path), *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{words[0]} has no place beside DIR" in line
+
+
+@pytest.mark.parametrize("words", [["--rates", "0.1", "1"], ["--factor", "2"]])
+def test_a_sweep_that_is_not_made_takes_no_options(words, tmp_path, capsys):
+    out = tmp_path / "w"
+    given = ["warmup-search", "digits_fc", "--unstable-rate", "1", *words, "--out", str(out)]
+    assert main(given) == 2 and not out.exists()
+    assert f"{words[0]} has no place beside --unstable-rate" in capsys.readouterr().err
+    assert main([*given[:2], "--unstable-rate", "inf", "--out", str(out)]) == 2
+    assert "unstable_rate must be a positive number, got inf" in capsys.readouterr().err
