@@ -13,8 +13,14 @@ from collections.abc import Mapping
 import polars as pl
 
 from experiments.analysis.budgets import BUDGETS, together
-from experiments.analysis.intervals import NO_ANSWER, Answer, range_of_searches
+from experiments.analysis.intervals import (
+    NO_ANSWER,
+    Answer,
+    median_of_searches,
+    range_of_searches,
+)
 from experiments.analysis.question import SEARCH, TRIAL
+from experiments.analysis.searches import searches_begun
 from experiments.analysis.view import View, by_trial
 
 LEVELS = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -56,25 +62,31 @@ def best_batch_sizes(view: View, trials: pl.DataFrame | None = None) -> pl.DataF
     """The batch size with the best value at each budget: a row a budget, largest last.
 
     Columns: ``budget, within``; ``batch_size``, that of the best median over the searches, ties
-    to the smaller; ``searches`` that answer; ``low, high, coverage``, the exact range of the
-    batch size at which each of them is best, null where only one answers.
+    to the smaller; ``searches`` at full length that have begun, one a seed; ``low, high,
+    coverage``, the exact range of the batch size at which each of them is best, null for fewer
+    than two. A search that has begun and measured nothing within the budget is no best one.
     """
     trials = of_trials(view) if trials is None else trials
-    sign, rows = view.goal.sign, []
+    begun, sign, rows = searches_begun(view, view.full_seeds), view.goal.sign, []
+    sizes, seeds = (sorted(set(keys)) for keys in zip(*begun, strict=True)) if begun else ([], [])
     for budget, within in _budgets(view):
         best = _at(trials, budget, within).with_columns(rank=sign * pl.col("best_value"))
-        own = best.group_by(SEARCH).agg(pl.col("rank").min()).sort("rank", "batch_size")
-        middle = own.group_by("batch_size").agg(pl.col("rank").median())
-        middle = middle.sort("rank", "batch_size")
-        firsts = own.group_by("seed", maintain_order=True).first()["batch_size"]
-        answers = [Answer.exactly(float(size)) for size in firsts]
-        answers += [NO_ANSWER] * (len(view.full_seeds) - len(answers))
+        known = best.group_by(SEARCH).agg(pl.col("rank").min()).iter_rows()
+        ranks = {(b, s): math.inf for b, s in begun} | {(b, s): rank for b, s, rank in known}
+        middle = {
+            size: median_of_searches(
+                [Answer.exactly(r) for (b, _), r in ranks.items() if b == size]
+            )
+            for size in sizes
+        }
+        firsts = [_first({b: r for (b, s), r in ranks.items() if s == seed}) for seed in seeds]
+        answers = [NO_ANSWER if size is None else Answer.exactly(size) for size in firsts]
         found = range_of_searches(answers)
         rows.append(
             {
                 "budget": budget,
                 "within": within,
-                "batch_size": middle["batch_size"][0] if len(middle) else None,
+                "batch_size": _first(middle),
                 "searches": len(answers),
                 "low": found.low if found else None,
                 "high": found.high if found else None,
@@ -84,6 +96,12 @@ def best_batch_sizes(view: View, trials: pl.DataFrame | None = None) -> pl.DataF
     floats = dict.fromkeys(("low", "high", "coverage"), pl.Float64)
     whole = dict.fromkeys(("within", "batch_size", "searches"), pl.Int64)
     return pl.DataFrame(rows, schema={"budget": pl.String, **whole, **floats})
+
+
+def _first(ranks: Mapping[int, float]) -> int | None:
+    """The smallest batch size of the least rank; None where none is finite."""
+    rank, size = min(((rank, size) for size, rank in ranks.items()), default=(math.inf, 0))
+    return size if math.isfinite(rank) else None
 
 
 def _budgets(view: View) -> list[tuple[str, int]]:

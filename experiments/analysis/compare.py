@@ -1,25 +1,25 @@
 """A comparison's numbers: the studies' searches side by side, and who cannot be told apart.
 
-All members have the same number N of COMPLETE trials in every search, so that best-of-N is a fair
-statistic between them; where one has fewer, its row says so.
+All members have the same number N of trials that count in every search (COMPLETE ones, where none
+stop early), so that best-of-N is a fair statistic between them; where one has fewer, its row says
+so.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
+from experiments.analysis.budgets import together
 from experiments.analysis.findings import EdgeOptimum, MostlyInfeasible, Shortfall
-from experiments.analysis.intervals import Answer
 from experiments.analysis.paired import paired_ratios
 from experiments.analysis.profiles import profile_table, rank_stability, score_table
 from experiments.analysis.question import Question
-from experiments.analysis.searches import Across, counted_trials
+from experiments.analysis.searches import counted_trials
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
 from experiments.analysis.summary import Summary, summarise
 from experiments.records.comparisons import read_comparison
@@ -64,6 +64,12 @@ class Compared:
     def reference(self) -> str:
         """The member that others are held against: the first."""
         return next(iter(self.members))
+
+    @property
+    def counted(self) -> str:
+        """N in words: '24 COMPLETE trials', or '24 trials that count' where some stop early."""
+        early = any(found.view.stops or found.view.prunes for found in self.members.values())
+        return f"{self.shared.trials} " + ("trials that count" if early else "COMPLETE trials")
 
     @functools.cached_property
     def ratios(self) -> pl.DataFrame:
@@ -184,24 +190,12 @@ def _rows(label: str, summary: Summary, counted: bool = False) -> pl.DataFrame:
 
 def _best(summary: Summary) -> pl.DataFrame:
     """The best value over training of each batch size, its searches together."""
-    sign, rows = summary.question.goal.sign, []
-    for (batch_size,), found in summary.full_values.partition_by(
-        "batch_size", as_dict=True
-    ).items():
-        trials = [
-            [Answer.exactly(sign * value) for value in group["best_value"]]
-            for group in found.partition_by("seed")
-        ]
-        across = Across.of(
-            [min(own) for own in trials],
-            trials[0] if len(trials) == 1 else (),
-            summary.question.drawn,
-            sign,
-        )
-        worst = across.limit if across.searches == 1 else across.high if sign > 0 else across.low
-        rows.append((batch_size, across.median, worst))
-    schema = {"batch_size": pl.Int64, "best_value": pl.Float64, "best_worst": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    full = len(summary.view.full_seeds)
+    begun = {b: min(n, full) for b, n in summary.curve.select("batch_size", "searches").iter_rows()}
+    worst = pl.coalesce("limit", "high" if summary.question.goal.sign > 0 else "low")
+    return together(summary.view, summary.full_values, begun).select(
+        "batch_size", best_value="median", best_worst=worst
+    )
 
 
 def fewest_steps(compared: Compared, batch_size: int) -> Winner | None:
@@ -232,8 +226,3 @@ def _winner(rows: pl.DataFrame, column: str, worst: str, sign: float) -> Winner 
         if row["label"] != first["label"] and row["key"] <= sign * high
     ]
     return Winner(first["label"], float(first[column]), first[worst], tuple(near))
-
-
-def worst_end(high: float) -> str:
-    """The unlucky end of the winner's interval as text."""
-    return "never" if math.isinf(high) else f"{high:,.4g}"

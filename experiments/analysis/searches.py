@@ -86,6 +86,12 @@ class Across:
         return cls(1, median, limit=None if limit is None else sign * limit)
 
 
+def searches_begun(view: View, seeds: Sequence[int]) -> list[tuple[int, int]]:
+    """(batch size, seed) of the searches with these seeds that hold a trial, however it ended."""
+    held = view.record.trials.select(pl.col(SEARCH).cast(pl.Int64)).unique().sort(SEARCH)
+    return held.filter(pl.col("seed").is_in(seeds)).rows()
+
+
 def trial_answers(view: View, passed: pl.DataFrame) -> dict[tuple[int, int], list[Answer]]:
     """(batch size, seed) -> an `Answer` in steps to the goal for each counted trial.
 
@@ -105,10 +111,8 @@ def trial_answers(view: View, passed: pl.DataFrame) -> dict[tuple[int, int], lis
         low=pl.when(never).then(pl.col("trained")).otherwise(pl.col("evaluated_before")),
         high=pl.col("step").cast(pl.Float64).fill_null(math.inf),
     )
-    begun = view.record.trials.select(pl.col(SEARCH).cast(pl.Int64)).unique().sort(SEARCH)
-    if not view.all_answer:
-        begun = begun.filter(pl.col("seed").is_in(view.full_seeds))
-    found: dict[tuple[int, int], list[Answer]] = {key: [] for key in begun.iter_rows()}
+    begun = searches_begun(view, view.question.seeds if view.all_answer else view.full_seeds)
+    found: dict[tuple[int, int], list[Answer]] = {key: [] for key in begun}
     for batch_size, seed, low, high in rows.iter_rows():
         found[batch_size, seed].append(Answer(float(low), high))
     return found

@@ -14,7 +14,6 @@ from experiments.analysis.compare import (
     best_value,
     fewest_steps,
     read_compared,
-    worst_end,
 )
 from experiments.analysis.inclusion import paired_ratios
 from experiments.analysis.steps_to_result import COUNTED_TO_RESULT
@@ -86,7 +85,9 @@ def answers(compared: Compared) -> list[str]:
 def _near(winner: Winner) -> str:
     if winner.high is None:
         return ""
-    within = f" (another search within {worst_end(winner.high)}"
+    within = f" (another search within {winner.high:,.4g}"
+    if np.isinf(winner.high):
+        within = " (another search may not get there"
     return (
         f"{within}; so {', '.join(winner.near)} cannot be told apart)"
         if winner.near
@@ -112,8 +113,8 @@ def comparison_page(compared: Compared, figures: list[Figure]) -> str:
     member = next(iter(compared.members.values()))
     certain = f"{interval_name(member)} ('to' in the table): {certainty(member)}"
     budget = (
-        f"{shared.trials} COMPLETE trials of each at every batch size, every one in its own search "
-        f"space; {budget_words(shared, 'step')}, {budget_words(shared, 'epoch')}; "
+        f"{compared.counted} of each at every batch size, every one in its own search space; "
+        f"{budget_words(shared, 'step')}, {budget_words(shared, 'epoch')}; "
         f"{_workloads(compared)}. {certain[0].upper()}{certain[1:]}. "
         f"{CONDITIONS}"
     )
@@ -172,7 +173,8 @@ def _cells(row: dict) -> tuple[str, str, str, str]:
     if row["best_value"] is None:
         return steps, upper, "-", ""
     worst = row["best_worst"]
-    return steps, upper, f"{row['best_value']:.4g}", "" if worst is None else f"{worst:.4g}"
+    far = "" if worst is None else "unknown" if np.isinf(worst) else f"{worst:.4g}"
+    return steps, upper, f"{row['best_value']:.4g}", far
 
 
 def inclusion_table(compared: Compared) -> Table:

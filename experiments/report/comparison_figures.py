@@ -48,7 +48,7 @@ def steps_figure(compared: Compared) -> Figure:
         "steps_to_result",
         "Steps to result",
         f"The fewest steps to {goal_words(compared.shared)} of any of "
-        f"{compared.shared.trials} COMPLETE trials (the median of several searches); bars: "
+        f"{compared.counted} (the median of several searches); bars: "
         "to where another search gets (a bar to the trials' length has no end); "
         "triangles: not reached by that step.",
         _panels(compared, table, "steps", hover),
@@ -76,8 +76,8 @@ def evaluations_figure(compared: Compared) -> Figure:
         COUNTED_TO_RESULT,
         "Function evaluations to the goal",
         f"The fewest evaluations over the batch (of the loss, its gradient or a Hessian-vector "
-        f"product) to {goal_words(compared.shared)} of any of {compared.shared.trials} COMPLETE "
-        "trials; a first-order rule makes one a step.",
+        f"product) to {goal_words(compared.shared)} of any of {compared.counted}; a first-order "
+        "rule makes one a step.",
         _panels(compared, table, "function evaluations", hover),
         compared.table.select("label", "batch_size", COUNTED_TO_RESULT, "steps_to_result"),
     )
@@ -87,7 +87,7 @@ def value_figure(compared: Compared) -> Figure:
     """The best value of every member, a panel a batch size."""
     table = compared.table.with_columns(
         shown=pl.col("best_value"),
-        high=pl.col("best_worst"),
+        high=pl.when(pl.col("best_worst").is_finite()).then("best_worst"),
         reached=pl.lit(True),
     )
     hover = tooltips(
@@ -96,8 +96,8 @@ def value_figure(compared: Compared) -> Figure:
     return Figure(
         "best_value",
         f"Best {metric_title(compared.shared)}",
-        f"The best at any evaluation of any of {compared.shared.trials} COMPLETE trials (best of "
-        "N; the median of several searches); bars: to what another search gets.",
+        f"The best at any evaluation of any of {compared.counted} (best of N; the "
+        "median of several searches); bars: to what another search gets.",
         _panels(compared, table, metric_title(compared.shared), hover),
         compared.table.select("label", "batch_size", "best_value", "best_worst"),
     )

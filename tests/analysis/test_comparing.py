@@ -26,7 +26,7 @@ from experiments.analysis.profiles import (
 )
 from experiments.analysis.summary import summarise
 from experiments.report.comparing import comparing_figures, told_words
-from experiments.report.comparison import comparison_page
+from experiments.report.comparison import comparison_page, joint_table
 from experiments.report.comparison_figures import comparison_figures
 from experiments.report.power_laws import QUANTITIES, power_law_page
 
@@ -225,6 +225,10 @@ def test_a_search_in_which_every_trial_diverged_never_got_there():
     assert math.isinf(row["high"]) and row["unseen"] is None
     (row,) = paired_ratios(compared.members, "sound").iter_rows(named=True)
     assert row["searches"] == 6 and row["ratio"] is None
+    both = compared_of({"sound": diverging(()), "two": two}, "c", "?")
+    assert both.table.select("best_value", "best_worst").rows() == [(0.05, 0.05), (0.05, math.inf)]
+    assert compared.table["best_value"].to_list() == [None, 0.05]
+    assert joint_table(both).rows[1][-3] == "unknown" and comparison_figures(both)
     searches = two.cost.least[0]
     assert searches.searches == 6 and math.isinf(searches.high)
 

@@ -147,6 +147,21 @@ def test_several_searches_give_the_best_batch_size_a_range():
     assert best["coverage"] == 1 - 2**-4
 
 
+def test_a_search_that_measured_nothing_is_no_best_one_and_one_not_begun_is_none():
+    """Of five seeds batch size 8 is better in two and diverged in two; the fifth has not begun."""
+    record = handmade({8: [(DONE, {10: 0.1})], 64: [(DONE, {10: 0.3})]}, trials=1, seeds=range(5))
+    copies = [pl.lit(seed, pl.Int64).alias("seed") for seed in range(4)]
+    trials, rows = (pl.concat([table.with_columns(copy) for copy in copies])
+                    for table in (record.trials, record.evaluations))  # fmt: skip
+    lost = (pl.col("batch_size") == 8) & (pl.col("seed") < 2)
+    status = pl.when(lost).then(pl.lit("INFEASIBLE")).otherwise("status")
+    trials = trials.with_columns(status=status)
+    view = view_of(dataclasses.replace(record, trials=trials, evaluations=rows.filter(~lost)))
+    for row in best_batch_sizes(view).iter_rows(named=True):
+        assert (row["batch_size"], row["searches"]) == (64, 4)
+        assert (row["low"], row["high"]) == (8.0, 64.0)
+
+
 def test_the_table_of_best_batch_sizes_says_what_has_no_range():
     summary = summarise(make_record(make_study((8, 64), trials=4, seeds=(0, 1))))
     rows = best_sizes_table(summary).rows
