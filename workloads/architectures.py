@@ -49,9 +49,10 @@ class Skeleton:
 
     Inputs are reshaped to ``shape``; the stem makes ``width`` features of them; then ``stages`` of
     ``cells`` normal cells each. Between stages images are halved (mean over 2 x 2) and their width
-    doubles by a 1x1 convolution, and the reduction cell follows where there is one. A cell that
-    changes the width (it joins nodes) is followed by a 1x1 convolution back to it. The head is
-    relu, the mean over places, and an affine map to ``classes``.
+    doubles by a 1x1 convolution, and the reduction cell follows where there is one; a ``strided``
+    one halves them itself. A cell that changes the width (it joins nodes) is followed by a 1x1
+    convolution back to it. The head is relu, the mean over places, and an affine map to
+    ``classes``.
 
     Attributes:
       shape: of an example: (features,), (tokens, features) or (height, width, channels).
@@ -59,6 +60,8 @@ class Skeleton:
       width: features of the first stage.
       stem: operation that makes the first features, e.g. "dense", "conv3x3", "rows".
       stages, cells: how many.
+      strided: whether reduction cells halve images by operations of stride two, with no mean
+        before them.
 
     Raises:
       ValueError: a size that is not positive; stages of what is no image.
@@ -70,6 +73,7 @@ class Skeleton:
     stem: str = "conv3x3"
     stages: int = 1
     cells: int = 1
+    strided: bool = False
 
     def __post_init__(self) -> None:
         sizes = {name: getattr(self, name) for name in ("classes", "width", "stages", "cells")}
@@ -103,13 +107,25 @@ class Frame:
     sum_i reads[i, output] v_i, v_0 being the input. The weights are data: an architecture is one
     setting of them, a whole number of reads and one operation a node.
 
+    Where the cell halves its input, that has another shape than all nodes have: operations in
+    ``halving`` read it alone, the others and the output read i >= 1.
+
     Attributes:
       nodes: operations at most.
       operations: names; they keep the shape of their input.
+      halving: names of those of stride two.
     """
 
     nodes: int
     operations: tuple[str, ...]
+    halving: tuple[str, ...] = ()
+
+    def at(self, node: int) -> tuple[tuple[range, tuple[str, ...]], ...]:
+        """(values that are read, operations that may be applied to their sum) at a node."""
+        if not self.halving:
+            return ((range(node), self.operations),)
+        others = ((range(1, node), self.operations),) if node > 1 else ()
+        return ((range(1), self.halving), *others)
 
 
 def reads(cell: str, source: int, target: int | str) -> str:

@@ -11,8 +11,7 @@ import math
 from collections.abc import Callable, Collection
 
 from experiments.search.architecture.frames import Frames
-from experiments.search.architecture.graph import Graph
-from experiments.search.architecture.operations import OPERATIONS, OperationCost, Shape
+from experiments.search.architecture.operations import OPERATIONS, OperationCost, Shape, halved
 from experiments.search.architecture.space import Architecture
 from workloads.architectures import Skeleton
 
@@ -29,7 +28,13 @@ def network_cost(architecture: Architecture, skeleton: Skeleton | Shape) -> Oper
     if not isinstance(skeleton, Skeleton):
         return architecture.cost(skeleton)
     graphs = dict(architecture.graphs)
-    return _total(skeleton, graphs, lambda cell, shape: _graph_cost(graphs[cell], shape))
+
+    def cell_cost(cell: str, shape: Shape) -> OperationCost:
+        if not graphs[cell].nodes[-1].inputs:  # cut from its input: zero
+            return OperationCost(_made(skeleton, cell, shape), 0, 0)
+        return graphs[cell].cost(shape)
+
+    return _total(skeleton, graphs, cell_cost)
 
 
 def framed_cost(frames: Frames, skeleton: Skeleton) -> OperationCost:
@@ -39,21 +44,22 @@ def framed_cost(frames: Frames, skeleton: Skeleton) -> OperationCost:
     """
 
     def cell_cost(cell: str, shape: Shape) -> OperationCost:
-        frame, size = frames[cell], math.prod(shape)
-        each = [OPERATIONS[name].cost(shape, None) for name in frame.operations]
-        reads = (frame.nodes + 1) * (frame.nodes + 2) // 2
-        weighted = 2 * size * (reads + frame.nodes * len(each))
-        parameters = frame.nodes * sum(cost.parameters for cost in each)
-        flops = frame.nodes * sum(cost.flops for cost in each) + weighted
-        return OperationCost(shape, parameters, flops)
+        frame, made = frames[cell], _made(skeleton, cell, shape)
+        bill = _Bill(made, flops=2 * math.prod(made) * (frame.nodes + 1))
+        for node in range(1, frame.nodes + 1):
+            for sources, names in frame.at(node):
+                taken = made if 0 not in sources else shape
+                bill.flops += 2 * (math.prod(taken) * len(sources) + math.prod(made) * len(names))
+                for name in names:
+                    bill.add(OPERATIONS[name].cost(taken, None))
+        return OperationCost(made, bill.parameters, bill.flops)
 
     return _total(skeleton, frames, cell_cost)
 
 
-def _graph_cost(graph: Graph, shape: Shape) -> OperationCost:
-    if not graph.nodes[-1].inputs:  # cut from its input: zero, of the same shape
-        return OperationCost(shape, 0, 0)
-    return graph.cost(shape)
+def _made(skeleton: Skeleton, cell: str, shape: Shape) -> Shape:
+    """Shape of what a cell that joins nothing makes."""
+    return halved(shape) if skeleton.strided and cell == "reduction" else shape
 
 
 def _total(
@@ -63,8 +69,7 @@ def _total(
     bill.apply(skeleton.stem, skeleton.width)
     for stage in range(skeleton.stages):
         if stage:
-            height, across, channels = bill.shape
-            bill.shape = (height // 2, across // 2, channels)
+            bill.shape = bill.shape if skeleton.strided else halved(bill.shape)
             bill.apply("bn_conv1x1", skeleton.width_at(stage))
             if "reduction" in cells:
                 bill.cell("reduction", cell_cost)

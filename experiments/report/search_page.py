@@ -17,6 +17,7 @@ from experiments.report.figure import Figure, nothing, values
 from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.write import replace_report, write_figure
+from experiments.search.architecture.strategies.table import stated
 from experiments.search.fidelity import PRUNERS
 from experiments.search.samplers.table import SAMPLERS
 from experiments.spec.space import Choice, Range, ZeroOrLog
@@ -259,7 +260,9 @@ def _about(found: Searched) -> str:
 def _meaning(asked: Mapping[str, Any]) -> str:
     """Say who proposes, in words."""
     if "proposer" in asked:
-        return str(asked["proposer"]["meaning"])
+        asks = asked["proposer"]
+        settings = stated(asks["strategy"], asks["settings"])
+        return f"{asks['meaning']}{f' ({settings})' if settings else ''}"
     return SAMPLERS[asked["sampler"]].meaning
 
 

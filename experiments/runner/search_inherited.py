@@ -7,7 +7,6 @@ resume gives the same ones.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,21 +14,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.runner.network_growth import grown_network, places_of
 from experiments.runner.search_objectives import Origin
 from experiments.search.architecture.graph import Graph, Node
-from experiments.search.architecture.inheritance import Change, Inheritance, changes_between
+from experiments.search.architecture.inheritance import Inheritance
 from experiments.search.architecture.question import Architectures
 from experiments.search.samplers.streams import words
 from experiments.spec.trial import Trial
 from experiments.training.checkpoint import Saved
-from experiments.training.morphisms import Morphed, deepen, enlarge, widen
+from experiments.training.growing import carried
+from experiments.training.morphisms import deepen
 from experiments.training.saving import HeldStates
-from experiments.training.sharding import PyTree
 from experiments.training.state import TrainState
 from optimizers import OPTIMIZERS
-
-NETWORK = "network"
-"""The module of a stack under which its graph's parameters are."""
 
 
 class Heirs:
@@ -45,9 +42,8 @@ class Heirs:
     """
 
     def __init__(self, asked: Architectures, optimizer: str, numbers: Mapping[str, float]):
-        assert asked.inherit is not None and isinstance(asked.network, tuple), "it was checked"
+        assert asked.inherit is not None, "it was checked"
         self._asked, self._inherit = asked, asked.inherit
-        self._shape: tuple[int, ...] = asked.network
         self._rule = OPTIMIZERS[optimizer]
         self._held = HeldStates()
         self._lock = threading.RLock()
@@ -84,20 +80,22 @@ class Heirs:
           numbers: hyperparameters as programs take them.
         """
         assert child.before is not None, "it has a parent"
-        parent, own = (
-            self._asked.architecture(one.values).graph(NETWORK) for one in (child.before, child)
-        )
-        changes = changes_between(parent, own, self._shape)
-        assert changes, "a parent is one that exact changes lead from"
+        parent, own = (self._asked.architecture(one.values) for one in (child.before, child))
         (word,) = words("inherited weights", child.trial.seed, child.trial.index, count=1)
-        evaluated = self._rule.parameters_to_evaluate(last.opt_state, last.params)
-        carried = last.opt_state if self._inherit.optimizer_state == "carry" else None
-        params, statistics, opt_state = changed(
-            parent, changes, evaluated, last.model_state, carried, seed=int(word) & 0x7FFFFFFF
+        params = self._rule.parameters_to_evaluate(last.opt_state, last.params)
+        before = {"params": params, "batch_stats": last.model_state}
+        begun = {"params": fresh.params, "batch_stats": fresh.model_state}
+        grown = grown_network(
+            places_of(parent, own, self._asked.network), before, begun, int(word) & 0x7FFFFFFF
         )
-        if carried is None:
-            opt_state = self._rule.transformation(numbers).init(params)
-        return fresh._replace(params=params, model_state=statistics, opt_state=opt_state)
+        if self._inherit.optimizer_state == "carry":
+            structure = jax.tree.structure(params)
+            opt_state = carried(last.opt_state, grown.moments, structure)
+        else:
+            opt_state = self._rule.transformation(numbers).init(grown.params)
+        return fresh._replace(
+            params=grown.params, model_state=grown.batch_stats, opt_state=opt_state
+        )
 
     def _check_carried(self, optimizer: str, numbers: Mapping[str, float]) -> None:
         """Try it on two layers."""
@@ -105,57 +103,12 @@ class Heirs:
             (Node("input"), Node("dense", (0,), 1), Node("dense", (1,), 1), Node("output", (2,)))
         )
         layer = {"affine": {"kernel": np.ones((1, 1), np.float32), "bias": np.ones(1, np.float32)}}
-        params = {NETWORK: {"node1_dense": layer, "node2_dense": layer}}
+        params = {"node1_dense": layer, "node2_dense": layer}
         state = self._rule.transformation(numbers).init(params)
         try:
-            changed(graph, (Change("deepen", 1, "dense"),), params, {}, state, seed=0)
+            deepen(graph, {"params": params}, 1, "dense").opt_state(state)
         except ValueError as error:
             raise ValueError(f"inherit cannot carry the state of {optimizer}: {error}") from None
-
-
-def changed(
-    graph: Graph,
-    changes: tuple[Change, ...],
-    params: PyTree,
-    statistics: PyTree,
-    opt_state: PyTree | None,
-    *,
-    seed: int,
-) -> tuple[PyTree, PyTree, PyTree | None]:
-    """Parameters, batch statistics and optimizer state of a stack after morphisms.
-
-    Raises:
-      NotExactError: a change is not exact, or the state cannot be carried.
-    """
-    batch_stats = statistics.get(NETWORK, {})
-    variables: dict[str, PyTree] = {"params": params[NETWORK], "batch_stats": batch_stats}
-    for number, change in enumerate(changes):
-        morphed = _morphed(graph, variables, change, seed + number)
-        if opt_state is not None:
-            opt_state = _of_stack(morphed, variables["params"]).opt_state(opt_state)
-        graph, variables = morphed.graph, morphed.variables  # type: ignore[assignment]
-    found = {NETWORK: variables["batch_stats"]} if batch_stats else statistics
-    return {NETWORK: variables["params"]}, found, opt_state
-
-
-def _morphed(graph: Graph, variables: Mapping[str, Any], change: Change, seed: int) -> Morphed:
-    node, to = change.node, change.to
-    if change.kind == "widen":
-        assert isinstance(to, int), "a width"
-        return widen(graph, variables, node, to, seed=seed, copies=False)
-    assert isinstance(to, str), "an operation"
-    return (deepen if change.kind == "deepen" else enlarge)(graph, variables, node, to)
-
-
-def _of_stack(morphed: Morphed, before: PyTree) -> Morphed:
-    """Moments of trees like a stack's parameters, whose graph is one module within."""
-
-    def moments(tree: PyTree, power: int) -> PyTree:
-        return {NETWORK: morphed.moments(tree[NETWORK], power)}
-
-    structure = jax.tree.structure({NETWORK: before})
-    params = {NETWORK: morphed.params}
-    return dataclasses.replace(morphed, params=params, moments=moments, before=structure)
 
 
 def heirs_of(asked: Any, optimizer: str, numbers: Mapping[str, float]) -> Heirs | None:

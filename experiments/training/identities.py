@@ -1,4 +1,4 @@
-"""Operations as identities: the parameters with which a new one returns its input."""
+"""Operations that change nothing: the parameters with which a new one is an identity, or zero."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from workloads.models.operations import EXPANSION
 
 def identity(operation: str, width: int) -> tuple[PyTree, PyTree]:
     """(params, batch statistics) with which an operation returns its input."""
+    if operation == "weighted_skip":
+        return {"weight": jnp.ones(())}, {}
     if operation not in KERNELS:
         return _zero_block(operation, width), {}
     place, size = KERNELS[operation]
@@ -24,6 +26,19 @@ def identity(operation: str, width: int) -> tuple[PyTree, PyTree]:
     norm = {"scale": jnp.full(width, (1.0 + EPSILON) ** 0.5), "bias": jnp.zeros(width)}
     statistics = {"mean": jnp.zeros(width), "variance": jnp.ones(width), "weight": jnp.ones(())}
     return {place: {"kernel": kernel}, "norm": norm}, {"norm": statistics}
+
+
+def zeroed(operation: str, params: PyTree) -> PyTree:
+    """Drawn parameters with the last ones zero, so that the operation returns zero and learns.
+
+    Of one of `workloads.exact_changes.ZEROS`: the scale and the offset of its batch norm, the
+    kernel and the bias of an affine map, the weight of a skip connection.
+    """
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    if operation == "weighted_skip":
+        return zeros
+    last = "affine" if operation == "affine" else "norm"
+    return {**params, last: zeros[last]}
 
 
 def _zero_block(operation: str, width: int) -> PyTree:

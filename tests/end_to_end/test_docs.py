@@ -253,7 +253,7 @@ def test_the_automl_of_the_page_runs(tmp_path):
 
 @pytest.mark.slow
 def test_the_architecture_search_of_the_page_runs(tmp_path):
-    (code,) = blocks(ROOT / "docs" / "architecture_search.md", "python")
+    code, _ = blocks(ROOT / "docs" / "architecture_search.md", "python")
     assert code.count("\n") <= 20
     printed = python("-c", code, cwd=tmp_path)
     assert "output = " in printed

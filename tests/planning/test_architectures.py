@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,18 +22,21 @@ from experiments.planning.packing import Packing, ProgramPace
 from experiments.search.architecture.cells import NAS_BENCH_201, chosen_edges, every_edge
 from experiments.search.architecture.frames import (
     NotPackableError,
+    check_shapes,
     frames_of,
     frames_of_space,
     weights,
 )
-from experiments.search.architecture.graph import IllegalArchitectureError
-from experiments.search.architecture.operations import OPERATIONS, Operation, convolution
+from experiments.search.architecture.graph import Graph, IllegalArchitectureError, Node
+from experiments.search.architecture.operations import OPERATIONS
+from experiments.search.architecture.question import architecture_search
+from experiments.search.architecture.space import Architecture
 from experiments.search.architecture.stacks import stacks
 from experiments.search.architecture.streams import Stream
-from workloads.architectures import Skeleton
+from workloads.architectures import Frame, Skeleton
 from workloads.models.architectures import Cells, Stack
 from workloads.models.linen import Context
-from workloads.models.operations import MODULES, NormalisedConvolution, PlainConvolution
+from workloads.models.operations import MODULES, PlainConvolution
 
 IMAGES = Skeleton((8, 8, 1), 10, 4, stages=2)
 ONE_STAGE = Skeleton((8, 8, 1), 10, 4)
@@ -41,6 +46,9 @@ SMALL = every_edge(3)
 FEWER = every_edge(3, ("none", "skip", "bn_conv3x3", "avg_pool3x3"))
 TRANSFORMERS = every_edge(3, ("none", "attention2", "feed_forward"), shape=(8, 4))
 DENSE = every_edge(3, ("none", "skip", "dense", "relu"), shape=(6,))
+HALVING = every_edge(3, FEWER.choices[0][1], ("normal", "reduction"), strided=True)
+STRIDED = Skeleton((8, 8, 1), 10, 2, stages=2, strided=True)
+FEW_HALVING = every_edge(3, ("none", "skip", "bn_conv3x3"), ("normal", "reduction"), strided=True)
 INPUTS = np.random.default_rng(0).random((6, 64), np.float32)
 ROUNDING = 1e-12
 """Of float64 sums in another order, through two batch norms."""
@@ -96,9 +104,12 @@ def drawn(space, count, name="test modules"):
         (TRANSFORMERS, TOKENS),
         (DENSE, FEATURES),
         (chosen_edges(2, ("skip", "dense"), cells=("normal",), shape=(6,)), FEATURES),
+        (HALVING, STRIDED),
+        (chosen_edges(2, strided=True), STRIDED),
     ],
-    ids=["cells", "joined", "reduction", "tokens", "features", "joined features"],
-)
+    ids=["cells", "joined", "reduction", "tokens", "features", "joined features", "stride two",
+         "joined, stride two"],
+)  # fmt: skip
 def test_counts_before_training_are_the_built_networks(space, skeleton):
     for architecture in drawn(space, 3):
         counted = network_cost(architecture, skeleton)
@@ -142,8 +153,8 @@ def test_every_operation_has_a_module_of_its_cost(name):
 
 @pytest.mark.parametrize(
     ("space", "skeleton"),
-    [(FEWER, ONE_STAGE), (TRANSFORMERS, TOKENS), (DENSE, FEATURES)],
-    ids=["images", "tokens", "features"],
+    [(FEWER, ONE_STAGE), (TRANSFORMERS, TOKENS), (DENSE, FEATURES), (FEW_HALVING, STRIDED)],
+    ids=["images", "tokens", "features", "reductions of stride two"],
 )
 def test_one_program_is_every_plain_network_of_a_space(space, skeleton):
     """Outputs, gradients and batch statistics; not selected, an operation has no gradient.
@@ -210,18 +221,63 @@ def assert_part(part, whole, tolerance):
         np.testing.assert_allclose(leaf, other, rtol=0, atol=tolerance, err_msg=str(path))
 
 
-def test_a_frame_counts_all_that_it_computes():
-    frames = frames_of_space(SMALL)
-    framed = Cells(IMAGES, tuple(frames.items()))
+@pytest.mark.parametrize(
+    ("space", "skeleton"), [(SMALL, IMAGES), (FEW_HALVING, STRIDED)], ids=["cells", "stride two"]
+)
+def test_a_frame_counts_all_that_it_computes(space, skeleton):
+    frames = frames_of_space(space)
+    framed = Cells(skeleton, tuple(frames.items()))
     built = jax.eval_shape(lambda: framed.init(jax.random.key(0), INPUTS[:1], context()))
-    counted = framed_cost(frames, IMAGES)
+    counted = framed_cost(frames, skeleton)
     assert counted.parameters == parameters(built["params"])
     assert counted.flops > multiplications(framed, INPUTS[:1])  # and the weights' own
+
+
+def test_a_reduction_that_is_cut_is_zero_of_half_the_size():
+    options = dict.fromkeys((name for name, _ in FEW_HALVING.choices), "none")
+    cut = FEW_HALVING.build({**options, "normal 0->2": "skip"})
+    frames = frames_of([cut])
+    for cells in (cut.graphs, tuple(frames.items())):
+        network = Cells(STRIDED, cells)
+        built = jax.eval_shape(lambda m=network: m.init(jax.random.key(0), INPUTS[:1], context()))
+        assert network_cost(cut, STRIDED).parameters == parameters(built["params"])
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name.endswith("_s2")])
+def test_stride_two_keeps_every_second_point(name):
+    """Of an even image; of an odd one the last row or column is left out."""
+    x = np.random.default_rng(2).random((2, 5, 6, 3), np.float32)
+    strided, variables = MODULES[name]().init_with_output(jax.random.key(0), x, context())
+    if name == "skip_s2":
+        blocks = x[:, :4].reshape(2, 2, 2, 3, 2, 3)
+        every = np.repeat(np.repeat(blocks.mean((2, 4)), 2, 1), 2, 2)
+    else:
+        every = MODULES[name.removesuffix("_s2")]().apply(variables, x[:, :4], context())
+    np.testing.assert_allclose(strided, every[:, ::2, ::2], rtol=0, atol=FLOAT32)
+
+
+def sizes_of_two(*nodes):
+    return Architecture.of(normal=Graph((Node("input"), *nodes)))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: frames_of([sizes_of_two(
+            Node("relu", (0,)), Node("max_pool2x2", (1,)), Node("output", (2,)))]),
+         r"node 1 \(relu\) reads the input of a cell that halves it: sizes differ"),
+        (lambda: frames_of([sizes_of_two(
+            Node("max_pool2x2", (0,)), Node("max_pool2x2", (1,)), Node("output", (2,)))]),
+         r"node 2 \(max_pool2x2\) halves what is not the input of a cell"),
+        (lambda: check_shapes({"normal": Frame(1, ("flatten",))}, (4, 4, 2)),
+         r"operation flatten makes \(32,\) of \(4, 4, 2\): shapes differ between"),
+        (lambda: every_edge(3, ("relu",), ("normal", "reduction"), strided=True),
+         "operation 'relu' has no form of stride two: there is no 'relu_s2'"),
+        (lambda: chosen_edges(3, cells=("normal",), strided=True), "of the kind 'reduction'"),
+        (lambda: architecture_search(HALVING, IMAGES, workload="digits_fc"),
+         r"a reduction cell makes \(2, 2, 8\) of \(4, 4, 8\), and its network needs \(4, 4, 8\)"),
+        (lambda: architecture_search(SMALL, STRIDED, workload="digits_fc"),
+         "a strided Skeleton needs cells of the kind 'reduction'"),
         (lambda: frames_of_space(chosen_edges(2, cells=("normal",))), "joins its inputs"),
         (lambda: frames_of_space(stacks((4,), 2, (1,), ("dense",), (8,))), "a width of its own, 8"),
         (lambda: frames_of([]), "no legal architecture"),
@@ -232,7 +288,7 @@ def test_a_frame_counts_all_that_it_computes():
         (lambda: every_edge(3, ("attention2",), shape=(4, 3)), "attention of 2 heads"),
         (lambda: every_edge(3, ("rows",)), "'rows' changes shape"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_built_is_refused_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as caught:
         make()
@@ -247,16 +303,13 @@ def test_what_a_frame_does_not_hold_is_refused():
         frames_of_space(stacks((4,), 2, (1,), ("conv3x3",), (8,)))
 
 
-def test_a_new_operation_is_five_lines(monkeypatch):
-    monkeypatch.setattr("experiments.search.architecture.operations.OPERATIONS", OPERATIONS)
+def test_a_new_operation_is_the_five_lines_of_the_page(monkeypatch):
+    page = Path(__file__).parents[2] / "docs" / "architecture_search.md"
+    (code,) = re.findall(r"```python\n(from functools.*?)```", page.read_text(), re.DOTALL)
+    assert len(code.splitlines()) == 5
     for table in (OPERATIONS, MODULES):
-        monkeypatch.setitem(table, "bn_conv7x7", None)
-
-    OPERATIONS["bn_conv7x7"] = Operation(
-        "relu, 7x7 convolution, batch norm", convolution(7, normalised=True), wide=True
-    )
-    MODULES["bn_conv7x7"] = functools.partial(NormalisedConvolution, 7)
-
+        monkeypatch.setitem(table, "bn_conv7x7", None)  # and away again
+    exec(code, {})  # noqa: S102 (our own page)
     space = every_edge(3, (*NAS_BENCH_201, "bn_conv7x7"))
     architecture = space.build({"0->1": "bn_conv7x7", "0->2": "none", "1->2": "bn_conv7x7"})
     network = Cells(IMAGES, architecture.graphs)

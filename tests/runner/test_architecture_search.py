@@ -11,8 +11,9 @@ import sys
 import numpy as np
 import pytest
 from support import architecture_child
-from support.architecture_child import SKELETON, SPACE, asked
+from support.architecture_child import SPACE, asked
 
+from experiments.cli import main
 from experiments.records.store import read
 from experiments.report.architecture_figure import edges, found_architecture, layers, places
 from experiments.report.search_page import write_search_report
@@ -99,7 +100,7 @@ def test_the_page_shows_the_best_architecture_from_the_record_alone(packed):
     page = write_search_report(found.searched, folder / "record")
     text = page.read_text()
     assert "The best architecture" in text and "parameters, " in text
-    assert "regularised evolution" in text
+    assert "regularised evolution: tournament and ageing (population 4, sample 3)" in text
     assert (page.parent / "figures" / "architecture.svg").stat().st_size > 1000
 
 
@@ -167,15 +168,48 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):
     ("space", "network", "message"),
     [
         (stacks((4,), 2, (1,), ("conv3x3",), (8,)), (4,), "no legal architecture: node 1: a 3x3"),
-        (chosen_edges(2, cells=("normal",)), SKELETON, "joins its inputs: shapes differ"),
+        (chosen_edges(2, cells=("normal",)), Skeleton((8, 8, 1), 10, 4),
+         "joins its inputs: shapes differ"),
         (stacks((4,), 2, (1,), ("dense",), (8,)), (4,), "needs cells in a Skeleton"),
         (every_edge(5), Skeleton((8, 8, 1), 10, 4), "at most 20,000 codes, got 9,765,625"),
     ],
-)
+)  # fmt: skip
 def test_a_space_that_cannot_be_packed_says_why(space, network, message):
     with pytest.raises(ValueError, match=message) as caught:
         architecture_search(space, network, packed=True, workload="digits_fc")
     assert "\n" not in str(caught.value)
+
+
+CYCLE = """Space("mine", (("size", (1, 2)),), lambda options: Architecture.of(normal=Graph((
+    Node("input"), Node("relu", (2,)), Node("relu", (1,)), Node("output", (2,))))))"""
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ('stacks((64,), 2, (1,), ("conv3x3",), (8,))',
+         "space stacks of up to 1 layers has no legal architecture: node 1: a 3x3 convolution"),
+        (CYCLE, "space mine has no legal architecture: node 1 (relu) reads node 2: a node reads"),
+        ('every_edge(3, ("none", "max_pool2x2"))', "operation 'max_pool2x2' changes shape"),
+    ],
+    ids=["no legal architecture", "a cycle", "another shape"],
+)  # fmt: skip
+def test_the_command_refuses_a_space_in_one_line(tmp_path, monkeypatch, capsys, space, message):
+    monkeypatch.chdir(tmp_path)
+    study = tmp_path / "mine.py"
+    study.write_text(
+        "from experiments.search.architecture.cells import every_edge\n"
+        "from experiments.search.architecture.graph import Graph, Node\n"
+        "from experiments.search.architecture.question import architecture_search\n"
+        "from experiments.search.architecture.space import Architecture, Space\n"
+        "from experiments.search.architecture.stacks import stacks\n"
+        f"STUDY = architecture_search({space}, (64,), workload='digits_fc')\n"
+    )
+    for command in ("run", "plan"):
+        assert main([command, "mine.py"]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["mine.py"]
 
 
 def test_slots_need_one_batch_size():

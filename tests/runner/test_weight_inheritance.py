@@ -8,24 +8,16 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from support import architecture_child
-from support.architecture_child import LAYERS, SKELETON, SPACE, inheriting
-from support.tolerances import FLOAT32, FLOAT32_SUMS
+from support.architecture_child import LAYERS, inheriting, inheriting_cells
 
 from experiments.records.store import read
 from experiments.report.search_page import write_search_report
 from experiments.runner.search import run_search
-from experiments.runner.search_inherited import changed
 from experiments.runner.search_models import SearchTask
-from experiments.search.architecture.inheritance import Inheritance, changes_between
-from experiments.search.architecture.question import architecture_search
-from experiments.search.architecture.stacks import stacks
-from workloads.models.architectures import Stack
-from workloads.models.linen import Context
+from experiments.search.architecture.inheritance import Inheritance, growths
 
 STEPS = 4
 """Of an epoch of 1,024 examples at batch size 256."""
@@ -67,18 +59,22 @@ def test_what_grew_out_of_a_trained_network_trains_the_further_steps_alone(whole
     for trial, parent in enumerate(parents(found)):
         if parent is not None:
             old, new = (network(found, index) for index in (parent, trial))
-            assert changes_between(old, new, (64,)) and parent < trial
+            assert growths(old, new, (64,)) and parent < trial
 
 
 def network(found, trial):
     (row,) = found.table.filter(trial=trial).select(n for n, _ in LAYERS.choices).rows(named=True)
-    return LAYERS.build(row).graph("network")
+    return LAYERS.build(row)
 
 
-def test_an_heir_that_hardly_moves_measures_what_its_parent_did(tmp_path):
-    """So small a rate that the function stays: a network that began anew would have another."""
+@pytest.mark.parametrize("make", [inheriting, inheriting_cells], ids=["stacks", "cells"])
+def test_an_heir_that_hardly_moves_measures_what_its_parent_did(tmp_path, make):
+    """So small a rate that the function stays: a network that began anew would have another.
+
+    Cells are one program, in which all that is not chosen is new.
+    """
     fields = {"fixed": {"learning_rate": 1e-12}, "budget": 1, "inherit": Inheritance(1, "carry")}
-    found = architecture_child.run(tmp_path, inheriting, **fields)
+    found = architecture_child.run(tmp_path, make, **fields)
     values = dict(zip(found.table["trial"], found.table["value"], strict=True))
     inherited = {trial: p for trial, p in enumerate(parents(found)) if p is not None}
     assert inherited
@@ -104,7 +100,7 @@ def test_the_model_of_an_heir_is_its_own(whole):
     _, found = whole
     heir = max(trial for trial, parent in enumerate(parents(found)) if parent is not None)
     module, params, statistics = found.model(heir)
-    assert module.graph == network(found, heir) and not statistics
+    assert module.graph == network(found, heir).graph("network") and not statistics
     again = found.model(heir)[1]
     jax.tree.map(np.testing.assert_array_equal, params, again)
 
@@ -119,70 +115,6 @@ def test_the_page_and_the_record_say_whose_weights_a_network_began_with(whole):
     assert "grew out of trial" in text
     assert f"{heirs} of 4 began with the weights of an earlier one and trained 1 epochs" in text
     assert f"{steps} steps in all" in text
-
-
-SHAPE = (6, 6, 1)
-STACKS = stacks(SHAPE, 3, (1, 2, 3), ("dense", "conv3x3", "conv5x5", "bn_conv3x3"), (4, 8))
-
-
-def stack(*layers):
-    """The stack of (operation, width) layers."""
-    options = {"depth": len(layers)}
-    for i in range(1, 4):
-        operation, width = layers[i - 1] if i <= len(layers) else ("dense", 4)
-        options |= {f"operation {i}": operation, f"width {i}": width}
-    return STACKS.build(options).graph("network")
-
-
-def outputs(graph, params, statistics):
-    x = np.random.default_rng(0).normal(size=(5, *SHAPE)).astype(np.float32)
-    context = Context(False, None, jnp.arange(5), jnp.ones(5), {})
-    variables = {"params": params, **({"batch_stats": statistics} if statistics else {})}
-    return Stack(graph, SHAPE).apply(variables, x, context)
-
-
-def drawn(graph):
-    """Random parameters and statistics of a stack; variances above zero."""
-    context = Context(False, None, jnp.arange(1), jnp.ones(1), {})
-    module, x = Stack(graph, SHAPE), np.ones((1, *SHAPE), np.float32)
-    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, context))
-    draws = np.random.default_rng(1)
-
-    def numbers(leaf):
-        return jnp.asarray(draws.uniform(0.1, 0.9, leaf.shape) - 0.3, jnp.float32)
-
-    statistics = jax.tree.map(lambda leaf: numbers(leaf) + 0.5, shapes.get("batch_stats", {}))
-    return jax.tree.map(numbers, shapes["params"]), statistics
-
-
-@pytest.mark.parametrize(
-    ("parent", "child"),
-    [
-        ([("dense", 4)], [("dense", 8), ("dense", 4), ("dense", 8)]),
-        ([("conv3x3", 4), ("dense", 4)], [("conv5x5", 8), ("conv3x3", 8), ("dense", 8)]),
-        ([("bn_conv3x3", 4), ("dense", 4)], [("bn_conv3x3", 8), ("dense", 4), ("dense", 4)]),
-    ],
-    ids=["dense", "convolutions", "batch norm"],
-)
-def test_several_changes_leave_the_function_and_carry_the_moments(parent, child):
-    old, new = stack(*parent), stack(*child)
-    params, statistics = drawn(old)
-    state = optax.adam(0.1).init(params)[0]
-    state = state._replace(mu=params, nu=jax.tree.map(jnp.square, params), count=jnp.int32(7))
-    changes = changes_between(old, new, SHAPE)
-    grown, sums, carried = changed(old, changes, params, statistics, state, seed=5)
-    before, after = outputs(old, params, statistics), outputs(new, grown, sums)
-    scale = float(jnp.abs(before).max())
-    np.testing.assert_allclose(after, before, rtol=0, atol=FLOAT32 * scale)
-    assert jax.tree.structure(carried) == jax.tree.structure(optax.adam(0.1).init(grown)[0])
-    shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (carried.mu, grown)]
-    assert shapes[0] == shapes[1] and int(carried.count) == 7
-    # What is new has no moments; what was there has its own.
-    for ours, theirs in ((carried.mu, params), (carried.nu, state.nu)):
-        total = sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(theirs))
-        assert sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(ours)) == (
-            pytest.approx(total, rel=FLOAT32_SUMS)
-        )
 
 
 @pytest.mark.parametrize(
@@ -200,8 +132,3 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, change, message):
         run_search(inheriting(**change), tmp_path / "record", show=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "record").exists()
-
-
-def test_cells_do_not_inherit():
-    with pytest.raises(ValueError, match="inherit needs stacks"):
-        architecture_search(SPACE, SKELETON, workload="digits_fc", inherit=Inheritance(1))

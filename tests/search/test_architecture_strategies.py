@@ -15,8 +15,9 @@ from experiments.search.architecture.space import Architecture, Space
 from experiments.search.architecture.stacks import stacks
 from experiments.search.architecture.strategies.base import ScoredCode, begin, rebuilt
 from experiments.search.architecture.strategies.evolution import evolution
+from experiments.search.architecture.strategies.progressive import level
 from experiments.search.architecture.strategies.reinforce import Policy, probabilities, reinforce
-from experiments.search.architecture.strategies.table import STRATEGIES, strategy
+from experiments.search.architecture.strategies.table import STRATEGIES, stated, strategy
 from experiments.search.architecture.streams import Stream
 
 DIFFERENCES = 1e-8
@@ -227,6 +228,28 @@ def test_the_first_failures_tell_reinforce_nothing_and_later_ones_are_as_bad_as_
     told = failed.tell([ScoredCode((0,) * 8, 3.0)]).tell([ScoredCode((1,) * 8, math.inf)])
     same = failed.tell([ScoredCode((0,) * 8, 3.0)]).tell([ScoredCode((1,) * 8, 3.0)])
     np.testing.assert_array_equal(told.memory.logits, same.memory.logits)
+
+
+def test_progressive_search_expands_the_best_codes_of_a_level():
+    """All of level 1; then the beam's codes, each one choice more than a good one below."""
+    space, beam = planted(4, 3), 3
+    search = run(begin(strategy("progressive", beam=beam), space, 1), lambda code: float(
+        sum(a != b for a, b in zip(code, (2, 1, 2, 0), strict=True))), 20)  # fmt: skip
+    results = search.history.results
+    levels = [level(result.code) for result in results]
+    assert levels[: 4 * 2 + 3 * beam] == [1] * 8 + [2] * beam + [3] * beam + [4] * beam
+    for reached in (2, 3, 4):
+        below = sorted((r for r in results if level(r.code) == reached - 1), key=lambda r: r.value)
+        best = [result.code for result in below[:beam]]
+        for one in (r.code for r in results if level(r.code) == reached):
+            assert any(sum(a != b for a, b in zip(one, other, strict=True)) == 1 for other in best)
+
+
+def test_settings_are_stated_with_their_defaults():
+    assert stated("evolution", {"population": 4}) == "population 4, sample 3"
+    assert stated("random", {}) == ""
+    with pytest.raises(ValueError, match="beam is a whole number from 1 on, got 0"):
+        strategy("progressive", beam=0)
 
 
 def test_a_grid_spreads_over_the_space():

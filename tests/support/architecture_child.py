@@ -43,6 +43,15 @@ def inheriting(**fields):
     return architecture_search(LAYERS, (64,), **given)
 
 
+def inheriting_cells(**fields):
+    """Cells of one program, some of which begin with the weights of earlier ones."""
+    given = {
+        "strategy": "random", "settings": {}, "at_once": 1, "trials": 4, "seed": 57,
+        "inherit": Inheritance(1), **fields,
+    }  # fmt: skip
+    return asked(**given)
+
+
 def run(folder: Path, make=asked, **fields):
     """Search; with KILL in the environment, end by SIGKILL once so many trials have ended."""
     search_driver.COMMIT_SECONDS = 0.0

@@ -14,6 +14,7 @@ from support.tolerances import FLOAT32_SOLVES, FLOAT32_SUMS
 from experiments.search.architecture.graph import Graph, Node
 from experiments.training.morphisms import NotExactError, deepen, enlarge, skip, widen
 from optimizers import OPTIMIZERS
+from workloads.exact_changes import widened_together
 from workloads.models.architectures import Plain
 from workloads.models.linen import Context
 
@@ -42,6 +43,16 @@ BRANCHED = Graph(
         Node("dense", (2, 3), 3), Node(OUTPUT, (4,)),
     )
 )  # fmt: skip
+RESIDUAL = Graph(
+    (
+        INPUT, Node("conv3x3", (0,), 4), Node("bn_conv3x3", (1,), 4), Node("avg_pool3x3", (1, 2)),
+        Node("conv1x1", (1, 3), 4), Node("dense", (3, 4), 3), Node(OUTPUT, (5,)),
+    )
+)  # fmt: skip
+WITH_INPUT = Graph((INPUT, Node("dense", (0,), 7), Node("dense", (0, 1), 3), Node(OUTPUT, (2,))))
+JOINED = Graph(
+    (INPUT, Node("dense", (0,), 4), Node("dense", (0, 1), 3, "concat"), Node(OUTPUT, (2,)))
+)
 TRANSFORMER = graph(Node("attention2", (0,)), Node("feed_forward", (1,)), Node("dense", (2,), 3))
 
 
@@ -92,6 +103,12 @@ CHILDREN = {
     "widen what two read": (BRANCHED, ROW, lambda g, v: widen(g, v, 1, 6)),
     "widen a convolution that a dense layer reads": (CONV, IMAGE, lambda g, v: widen(g, v, 1, 9)),
     "widen batch norm": (NORMED, IMAGE, lambda g, v: widen(g, v, 1, 6)),
+    "widen all that skips add": (RESIDUAL, IMAGE, lambda g, v: widen(g, v, 2, 7)),
+    "widen them by fresh units":
+        (RESIDUAL, IMAGE, lambda g, v: widen(g, v, 1, 6, copies=False)),
+    "deepen one branch": (BRANCHED, ROW, lambda g, v: deepen(g, v, 1, "dense", readers=[2])),
+    "deepen a residual branch":
+        (RESIDUAL, IMAGE, lambda g, v: deepen(g, v, 1, "bn_conv3x3", readers=[2])),
     "deepen dense": (DENSE, ROW, lambda g, v: deepen(g, v, 1, "dense")),
     "deepen convolutions": (CONV, IMAGE, lambda g, v: deepen(g, v, 2, "conv3x3")),
     "deepen by batch norm": (NORMED, IMAGE, lambda g, v: deepen(g, v, 2, "bn_conv3x3")),
@@ -101,7 +118,7 @@ CHILDREN = {
     "skip in an image": (NORMED, IMAGE, lambda g, v: skip(g, v, 1, 3)),
     "enlarge": (CONV, IMAGE, lambda g, v: enlarge(g, v, 1, "conv5x5")),
     "enlarge batch norm": (NORMED, IMAGE, lambda g, v: enlarge(g, v, 4, "bn_conv3x3")),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHILDREN)
@@ -120,7 +137,8 @@ def test_the_child_computes_what_the_parent_does(name):
     assert jax.tree.structure(mapped) == jax.tree.structure(new_gradient)
     largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(gradient))
     fresh = set(child.params) - set(variables["params"])
-    for key in set(mapped) - fresh if "enlarge" not in name and "deepen" not in name else ():
+    others = any(word in name for word in ("enlarge", "deepen", "fresh"))  # have new gradients
+    for key in set(mapped) - fresh if not others else ():
         for ours, theirs in zip(
             jax.tree.leaves(mapped[key]), jax.tree.leaves(new_gradient[key]), strict=True
         ):
@@ -223,10 +241,14 @@ def test_copies_stay_copies_and_fresh_units_learn():
         (CONV, IMAGE, lambda g, v: widen(g, v, 2, 9), "max_pool2x2. has no width"),
         (NORMED, IMAGE, lambda g, v: deepen(g, v, 1, "conv3x3"), "bn_conv3x3. may be negative"),
         (NORMED, IMAGE, lambda g, v: enlarge(g, v, 4, "conv3x3"), "within its kind"),
-        (BRANCHED, ROW, lambda g, v: widen(g, v, 2, 9), "reads node 2 beside others"),
+        (WITH_INPUT, ROW, lambda g, v: widen(g, v, 1, 9), "node 1 is added to the input, whose"),
+        (JOINED, ROW, lambda g, v: widen(g, v, 1, 9), "reads node 1 beside others whose channels"),
+        (CONV, IMAGE, lambda g, v: deepen(g, v, 1, "dense"), "conv3x3. is no vector, which dense"),
+        (BRANCHED, ROW, lambda g, v: deepen(g, v, 1, "dense", readers=[4]),
+         r"that read node 1, some of \[2, 3\], got \[4\]"),
         (TRANSFORMER, TOKENS, lambda g, v: widen(g, v, 1, 9), "attention2. has no width"),
     ],
-)
+)  # fmt: skip
 def test_what_would_change_the_function_is_refused_in_one_line(net, shape, morph, message):
     with pytest.raises(ValueError, match=message) as caught:
         morph(net, parent(net, shape))
@@ -237,8 +259,8 @@ def test_layer_norm_is_no_reader_of_copies():
     net = graph(Node("rows", (0,), 4), Node("feed_forward", (1,)), Node("dense", (2,), 3))
     with pytest.raises(NotExactError, match="node 1 .rows. has no width"):
         widen(net, parent(net, IMAGE), 1, 9)
-    joined = Graph(
-        (INPUT, Node("dense", (0,), 4), Node("dense", (0, 1), 3, "concat"), Node(OUTPUT, (2,)))
-    )
     with pytest.raises(NotExactError, match="joins its inputs; a skip adds"):
-        skip(joined, parent(joined, ROW), 1, 2)
+        skip(JOINED, parent(JOINED, ROW), 1, 2)
+    added = graph(Node("dense", (0,), 6), Node("feed_forward", (0,)), Node("dense", (1, 2), 3))
+    with pytest.raises(NotExactError, match="added to node 2 .feed_forward., which has no width"):
+        widened_together(added, 1)

@@ -25,7 +25,7 @@ from workloads.architectures import (
     reads,
 )
 from workloads.models.linen import Context, LinenModel
-from workloads.models.operations import MODULES, Dense, NormalisedConvolution
+from workloads.models.operations import MODULES, Dense, NormalisedConvolution, halved
 from workloads.registry import unknown_name
 
 
@@ -65,17 +65,21 @@ class Plain(nn.Module):
     Attributes:
       graph: its nodes.
       classifies: whether a dense node that the output reads alone is affine.
+      halves: whether it is a cell that makes half an image of one.
     """
 
     graph: GraphLike
     classifies: bool = False
+    halves: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         values = [x]
         last = self.graph.nodes[-1].inputs
         for index, node in enumerate(self.graph.nodes[1:], 1):
-            merged = _merged(node, [values[i] for i in node.inputs], x)
+            merged = _merged(node, [values[i] for i in node.inputs])
+            if merged is None:  # a cell that is cut from its input is zero
+                return jnp.zeros_like(halved(x) if self.halves else x)
             if node.operation == OUTPUT:
                 return merged
             name = node_name(index, node.operation)
@@ -87,9 +91,9 @@ class Plain(nn.Module):
         raise ValueError(f"a graph ends with its output, got {self.graph}")
 
 
-def _merged(node: NodeLike, values: list[jax.Array], x: jax.Array) -> jax.Array:
-    if not values:  # a cell that is cut from its input is zero
-        return jnp.zeros_like(x)
+def _merged(node: NodeLike, values: list[jax.Array]) -> jax.Array | None:
+    if not values:
+        return None
     if node.merge == "concat":
         return jnp.concatenate(values, axis=-1)
     return functools.reduce(jnp.add, values)
@@ -101,29 +105,34 @@ class Framed(nn.Module):
     Attributes:
       frame: its size.
       cell: the name under which its weights are found.
+      halves: as of `Plain`.
     """
 
     frame: Frame
     cell: str
+    halves: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         def weight(name: str) -> jax.Array:
             return jnp.asarray(context.hyperparameters.get(name, 0.0), x.dtype)
 
-        def read(target: int | str) -> jax.Array:
-            terms = [weight(reads(self.cell, i, target)) * v for i, v in enumerate(values)]
+        def read(target: int | str, sources: range) -> jax.Array:
+            terms = [weight(reads(self.cell, i, target)) * values[i] for i in sources]
             return functools.reduce(jnp.add, terms)
 
         values = [x]
         for node in range(1, self.frame.nodes + 1):
-            merged = read(node)
             terms = []
-            for name in self.frame.operations:
-                module = operation(name)(width=None, name=node_name(node, name))
-                terms.append(weight(applies(self.cell, node, name)) * module(merged, context))
+            for sources, names in self.frame.at(node):
+                merged = read(node, sources)
+                for name in names:
+                    module = operation(name)(width=None, name=node_name(node, name))
+                    terms.append(weight(applies(self.cell, node, name)) * module(merged, context))
             values.append(functools.reduce(jnp.add, terms))
-        return read(OUTPUT)
+        if self.halves:
+            values[0] = jnp.zeros_like(halved(x))  # the output does not read it
+        return read(OUTPUT, range(self.frame.nodes + 1))
 
 
 class Cells(nn.Module):
@@ -145,7 +154,8 @@ class Cells(nn.Module):
         for stage in range(skeleton.stages):
             width = skeleton.width_at(stage)
             if stage:
-                x = NormalisedConvolution(1, width, name=f"widen{stage}")(_halved(x), context)
+                x = x if skeleton.strided else halved(x)
+                x = NormalisedConvolution(1, width, name=f"widen{stage}")(x, context)
                 if any(kind == "reduction" for kind, _ in self.cells):
                     x = self._cell("reduction", f"reduction{stage}", x, context)
             for place in range(skeleton.cells):
@@ -156,10 +166,11 @@ class Cells(nn.Module):
 
     def _cell(self, kind: str, name: str, x: jax.Array, context: Context) -> jax.Array:
         what = dict(self.cells)[kind]
-        module = (
-            Framed(what, kind, name=name) if isinstance(what, Frame) else Plain(what, name=name)
-        )
-        y = module(x, context)
+        halves = kind == "reduction" and self.skeleton.strided
+        if isinstance(what, Frame):
+            y = Framed(what, kind, halves, name=name)(x, context)
+        else:
+            y = Plain(what, halves=halves, name=name)(x, context)
         if y.shape[-1] == x.shape[-1]:
             return y
         return _narrowed(y, x.shape[-1], f"{name}_narrow", context)
@@ -172,12 +183,8 @@ def _narrowed(y: jax.Array, width: int, name: str, context: Context) -> jax.Arra
     return nn.Dense(width, name=name)(y)
 
 
-def _halved(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [B, H // 2, W // 2, C]: means of 2 x 2 points."""
-    height, across = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    x = x[:, :height, :across]
-    rows = (x[:, 0::2] + x[:, 1::2]) / 2
-    return (rows[:, :, 0::2] + rows[:, :, 1::2]) / 2
+def _frame(nodes: int, operations: list[str], halving: list[str] | tuple[()] = ()) -> Frame:
+    return Frame(nodes, tuple(operations), tuple(halving))
 
 
 def framed(
@@ -195,7 +202,7 @@ def framed(
     if (dtype, param_dtype) != ("float32", "float32"):
         raise ValueError(f"a framed network computes in float32, got {dtype} and {param_dtype}")
     frames = tuple(
-        (kind, Frame(int(str(frame["nodes"])), tuple(frame["operations"])))  # type: ignore[arg-type]
+        (kind, _frame(**frame))  # type: ignore[arg-type]
         for kind, frame in cells.items()
     )
     given = {**skeleton, "shape": tuple(skeleton["shape"])}  # type: ignore[arg-type]

@@ -55,10 +55,11 @@ class Dense(nn.Module):
 
 
 class PlainConvolution(nn.Module):
-    """relu of a convolution with a bias, stride 1, "same" padding."""
+    """relu of a convolution with a bias that keeps the image's size, or halves it."""
 
     kernel: int
     width: int | None = None
+    stride: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
@@ -71,18 +72,23 @@ class NormalisedConvolution(nn.Module):
 
     kernel: int
     width: int | None = None
+    stride: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, context: Context) -> jax.Array:
         y = _convolution(self, nn.relu(x), use_bias=False)
-        return BatchNorm(name="norm")(y, context)
+        return BatchNorm(dtype=y.dtype.name, name="norm")(y, context)
 
 
 def _convolution(module: PlainConvolution | NormalisedConvolution, x: jax.Array, *,
                  use_bias: bool = True) -> jax.Array:  # fmt: skip
-    width = x.shape[-1] if module.width is None else module.width
-    size = (module.kernel, module.kernel)
-    return Convolution(width, size, use_bias=use_bias, name="convolution")(x)
+    """Every stride-th point of the convolution with zeros around the image, from the first."""
+    width, stride = x.shape[-1] if module.width is None else module.width, module.stride
+    size, margin = (module.kernel, module.kernel), module.kernel // 2
+    return Convolution(
+        width, size, (stride, stride), ((margin, margin),) * 2, use_bias=use_bias,
+        dtype=x.dtype.name, name="convolution",
+    )(x if stride == 1 else even(x))  # fmt: skip
 
 
 class SelfAttention(nn.Module):
@@ -139,6 +145,23 @@ def flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
+def even(x: jax.Array) -> jax.Array:
+    """An image [B, H, W, C] without the last of an odd number of rows or columns."""
+    return x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+
+
+def halved(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, H // 2, W // 2, C]: means of 2 x 2 points."""
+    x = even(x)
+    rows = (x[:, 0::2] + x[:, 1::2]) / 2
+    return (rows[:, :, 0::2] + rows[:, :, 1::2]) / 2
+
+
+def average_3x3_halved(x: jax.Array) -> jax.Array:
+    """Every second mean of `average_3x3`, down and across: [B, H // 2, W // 2, C]."""
+    return average_3x3(even(x))[:, ::2, ::2]
+
+
 def average_3x3(x: jax.Array) -> jax.Array:
     """The mean over 3 x 3 points of [B, H, W, C], of those inside the image.
 
@@ -176,4 +199,11 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     "attention2": functools.partial(SelfAttention, 2),
     "attention4": functools.partial(SelfAttention, 4),
     "feed_forward": FeedForward,
+    "skip_s2": functools.partial(Function, halved),
+    "avg_pool3x3_s2": functools.partial(Function, average_3x3_halved),
+    "conv1x1_s2": functools.partial(PlainConvolution, 1, stride=2),
+    "conv3x3_s2": functools.partial(PlainConvolution, 3, stride=2),
+    "conv5x5_s2": functools.partial(PlainConvolution, 5, stride=2),
+    "bn_conv1x1_s2": functools.partial(NormalisedConvolution, 1, stride=2),
+    "bn_conv3x3_s2": functools.partial(NormalisedConvolution, 3, stride=2),
 }

@@ -89,18 +89,25 @@ class Graph:
           IllegalArchitectureError: an operation cannot take its input's shape, or shapes of
             inputs that are added differ; names the node.
         """
-        shapes: list[Shape] = [shape]
-        parameters = flops = 0
+        each = self.costs(shape)
+        parameters = sum(cost.parameters for _, cost in each)
+        return OperationCost(each[-1][0], parameters, sum(cost.flops for _, cost in each))
+
+    def costs(self, shape: Shape) -> list[tuple[Shape, OperationCost]]:
+        """(shape of what it takes, cost) of every node; the input and the output cost nothing.
+
+        Raises:
+          IllegalArchitectureError: as `cost`.
+        """
+        found = [(shape, OperationCost(shape, 0, 0))]
         for index, node in enumerate(self.nodes[1:], 1):
-            merged = _merged(index, node, [shapes[i] for i in node.inputs])
+            taken = _merged(index, node, [found[i][1].shape for i in node.inputs])
             if node.operation == "output":
-                return OperationCost(merged, parameters, flops)
+                return [*found, (taken, OperationCost(taken, 0, 0))]
             try:
-                cost = OPERATIONS[node.operation].cost(merged, node.width)
+                found.append((taken, OPERATIONS[node.operation].cost(taken, node.width)))
             except ValueError as error:
                 raise IllegalArchitectureError(f"node {index}: {error}") from None
-            shapes.append(cost.shape)
-            parameters, flops = parameters + cost.parameters, flops + cost.flops
         raise AssertionError("a graph ends with its output")
 
 

@@ -1,32 +1,27 @@
 """Weight inheritance: an architecture starts from the weights of one that it grew out of.
 
 A performance estimator beside full training, lower fidelity and extrapolation: where exact changes
-(`experiments.training.morphisms`) lead from an architecture that has been trained to a new one, the
-new one begins with its weights, computes what it does, and trains some further epochs only, as
-Elsken, Metzen and Hutter 2017 (arXiv 1711.04528) climb hills. Here changes are found; they are made
-where the new architecture is trained. Imports no jax.
+(`growth`) lead from an architecture that has been trained to a new one, the new one begins with its
+weights, computes what it does, and trains some further epochs only, as Elsken, Metzen and Hutter
+2017 (arXiv 1711.04528) climb hills. Here changes are found; they are made where the new
+architecture is trained. Imports no jax.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from experiments.search.architecture.graph import Graph, Node
-from experiments.search.architecture.operations import OPERATIONS, Shape
-from workloads.exact_changes import (
-    KERNELS,
-    NotExactError,
-    check_identity,
-    kernel_margin,
-    kernel_readers,
-)
+from experiments.search.architecture.graph import Graph
+from experiments.search.architecture.growth import explicit, growth
+from experiments.search.architecture.operations import Shape
+from experiments.search.architecture.places import occurrences
+from experiments.search.architecture.space import Architecture
+from workloads.architectures import Skeleton
+from workloads.exact_changes import GraphGrowth, never_negative
 
 State = Literal["reset", "carry"]
-MOST_INSERTED = 3
-"""Nodes by which a child may be deeper than its parent."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,121 +51,63 @@ class Inheritance:
             )
 
 
-class Change(NamedTuple):
-    """One morphism.
-
-    Attributes:
-      kind: of `experiments.training.morphisms`.
-      node: index, in the graph as the changes before have left it.
-      to: operation that is inserted behind it or that it becomes, or its new width.
-    """
-
-    kind: Literal["deepen", "enlarge", "widen"]
-    node: int
-    to: str | int
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.node} {'by' if self.kind == 'deepen' else 'to'} {self.to}"
-
-
-def changes_between(parent: Graph, child: Graph, shape: Shape) -> tuple[Change, ...] | None:
-    """Exact changes that make ``parent`` the ``child``, node by node; None where there are none.
-
-    Layers are inserted first, then kernels enlarged, then layers widened. Nodes keep their order;
-    an input that comes or goes (a skip connection) is no change that can be exact.
+def growths(
+    parent: Architecture, child: Architecture, network: Skeleton | Shape
+) -> Mapping[str, GraphGrowth] | None:
+    """Name of each graph that differs -> how it grows; None where one cannot, or none differs.
 
     Args:
-      parent, child: as they stand, which is how their modules are named.
-      shape: of an example.
+      network: what surrounds cells, or the shape that a stack takes.
     """
-    wanted, start = _explicit(child, shape), _explicit(parent, shape)
-    inserted = len(wanted.nodes) - len(start.nodes)
-    if wanted == start or not 0 <= inserted <= MOST_INSERTED:
-        return None
-    for places in itertools.combinations(range(2, len(wanted.nodes) - 1), inserted):
-        found = _changes(start, wanted, places)
-        if found is not None:
-            return found
-    return None
+    found: dict[str, GraphGrowth] = {}
+    first: dict[str, Shape] = {}
+    for place in occurrences(network, [name for name, _ in child.graphs]):
+        first.setdefault(place.graph, place.shape)
+    for name, shape in first.items():
+        old, new = parent.graph(name), child.graph(name)
+        nonnegative = False
+        if isinstance(network, Skeleton):
+            nonnegative = _takes_nonnegative(network, name, old)
+        else:
+            old, new = explicit(old, shape), explicit(new, shape)
+        if old == new:
+            continue
+        grown = growth(old, new, shape, nonnegative=nonnegative)
+        if grown is None:
+            return None
+        found[name] = grown
+    return found or None
 
 
-def _changes(graph: Graph, wanted: Graph, places: Sequence[int]) -> tuple[Change, ...] | None:
-    """The changes, if the nodes of ``wanted`` at these places are those that were inserted."""
-    changes = []
-    try:
-        for place in places:
-            new = wanted.nodes[place]
-            if len(new.inputs) != 1:
-                return None
-            (behind,) = new.inputs
-            check_identity(graph, behind, new.operation)
-            changes.append(Change("deepen", behind, new.operation))
-            graph = _deeper(graph, place, behind, new.operation)
-        for index, (old, new) in enumerate(zip(graph.nodes, wanted.nodes, strict=True)):
-            if (old.inputs, old.merge) != (new.inputs, new.merge):
-                return None
-            if old.operation != new.operation:
-                kernel_margin(graph, index, new.operation)
-                changes.append(Change("enlarge", index, new.operation))
-                graph = _with(graph, index, dataclasses.replace(old, operation=new.operation))
-        for index, (old, new) in enumerate(zip(graph.nodes, wanted.nodes, strict=True)):
-            if old.width != new.width:
-                if old.width is None or new.width is None or new.width < old.width:
-                    return None
-                kernel_readers(graph, index)
-                changes.append(Change("widen", index, new.width))
-                graph = _with(graph, index, new)
-    except ValueError:  # not exact, or of the input or the output
-        return None
-    return tuple(changes)
+def _takes_nonnegative(skeleton: Skeleton, name: str, graph: Graph) -> bool:
+    """Tell whether a cell takes nothing below zero wherever it stands.
 
-
-def _deeper(graph: Graph, place: int, behind: int, operation: str) -> Graph:
-    """``operation`` at index ``place``, between node ``behind`` and what read it."""
-
-    def moved(i: int) -> int:
-        return place if i == behind else i + (i >= place)
-
-    def rewired(node: Node) -> Node:
-        return dataclasses.replace(node, inputs=tuple(map(moved, node.inputs)))
-
-    width = graph.nodes[behind].width if operation in KERNELS else None
-    before = graph.nodes[:place]
-    if any(behind in node.inputs for node in before):
-        raise NotExactError(f"node {behind} is read before node {place}")
-    new = Node(operation, (behind,), width)
-    return Graph((*before, new, *map(rewired, graph.nodes[place:])))
-
-
-def _with(graph: Graph, index: int, node: Node) -> Graph:
-    return Graph((*graph.nodes[:index], node, *graph.nodes[index + 1 :]))
-
-
-def _explicit(graph: Graph, shape: Shape) -> Graph:
-    """The graph with every kernel's width as a number."""
-    nodes: list[Node] = []
-    for index, node in enumerate(graph.nodes):
-        if node.operation in OPERATIONS and node.operation in KERNELS and node.width is None:
-            width = Graph((*graph.nodes[: index + 1], Node("output", (index,)))).cost(shape).shape
-            node = dataclasses.replace(node, width=width[-1])
-        nodes.append(node)
-    return Graph(tuple(nodes))
+    Batch norm stands before every cell of a later stage, and behind one that joins nodes.
+    """
+    made = skeleton.stem == "dense" or skeleton.stem.startswith("conv")
+    if name != "normal" or skeleton.stages > 1 or not made:
+        return False
+    last = graph.nodes[-1]
+    keeps = last.merge == "sum" and never_negative(graph, len(graph.nodes) - 1, given=True)
+    return skeleton.cells == 1 or keeps
 
 
 class TrainedArchitecture(NamedTuple):
-    """An architecture that has trained to its end: its trial, its graph, and what it reached."""
+    """An architecture that has trained to its end: its trial and what it reached."""
 
     trial: int
-    graph: Graph
+    architecture: Architecture
     value: float
 
 
-def parent_of(child: Graph, trained: Sequence[TrainedArchitecture], shape: Shape) -> int | None:
+def parent_of(
+    child: Architecture, trained: Sequence[TrainedArchitecture], network: Skeleton | Shape
+) -> int | None:
     """The trial whose weights ``child`` begins with; None where it begins anew.
 
     The best of those that exact changes lead from; the first of equal ones.
     """
     for one in sorted(trained, key=lambda one: (one.value, one.trial)):
-        if changes_between(one.graph, child, shape):
+        if growths(one.architecture, child, network):
             return one.trial
     return None

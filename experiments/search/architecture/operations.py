@@ -42,11 +42,13 @@ class Operation(NamedTuple):
       meaning: one line.
       cost: (input shape, width or None) -> OperationCost; raises ValueError.
       wide: whether it makes its output as wide as it is told; others keep the width.
+      stride: 2 where it halves the height and the width of images.
     """
 
     meaning: str
     cost: Callable[[Shape, int | None], OperationCost]
     wide: bool = False
+    stride: int = 1
 
 
 def image(shape: Shape, name: str) -> Shape:
@@ -76,14 +78,18 @@ def _dense(shape: Shape, width: int | None) -> OperationCost:
     return OperationCost((outputs,), inputs * outputs + outputs, 2 * inputs * outputs)
 
 
-def convolution(kernel: int, *, normalised: bool) -> Callable[[Shape, int | None], OperationCost]:
-    """Cost of a square convolution that keeps height and width ("same" padding, stride 1).
+def convolution(
+    kernel: int, *, normalised: bool, stride: int = 1
+) -> Callable[[Shape, int | None], OperationCost]:
+    """Cost of a square convolution that keeps height and width, or halves them (``stride`` 2).
 
     It has a bias per output channel or, normalised, a scale and an offset.
     """
 
     def cost(shape: Shape, width: int | None) -> OperationCost:
         height, across, channels = image(shape, f"a {kernel}x{kernel} convolution")
+        if stride == 2:
+            height, across = halved(shape)[:2]
         outputs = channels if width is None else width
         weights = kernel * kernel * channels * outputs
         parameters = weights + (2 if normalised else 1) * outputs
@@ -102,12 +108,21 @@ def _average(shape: Shape, width: int | None) -> OperationCost:
     return OperationCost(image(shape, "a pool"), 0, 0)
 
 
+def halved(shape: Shape) -> Shape:
+    """The shape of an image at half the height and width, rounded down.
+
+    Raises:
+      ValueError: it is no image of at least 2 x 2 points.
+    """
+    height, across, channels = image(shape, "stride two")
+    if min(height, across) < 2:
+        raise ValueError(f"stride two needs at least 2 x 2 points, got {height} x {across}")
+    return height // 2, across // 2, channels
+
+
 def _halved(shape: Shape, width: int | None) -> OperationCost:
     del width
-    height, across, channels = image(shape, "a pool")
-    if min(height, across) < 2:
-        raise ValueError(f"a 2x2 pool needs at least 2 x 2 points, got {height} x {across}")
-    return OperationCost((height // 2, across // 2, channels), 0, 0)
+    return OperationCost(halved(shape), 0, 0)
 
 
 EXPANSION = 4
@@ -153,6 +168,9 @@ def _feed_forward(shape: Shape, width: int | None) -> OperationCost:
     return OperationCost(shape, weights + (EXPANSION + 3) * features, 2 * length * weights)
 
 
+STRIDED = "_s2"
+"""Behind the name of an operation: its form of stride two."""
+
 OPERATIONS: dict[str, Operation] = {
     "skip": Operation("identity", _kept),
     "weighted_skip": Operation("the input times a trained number", _weighted),
@@ -170,7 +188,7 @@ OPERATIONS: dict[str, Operation] = {
         "relu, 3x3 convolution, batch norm", convolution(3, normalised=True), wide=True
     ),
     "avg_pool3x3": Operation("mean over 3x3 points, stride 1", _average),
-    "max_pool2x2": Operation("maximum over 2x2 points, stride 2", _halved),
+    "max_pool2x2": Operation("maximum over 2x2 points, stride 2", _halved, stride=2),
     "rows": Operation("an image's rows as tokens: affine, plus places", _rows, wide=True),
     "attention1": Operation("x + attention of 1 head, layer norm before it", attention(1)),
     "attention2": Operation("x + attention of 2 heads, layer norm before it", attention(2)),
@@ -178,4 +196,17 @@ OPERATIONS: dict[str, Operation] = {
     "feed_forward": Operation(
         "x + two affine maps, relu between, layer norm before", _feed_forward
     ),
+    "skip_s2": Operation("mean over 2x2 points, stride 2", _halved, stride=2),
+    "avg_pool3x3_s2": Operation("mean over 3x3 points, stride 2", _halved, stride=2),
+    **{
+        f"{'bn_' if normalised else ''}conv{k}x{k}{STRIDED}": Operation(
+            f"{k}x{k} convolution of stride 2, "
+            + ("relu before, batch norm behind" if normalised else "relu"),
+            convolution(k, normalised=normalised, stride=2),
+            wide=True,
+            stride=2,
+        )
+        for normalised, sizes in ((False, (1, 3, 5)), (True, (1, 3)))
+        for k in sizes
+    },
 }

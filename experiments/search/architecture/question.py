@@ -20,11 +20,16 @@ from typing import Any
 from experiments.search.architecture.frames import (
     Frames,
     NotPackableError,
+    check_shapes,
     frames_of_space,
     weights,
 )
-from experiments.search.architecture.graph import Graph
-from experiments.search.architecture.inheritance import Inheritance, TrainedArchitecture, parent_of
+from experiments.search.architecture.inheritance import (
+    Inheritance,
+    TrainedArchitecture,
+    parent_of,
+)
+from experiments.search.architecture.places import cell_shape, check_sizes
 from experiments.search.architecture.recorded import space_to_json
 from experiments.search.architecture.space import Architecture, Code, Space
 from experiments.search.architecture.strategies.base import ScoredCode, rebuilt
@@ -38,6 +43,8 @@ from workloads.registry import resolve
 ONE = 1
 """The batch size under which a search's rounds are recorded."""
 MODELS = "workloads.models.architectures"
+CHECKED = 20
+"""Further architectures whose sizes are checked beforehand."""
 MOST_FRAMED = 20_000
 """Codes of a space that are looked through for its frame; a larger one is not packed."""
 
@@ -63,7 +70,7 @@ def architecture_search(
         side: a larger round is a less informed one.
       packed: one program for the whole space; None: where shapes allow.
       inherit: an architecture that grew out of one of an earlier round begins with its weights and
-        trains ``inherit.further`` epochs; stacks only. None: each begins anew.
+        trains ``inherit.further`` epochs, one at a time. None: each begins anew.
       fields: of `UserSearch`: ``workload`` or ``data``, ``trials``, ``budget``, ``fixed``, ...
 
     Raises:
@@ -72,12 +79,12 @@ def architecture_search(
     """
     proposer = Architectures(space, network, strategy, dict(settings or {}), at_once, inherit)
     if inherit is not None:
-        _check_inherits(inherit, network, fields)
+        _check_inherits(inherit, fields)
     frames = proposer.frames if packed or packed is None else None
     if packed and frames is None:
         proposer.check_packable()
     given = {"name": "architectures", "question": "Which architecture is best?", **fields}
-    slots = 2 ** int(math.log2(at_once)) if frames else 1
+    slots = 2 ** int(math.log2(at_once)) if frames and inherit is None else 1
     return UserSearch(
         proposer.ranges,
         build=Builder(proposer, frames),
@@ -88,13 +95,7 @@ def architecture_search(
     )
 
 
-def _check_inherits(
-    inherit: Inheritance, network: Skeleton | tuple[int, ...], fields: Mapping[str, Any]
-) -> None:
-    if isinstance(network, Skeleton):
-        raise ValueError(  # noqa: TRY004 (bad input)
-            "inherit needs stacks: morphisms change one network, and a cell of a Skeleton is many"
-        )
+def _check_inherits(inherit: Inheritance, fields: Mapping[str, Any]) -> None:
     if inherit.further > fields.get("budget", 1):
         raise ValueError(
             f"inherit must train at most the budget, {fields.get('budget', 1)} epochs, "
@@ -132,7 +133,11 @@ class Architectures:
             ) from None
         if type(self.at_once) is not int or self.at_once < 1:
             raise ValueError(f"at_once must be a whole number from 1 on, got {self.at_once!r}")
-        self.space.sample(_stream())  # refuses a space without a legal architecture
+        stream = _stream()
+        code = self.space.sample(stream)  # refuses a space without a legal architecture
+        if isinstance(self.network, Skeleton):
+            for one in (code, *(self.space.sample(stream) for _ in range(CHECKED))):
+                check_sizes(self.space.architecture(one), self.network)
 
     @property
     def adaptive(self) -> bool:
@@ -155,9 +160,15 @@ class Architectures:
         if self.space.codes > MOST_FRAMED or not isinstance(self.network, Skeleton):
             return None
         try:
-            return frames_of_space(self.space)
+            return self._frames()
         except NotPackableError:
             return None
+
+    def _frames(self) -> Frames:
+        frames = frames_of_space(self.space)
+        if isinstance(self.network, Skeleton):
+            check_shapes(frames, cell_shape(self.network))
+        return frames
 
     def check_packable(self) -> None:
         """Say why the space cannot be one program.
@@ -173,7 +184,7 @@ class Architectures:
             raise NotPackableError(
                 f"packed needs a space of at most {MOST_FRAMED:,} codes, got {self.space.codes:,}"
             )
-        frames_of_space(self.space)
+        self._frames()
 
     def code(self, values: Mapping[str, Value]) -> Code:
         """The code of recorded choices."""
@@ -187,6 +198,8 @@ class Architectures:
         """All that determines what is searched and proposed, as JSON values."""
         network = self.network
         fields = dataclasses.asdict(network) if isinstance(network, Skeleton) else {}
+        if not fields.get("strided"):  # earlier records do not have it
+            fields.pop("strided", None)
         shape = network.shape if isinstance(network, Skeleton) else network
         inherits = {} if self.inherit is None else {"inherit": dataclasses.asdict(self.inherit)}
         return {
@@ -228,18 +241,16 @@ class Architectures:
 
     def _parents(self, ask: Ask, codes: Sequence[Code]) -> tuple[int | None, ...]:
         """The trial whose weights each begins with: of an earlier round, trained to its end."""
-        assert not isinstance(self.network, Skeleton), "it was checked"
         trained = [
             TrainedArchitecture(
-                seen.index, self._network(self._code_at(ask, seen.point)), seen.value
+                seen.index, self.space.architecture(self._code_at(ask, seen.point)), seen.value
             )
             for seen in ask.of(ONE)
             if seen.outcome == "reached"
         ]
-        return tuple(parent_of(self._network(code), trained, self.network) for code in codes)
-
-    def _network(self, code: Code) -> Graph:
-        return self.space.architecture(code).graph("network")
+        return tuple(
+            parent_of(self.space.architecture(code), trained, self.network) for code in codes
+        )
 
     def _point(self, ask: Ask, code: Code) -> Point:
         chosen = dict(zip(self.ranges, code, strict=True))

@@ -18,9 +18,12 @@ BUILDS: dict[str, type[Any]] = {
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """A space as JSON values; of one that a user's own function builds the choices alone."""
+    """A space as JSON values; of one that a user's own function builds the choices alone.
+
+    Fields that have their default are left out: earlier records do not have them.
+    """
     kind = next((k for k, build in BUILDS.items() if type(space.build) is build), "")
-    fields = dataclasses.asdict(space.build) if kind else {}  # type: ignore[call-overload]
+    fields = non_defaults(space.build) if kind else {}
     return {
         "name": space.name,
         "choices": [[name, list(options)] for name, options in space.choices],
@@ -37,6 +40,16 @@ def space_from_json(data: Mapping[str, Any]) -> Space | None:
     build = BUILDS[data["build"]](**{name: _tupled(v) for name, v in data["fields"].items()})
     choices = tuple((name, tuple(options)) for name, options in data["choices"])
     return Space(data["name"], choices, build, data["same"])
+
+
+def non_defaults(value: Any) -> dict[str, Any]:
+    """Fields of a dataclass's value but those that have their default."""
+    given = dataclasses.asdict(value)
+    return {
+        field.name: given[field.name]
+        for field in dataclasses.fields(value)
+        if field.default is dataclasses.MISSING or given[field.name] != field.default
+    }
 
 
 def _listed(value: Any) -> Any:

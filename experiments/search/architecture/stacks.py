@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 from experiments.search.architecture.graph import Graph, Merge, Node
 from experiments.search.architecture.operations import OPERATIONS, Shape
 from experiments.search.architecture.space import Architecture, Option, Space
 from workloads.registry import unknown_name
+
+SKIP, WEIGHTED = "skip", "weighted skip"
+"""Names of the choices of a layer's skip connection."""
 
 
 def stacks(
@@ -18,15 +22,16 @@ def stacks(
     operations: tuple[str, ...],
     widths: tuple[int, ...],
     *,
-    skips: bool = False,
+    skips: bool | Literal["weighted"] = False,
     branches: bool = False,
 ) -> Space:
     """Layers 1 .. depth, then a dense layer of ``outputs`` features.
 
     A layer's choices: its operation; its width, where the operation takes one; with ``skips``, an
-    earlier layer (0: the input) whose output is added to its own; with ``branches``, which earlier
-    layer it reads. Layers that none reads are flattened and joined before the last dense layer.
-    Choices of layers beyond the depth mean nothing: such codes are one architecture.
+    earlier layer (0: the input) whose output is added to its own ("weighted": times a trained
+    number, 1 at first); with ``branches``, which earlier layer it reads. Layers that none reads are
+    flattened and joined before the last dense layer. Choices of layers beyond the depth mean
+    nothing: such codes are one architecture.
 
     >>> space = stacks((784,), 10, (1, 2), ("dense",), (32, 64))
     >>> space.count()  # 2 of one layer and 4 of two
@@ -48,7 +53,8 @@ def stacks(
     for layer in range(1, max(depths) + 1):
         choices += [(f"operation {layer}", operations), (f"width {layer}", widths)]
         if skips:
-            choices.append((f"skip {layer}", (None, *range(layer))))
+            name = f"{WEIGHTED} {layer}" if skips == "weighted" else f"{SKIP} {layer}"
+            choices.append((name, (None, *range(layer))))
         if branches:
             choices.append((f"input {layer}", tuple(range(layer - 1, -1, -1))))
     return Space(f"stacks of up to {max(depths)} layers", tuple(choices), Stacked(shape, outputs))
@@ -66,15 +72,22 @@ class Stacked:
         assert isinstance(depth, int)
         nodes, ends, unread = [Node("input")], [0], set(range(1, depth + 1))
         for layer in range(1, depth + 1):
-            source, skip = options.get(f"input {layer}", layer - 1), options.get(f"skip {layer}")
+            source = options.get(f"input {layer}", layer - 1)
             name, width = str(options[f"operation {layer}"]), options[f"width {layer}"]
             assert isinstance(source, int) and isinstance(width, int)
             wide = OPERATIONS[name].wide
             nodes.append(Node(name, (ends[source],), width if wide else None))
             unread.discard(source)
-            if isinstance(skip, int):
-                nodes.append(Node("skip", (len(nodes) - 1, ends[skip])))
-                unread.discard(skip)
+            own = len(nodes) - 1
+            for kind in (SKIP, WEIGHTED):
+                skip = options.get(f"{kind} {layer}")
+                if isinstance(skip, int):
+                    added = ends[skip]
+                    if kind == WEIGHTED:
+                        nodes.append(Node("weighted_skip", (added,)))
+                        added = len(nodes) - 1
+                    nodes.append(Node("skip", (own, added)))
+                    unread.discard(skip)
             ends.append(len(nodes) - 1)
         heads = tuple(ends[layer] for layer in sorted(unread))
         merge: Merge = "sum"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from experiments.search.architecture.strategies import (
@@ -56,3 +57,9 @@ def strategy(name: str, **settings: float) -> Strategy:
     if name not in STRATEGIES:
         raise unknown_name("strategy", name, STRATEGIES)
     return STRATEGIES[name].make(**settings)
+
+
+def stated(name: str, settings: Mapping[str, float]) -> str:
+    """All settings of a strategy in words, those that were not given with their defaults."""
+    parameters = inspect.signature(STRATEGIES[name].make).parameters.values()
+    return ", ".join(f"{one.name} {settings.get(one.name, one.default):g}" for one in parameters)
