@@ -7,11 +7,13 @@ training images and tests on all 10,000 of its test split. ``automl`` is given a
 the machine must be quiet: what contends for its cores takes trials from it; ``--trials`` gives it
 trials instead, and neither the machine nor its load decides then. scikit-learn's
 `LogisticRegression` and `MLPClassifier` are trained with default settings on the same examples, all
-but test, prepared alike. What a run has found stays in its folder, and the script goes on there.
-Expected on two quiet cores: 20 minutes for all; the sets of r-cran-mlbench need ``Rscript``.
+but test, prepared alike. What a run has found stays in DIR/seconds or DIR/trials, and the script
+goes on there; the results hold a section for each of the two, made of all runs that are there,
+however many seeds a data set has. Expected on two quiet cores: 20 minutes for all; the sets of
+r-cran-mlbench need ``Rscript``.
 
-Its rules for tables were developed on the data of benchmarks/automl_folds.py; the sampler for
-images was chosen after a run on Fashion-MNIST had ended in linear nets alone.
+Its rules for tables were developed on the data of benchmarks/automl_folds.py and automl_refit.py;
+the sampler for images was chosen after a run on Fashion-MNIST had ended in linear nets alone.
 
 Differences of two errors are paired by seed. Splits of one data set overlap, so seeds are no
 independent data sets: the exact range of the median difference (`range_of_searches`) says what
@@ -23,6 +25,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import statistics
 import struct
 import subprocess
@@ -34,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import write_results
+from benchmarks.machine import RESULTS, described, write_results
 from experiments.analysis.intervals import Answer, range_of_searches
 from experiments.procedures.automl.asked import AutomlRequest
 from experiments.procedures.automl.automl import automl
@@ -45,10 +48,12 @@ from workloads.datasets.splits import fixed_permutation
 FASHION_EXAMPLES = 5000
 SEEDS = {"fashion_mnist": 3}
 """At most; of the others as many as asked for."""
-SECONDS = {"digits": "60s", "fashion_mnist": "100s", "": "20s"}
-TRIALS = {"fashion_mnist": "17trials", "": "49trials"}
-"""Data set -> budget, under the empty name that of all others. 17 trials are a round of Hyperband's
-brackets up to 9 epochs, 49 one up to 27."""
+KINDS: Mapping[str, Mapping[str, str]] = {
+    "trials": {"fashion_mnist": "17trials", "": "49trials"},
+    "seconds": {"digits": "60s", "fashion_mnist": "100s", "": "20s"},
+}
+"""Kind of budget -> data set -> budget, under the empty name that of all others. 17 trials are a
+round of Hyperband's brackets up to 9 epochs, 49 one up to 27."""
 OTHERS = ("LogisticRegression", "MLPClassifier")
 MLBENCH = {"vehicle": ("Vehicle", "Class"), "vowel": ("Vowel", "Class")}
 """Name -> that of r-cran-mlbench, and its target."""
@@ -172,6 +177,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "budget": runs[0]["budget"],
         "seeds": len(runs),
         "test_examples": runs[0]["test_examples"],
+        "most_trained_on": [max(n.get("trained_on", 0) for n in run["nets"]) for run in runs],
         "median_error": medians(lambda run, k: run[k]["errors"] / run["test_examples"]),
         "median_cross_entropy": medians(lambda run, k: run[k]["cross_entropy"]),
         "median_seconds": medians(lambda run, k: run[k]["seconds"]),
@@ -180,30 +186,34 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def runs_of(name: str, folder: Path) -> list[dict[str, Any]]:
+    """All runs of a data set that are there, by seed."""
+    held = {int(found[1]): path for path in folder.glob(f"{name}-*.json")
+            if (found := re.fullmatch(rf"{name}-(\d+)\.json", path.name))}  # fmt: skip
+    return [json.loads(held[seed].read_text()) for seed in sorted(held)]
+
+
 def main() -> None:
-    """Run what is missing of the data sets asked for; write the JSON of all that are complete."""
+    """Run what is missing of what was asked for; write the JSON of all that is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-automl"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="0: only sum up what is there")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--trials", action="store_true", help="budgets in trials, not in time")
     options = parser.parse_args()
-    budgets = TRIALS if options.trials else SECONDS
-    options.folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {}
-    for name in NAMES:
-        seeds = range(min(options.seeds, SEEDS.get(name, options.seeds)))
-        there = all((options.folder / f"{name}-{seed}.json").exists() for seed in seeds)
-        if name not in options.only and not there:
-            continue
-        runs = []
-        for seed in seeds:
-            runs.append(run(name, seed, options.folder, budgets))
-            errors = {k: runs[-1][k]["errors"] for k in ("automl", *OTHERS)}
-            print(name, seed, errors, f"{runs[-1]['wall_seconds']} s", flush=True)
-        results[name] = summary(runs)
-    print(write_results("automl", {"data": results}))
-    print(json.dumps({k: v["median_error"] for k, v in results.items()}, indent=1))
+    kind = "trials" if options.trials else "seconds"
+    folder = options.folder / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in options.only:
+        for seed in range(min(options.seeds, SEEDS.get(name, options.seeds))):
+            found = run(name, seed, folder, KINDS[kind])
+            errors = {k: found[k]["errors"] for k in ("automl", *OTHERS)}
+            print(name, seed, errors, f"{found['wall_seconds']} s", flush=True)
+    there = {name: summary(runs) for name in NAMES if (runs := runs_of(name, folder))}
+    print(json.dumps({k: v["median_error"] for k, v in there.items()}, indent=1))
+    before = json.loads((RESULTS / "automl.json").read_text())
+    sections = {k: before[k] for k in KINDS if k in before}
+    print(write_results("automl", {**sections, kind: {**described(), "data": there}}))
 
 
 if __name__ == "__main__":

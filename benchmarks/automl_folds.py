@@ -6,9 +6,10 @@ The data on which automl's rules for small tables were developed; benchmarks/aut
 on others. Of Satellite, DNA and Pima Indians (r-cran-mlbench, needs ``Rscript``) and of two
 generated tables a seed takes 200 examples, of which automl sees 160 and tests on 40; all further
 ones test the predictors, so that an error is known to about a point. Each seed runs twice: with
-folds, and with the one validation split that larger data have. Beside them scikit-learn's defaults
-on the same 160. Budgets are in trials: neither the machine nor its load decides. What a run has
-found stays in its folder, and the script goes on there. Expected: 15 minutes on two cores.
+folds, and with the one validation split that larger data have, without their refit. Beside them
+scikit-learn's defaults on the same 160. Budgets are in trials: neither the machine nor its load
+decides. What a run has found stays in its folder, and the script goes on there. Expected: 15
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -80,7 +81,10 @@ def run(name: str, seed: int, folder: Path) -> Scores:
     scores: Scores = {}
     for arm, below in (("folds", data.FOLDED_BELOW), ("split", 0)):
         asked = AutomlRequest(str(file), Budget.parse(BUDGET), seed=seed)
-        with mock.patch.object(data, "FOLDED_BELOW", below):
+        with (
+            mock.patch.object(data, "FOLDED_BELOW", below),
+            mock.patch.object(data.Examples, "refits", False),
+        ):
             automl(asked, folder / f"{name}-{seed}-{arm}")
         predictor = load(folder / f"{name}-{seed}-{arm}")
         labels = np.searchsorted(predictor.classes, targets[rest])

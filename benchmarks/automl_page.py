@@ -1,4 +1,4 @@
-"""The table of docs/automl.md that is made of results: no number of it is typed.
+"""The tables of docs/automl.md that are made of results: no number of them is typed.
 
     python -m benchmarks.automl_page
 
@@ -18,6 +18,11 @@ from benchmarks.machine import RESULTS
 PAGE = Path(__file__).parent.parent / "docs" / "automl.md"
 OTHERS = ("LogisticRegression", "MLPClassifier")
 HEAD = ("data", "budget", "seeds", "test examples", "`automl`", *(f"minus {o}" for o in OTHERS))
+KINDS = {
+    "trials": "Budgets in trials, the same under any load:",
+    "seconds": "Budgets in time, on quiet cores:",
+}
+"""Sections of the results -> what stands above their tables."""
 Data = dict[str, dict[str, Any]]
 
 
@@ -64,27 +69,35 @@ def coverages(data: Data) -> str:
     )
 
 
-def table(results: dict[str, Any]) -> str:
-    """A row a data set, then what they say."""
-    data: Data = results["data"]
+def table(data: Data, spent: bool) -> str:
+    """A row a data set, then what they say; with the seconds that were ``spent`` at most."""
     rows = [
         (name, row["budget"], str(row["seeds"]), f"{row['test_examples']:,}",
-         f"{row['median_error']['automl']:.1%}", *(_difference(row, other) for other in OTHERS))
+         f"{row['median_error']['automl']:.1%}", *(_difference(row, other) for other in OTHERS),
+         *([f"{row['most_seconds']:.1f}"] if spent else []))
         for name, row in data.items()
     ]  # fmt: skip
-    lines = [HEAD, ("---",) * len(HEAD), *rows]
+    head = (*HEAD, *(["most seconds"] if spent else []))
+    lines = [head, ("---",) * len(head), *rows]
     made = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     covered = coverages(data)
     said = f"A range covers the median with {covered} seeds.\n\n" if covered else ""
     return f"{made}\n\n{said}{verdicts(data)}"
 
 
+def tables(results: dict[str, Any]) -> str:
+    """A table a kind of budget."""
+    made = [f"{words}\n\n{table(results[kind]['data'], kind == 'seconds')}"
+            for kind, words in KINDS.items() if kind in results]  # fmt: skip
+    return "\n\n".join(made)
+
+
 def page(text: str) -> str:
-    """The page with its table made anew."""
-    made = table(json.loads((RESULTS / "automl.json").read_text()))
+    """The page with its tables made anew."""
+    made = tables(json.loads((RESULTS / "automl.json").read_text()))
     between = re.compile(r"(<!-- defaults -->\n).*?(<!-- end -->)", re.DOTALL)
     text, count = between.subn(lambda found: found[1] + made + "\n" + found[2], text)
-    assert count == 1, "the page has no place for the table"
+    assert count == 1, "the page has no place for the tables"
     return text
 
 

@@ -22,16 +22,19 @@ def write_results(name: str, results: dict[str, Any]) -> Path:
 
 def write_json(path: Path, results: dict[str, Any]) -> Path:
     """A file of results with the machine's description, and its path."""
+    path.write_text(json.dumps({**described(), **results}, indent=2) + "\n")
+    return path
+
+
+def described() -> dict[str, Any]:
+    """The day, the machine and its load by now."""
     from experiments.runtime.environment import environment
 
-    load = [round(x, 2) for x in os.getloadavg()]
-    header = {
+    return {
         "date": datetime.date.today().isoformat(),
         "machine": environment(),
-        "load_average_at_the_end": load,
+        "load_average_at_the_end": [round(x, 2) for x in os.getloadavg()],
     }
-    path.write_text(json.dumps({**header, **results}, indent=2) + "\n")
-    return path
 
 
 def seconds(function: Callable[[], Any]) -> float:

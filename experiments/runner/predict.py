@@ -49,6 +49,7 @@ class TrainedNet:
       weight: its share of the prediction.
       name: where it comes from.
       folds: N nets of cross-validation, side by side in its arrays; 1: one net.
+      examples: that it was trained on, all folds together; 0: unknown.
     """
 
     values: Mapping[str, Value]
@@ -57,6 +58,7 @@ class TrainedNet:
     weight: float
     name: str
     folds: int = 1
+    examples: int = 0
 
 
 def module_of(values: Mapping[str, Value], classes: int, folds: int = 1) -> Any:
@@ -164,7 +166,13 @@ def save(predictor: Predictor, folder: Path) -> None:
         "preparation": predictor.preparation.to_json(),
         "example": list(predictor.about["example"]),
         "nets": [
-            {"values": dict(net.values), "weight": net.weight, "name": net.name, "folds": net.folds}
+            {
+                "values": dict(net.values),
+                "weight": net.weight,
+                "name": net.name,
+                "folds": net.folds,
+                "examples": net.examples,
+            }
             for net in predictor.nets
         ],
         "about": dict(predictor.about),
@@ -189,11 +197,11 @@ def load(folder: Path | str) -> Predictor:
     for number, held in enumerate(about["nets"]):
         if held["values"]["family"] not in FAMILIES:
             raise CheckpointError(f"{folder} holds a net of an unknown family: {held['values']}")
-        folds = held.get("folds", 1)  # predictors of older versions have one net a trial
+        folds = held.get("folds", 1)  # older predictors have one net a trial, and say less of it
         shapes = initial(held["values"], len(classes), about["example"], folds, shapes=True)
         tree = checkpoint.filled(f"{number}/", shapes, saved.arrays)
         own = (held["values"], tree["params"], tree["state"], held["weight"], held["name"], folds)
-        nets.append(TrainedNet(*own))
+        nets.append(TrainedNet(*own, held.get("examples", 0)))
     return Predictor(classes, Preparation.from_json(about["preparation"]), nets, about["about"])
 
 

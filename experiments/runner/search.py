@@ -22,7 +22,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.analysis.search_record import Searched
 from experiments.records.comparisons import check_kind
@@ -33,6 +33,7 @@ from experiments.runner.executors.cluster import Cluster, connected
 from experiments.runner.executors.searches import RayTrainer, SearchSetting, check_spreads
 from experiments.runner.search_asked import described_of, header_of, pruner_of, task_of
 from experiments.runner.search_driver import Driver, Limit
+from experiments.runner.search_found import AnyTrainer, Models, SearchResult
 from experiments.runner.search_inherited import further_of
 from experiments.runner.search_known import SearchQuestion
 from experiments.runner.search_models import SearchTask
@@ -45,62 +46,8 @@ from experiments.runtime.stopping import Limited, OutOfTime, Stop, deferred
 from experiments.search.fidelity import Pruner
 from experiments.spec.errors import StudyError
 from experiments.spec.fields import MOST_TRIALS
-from experiments.spec.space import Value
 from experiments.spec.trial import TrialResult
 from experiments.spec.user_search import Ranges, UserSearch
-
-if TYPE_CHECKING:
-    import polars as pl
-
-AnyTrainer = Built | ObjectiveTrainer | RayTrainer
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchResult:
-    """The result of a search.
-
-    Attributes:
-      searched: its record, read back.
-      folder: where it is.
-      best: hyperparameters of the best trial.
-      value: its best value.
-      trial: its index.
-    """
-
-    searched: Searched
-    folder: Path
-    best: Mapping[str, Value]
-    value: float
-    trial: int
-    _state: Callable[[int], Any] = dataclasses.field(repr=False, compare=False)
-
-    @property
-    def table(self) -> pl.DataFrame:
-        """One row a trial: `experiments.analysis.search_record.Searched.trials`."""
-        return self.searched.trials
-
-    @property
-    def exhausted(self) -> bool:
-        """Tell whether a finite space had fewer points than trials were asked for."""
-        return self.searched.exhausted
-
-    def best_model(self) -> tuple[Any, Any, Any]:
-        """(module, params, batch statistics) of the best trial at its best epoch: it is trained
-        again to there, to the bit.
-
-        Raises:
-          ValueError: the search was over an objective, whose models are its own.
-        """
-        return self.model(self.trial)
-
-    def model(self, trial: int) -> tuple[Any, Any, Any]:
-        """As `best_model`, of another trial that has a value.
-
-        Raises:
-          ValueError: as `best_model`; ``trial`` has no value.
-        """
-        module, state = self._state(trial)
-        return module, state.params, state.model_state
 
 
 def search(
@@ -311,20 +258,5 @@ def _found(folder: Path, trainer: AnyTrainer, driver: Driver) -> SearchResult:
         raise StudyError(f"no trial of the search in {folder} has a finite value")
     values = searched.hyperparameters(row)
 
-    def state(index: int) -> Any:
-        if isinstance(trainer, ObjectiveTrainer):
-            raise ValueError(  # noqa: TRY004 (the search is not one of build)
-                "best_model needs a search of build: an objective keeps its own models"
-            )
-        (mine,) = searched.trials.filter(trial=index).rows(named=True)
-        if mine["value"] is None:
-            raise ValueError(f"trial {index} has no value, and so no best epoch")
-        job, column = driver.job(index, searched.pruner.resource), searched.asked["column"]
-        steps = searched.record.scan("evaluations")
-        assert steps is not None, "a record always has the table"
-        measured = steps.filter(trial=index).collect().sort("step")
-        at = measured["step"][measured[column].to_list().index(mine["value"])]
-        with switched():
-            return trainer.best_state(job, at)
-
-    return SearchResult(searched, folder, values, row["value"], row["trial"], state)
+    models = Models(searched, trainer, driver)
+    return SearchResult(searched, folder, values, row["value"], row["trial"], models)

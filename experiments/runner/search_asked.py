@@ -49,7 +49,8 @@ def task_of(asked: UserSearch, data_dir: str | None) -> tuple[SearchTask, Datase
     largest = asked.batch_size if sizes is None else int(greatest(sizes))
     if largest > examples:
         raise ValueError(f"batch_size must lie in 1..{examples} (the training set), got {largest}")
-    data = ResidentData.put(dataset.splits, min(TRAIN_EVALUATION_EXAMPLES, examples))
+    spare = dataset.splits["validation"] if asked.refits else None
+    data = ResidentData.put(dataset.splits, min(TRAIN_EVALUATION_EXAMPLES, examples), spare=spare)
     resolve(workload.losses)
     task = SearchTask(
         workload, goal, asked.optimizer, asked.schedule, asked.fixed, data, asked.budget,

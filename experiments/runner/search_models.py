@@ -23,8 +23,8 @@ from experiments.spec.space import Value
 from experiments.spec.trial import Precision, Status, Trial, TrialConfig, TrialResult
 from experiments.training.feed import ResidentData
 from experiments.training.layout import SCAN, Execution
-from experiments.training.population import Population, last_state
-from experiments.training.program import Program
+from experiments.training.population import Population, end_state, last_state
+from experiments.training.program import Program, drawing_from
 from experiments.training.resume import Checkpoints
 from experiments.training.saving import SavedTrials
 from experiments.training.state import TrainState
@@ -171,6 +171,26 @@ class ModelTrainer:
         origin = Origin(job.trial, job.values, job.origin)
         return self._build(dict(job.values)), self._state(origin, step)
 
+    def refitted(
+        self, job: TrialJob, step: int, goes_on: Callable[[int], bool]
+    ) -> tuple[Any, Any] | None:
+        """(params, batch statistics) of a trial that begins with new weights, on training and spare
+        examples together, after as many epochs of its schedule as ``step`` steps of the search are;
+        None where it diverged, or ``goes_on``, called with the steps of each chunk, ended it.
+
+        Of n examples in all, the schedule has ceil(R n / B) steps, and ceil(epochs n / B) are made.
+        ValueError where there are no spare examples.
+        """
+        task = dataclasses.replace(self._task, data=self._task.data.with_spare())
+        before, steps = (one.grid(job.trial.batch_size) for one in (self._task, task))
+        end, length = steps[before.index(step)], steps[-1]
+        trial = self.engine_trial(job.trial, job.values, end if end < length else None)
+        program = drawing_from(self._program(job.values), task.data)
+        population = Population(program, trial.batch_size, grid=lambda length: [end])
+        trial = dataclasses.replace(trial, train_steps=length, patience=None)
+        state = end_state(population, trial, goes_on)
+        return None if state is None else (state.params, state.model_state)
+
     def _state(self, of: Origin, step: int) -> TrainState:
         population = self.population(of.trial, of.values, origin=of.before)
         return population.train_to(self.engine_trial(of.trial, of.values, None), step)[0]
@@ -206,13 +226,8 @@ class ModelTrainer:
     ) -> Population:
         """Slots for trials of this one's module and batch size, which begin with ``origin``."""
         task = self._task
-        module = self._build(dict(values))
-        with self._lock:
-            key = (number_of(module), *task.parts(values))
-            if key not in self._programs:
-                self._programs[key] = task.program(module, values)
         return Population(
-            self._programs[key],
+            self._program(values),
             trial.batch_size,
             execution,
             grid=lambda steps: [s for s in task.grid(trial.batch_size) if s <= steps],
@@ -220,6 +235,15 @@ class ModelTrainer:
             held=self._held,
             begin=None if origin is None else self._begin(trial, values, origin),
         )
+
+    def _program(self, values: Mapping[str, Value]) -> Program:
+        """The programs of a trial's module and parts, made once."""
+        module = self._build(dict(values))
+        with self._lock:
+            key = (number_of(module), *self._task.parts(values))
+            if key not in self._programs:
+                self._programs[key] = self._task.program(module, values)
+            return self._programs[key]
 
     def _begin(
         self, trial: Trial, values: Mapping[str, Value], origin: Origin

@@ -84,6 +84,12 @@ class PackTrainer:
         """As `ModelTrainer.best_state`."""
         return self._models.best_state(job, step)
 
+    def refitted(
+        self, job: TrialJob, step: int, goes_on: Callable[[int], bool]
+    ) -> tuple[Any, Any] | None:
+        """As `ModelTrainer.refitted`."""
+        return self._models.refitted(job, step, goes_on)
+
     @property
     def held(self) -> SavedTrials:
         """As `ModelTrainer.held`."""

@@ -89,6 +89,8 @@ class UserSearch:
       losses: ``"module:attribute"`` of the `Losses` of ``data``; default: of classes.
       traced: searched hyperparameters that built modules read from ``context.hyperparameters``
         (`workloads.models.linen.Context`): a new value compiles nothing.
+      refits: keep the validation examples of built modules beside the training examples, so that
+        `SearchResult.refitted` can train on both; no trial of the search does.
       seed: of points, initialisation and the order of examples.
       unit: what the budget counts, in the plural; default: epochs, of an objective units.
       name: of the record; ``question``: one sentence for its page; ``expected``: what is known of
@@ -123,6 +125,7 @@ class UserSearch:
     batch_size: int = 32
     losses: str | None = None
     traced: tuple[str, ...] = ()
+    refits: bool = False
     seed: int = 0
     unit: str = ""
     name: str = "search"
@@ -168,7 +171,7 @@ class UserSearch:
         if self.objective is not None:
             if self.weights is not None or self.slots > 1:
                 raise ValueError("weights and slots belong to build: an objective has its own")
-            for field in ("workload", "data", "losses", "fixed", "traced"):
+            for field in ("workload", "data", "losses", "fixed", "traced", "refits"):
                 if getattr(self, field):
                     raise ValueError(f"{field} belongs to build: an objective has its own")
             return

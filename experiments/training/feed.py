@@ -8,6 +8,7 @@ shape; the program does not know the difference, and neither do its results.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent import futures
@@ -94,10 +95,17 @@ class ResidentData:
         splits: Mapping[str, Split],
         train_evaluation_examples: int,
         stream: bool | None = None,
+        *,
+        spare: Split | None = None,
     ) -> ResidentData:
         """Copy the splits to the device, once for all programs.
 
-        ``stream`` says whether the training split stays where it is; by its size where None.
+        Args:
+          splits: ``train`` and ``validation``.
+          train_evaluation_examples: training examples of one evaluation.
+          stream: whether the training split stays where it is; by its size where None.
+          spare: examples to lie behind the training examples, which none draws before
+            `with_spare`; left out where the training split is streamed.
         """
         split = splits["train"]
         streamed = is_streamed(split) if stream is None else stream
@@ -105,8 +113,24 @@ class ResidentData:
         train = read_all(split, first if streamed else None)
         # A copy: the slice of an array would keep all of it in the host's memory.
         few = {role: array[:train_evaluation_examples].copy() for role, array in train.items()}
+        if spare is not None and not streamed:
+            further = read_all(spare)
+            train = {role: np.concatenate([x, further[role]]) for role, x in train.items()}
         measured = {"validation": read_all(splits["validation"]), "train": few}
         return cls(train, measured, size_of(split), split if streamed else None)
+
+    def with_spare(self) -> ResidentData:
+        """The same arrays, of which the spare examples train too.
+
+        Raises:
+          ValueError: there are none.
+        """
+        rows = len(self.train["inputs"])
+        if self.stored is not None or rows == self.examples:
+            raise ValueError("no spare examples lie behind the training examples")
+        found = copy.copy(self)
+        found.examples = rows
+        return found
 
     def train_on(self, sharding: Sharding) -> Mapping[str, jax.Array]:
         """`train` on every device of ``sharding``."""

@@ -262,6 +262,27 @@ def last_state(population: Population) -> TrainState:
     return population._pack.state(0)
 
 
+def end_state(
+    population: Population, trial: Trial, goes_on: Callable[[int], bool]
+) -> TrainState | None:
+    """The state of a trial, trained alone to its end or to where it is put aside.
+
+    Args:
+      population: new.
+      trial: begins at its first step.
+      goes_on: called with the steps of each chunk; False ends training.
+
+    Returns:
+      None where it diverged, or was ended.
+    """
+    pending = [trial]
+    found: list[TrialResult] = []
+    population.run(lambda: pending.pop() if pending else None, found.append, goes_on)
+    if not found or found[0].status == Status.INFEASIBLE:
+        return None
+    return last_state(population)
+
+
 def states_at(
     population: Population, trials: Sequence[Trial], steps: Sequence[int]
 ) -> list[TrainState]:

@@ -4,6 +4,7 @@ data that they read. What they compute is in pack.py."""
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import functools
 import threading
@@ -266,6 +267,15 @@ class Program:
         # NumPy's: jax would compile a program for every shape.
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         return jax.tree.map(_own, self._sharding.put(zeros, PACK_SPECS))
+
+
+def drawing_from(program: Program, data: ResidentData) -> Program:
+    """The same compiled programs; trials draw as many examples as ``data`` says, whose arrays
+    are of the same shapes (`ResidentData.with_spare`)."""
+    other = copy.copy(program)
+    other.examples, other._data = data.examples, data
+    other._programs = {program.layout: other}
+    return other
 
 
 def _own(x: np.ndarray | jax.Array) -> jax.Array:

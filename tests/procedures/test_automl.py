@@ -17,6 +17,7 @@ from support import automl_child
 from support.automl_child import run, write_table
 from support.tolerances import FLOAT32_SOLVES
 
+from benchmarks import automl as automl_benchmark
 from benchmarks import automl_page
 from experiments.cli import main
 from experiments.procedures.automl.asked import AutomlRequest, search_of
@@ -238,20 +239,21 @@ def test_a_budget_in_time_ends_the_search_in_the_middle_of_a_round(tmp_path, mon
     clock, train, begun = Clock(), ModelTrainer.train, []
 
     def slowly(self, job):
-        clock.now += 10.0
+        clock.now += 50.0  # more than is ever kept in reserve, which is measured
         begun.append(job)
         return train(self, job)
 
     monkeypatch.setattr(ModelTrainer, "train", slowly)
     write_table(tmp_path / "trees.csv", 1300)  # too many for folds
     outcome = run(tmp_path, "100s", clock=clock)
-    assert len(begun) == 10
+    assert len(begun) == 2
     assert outcome.values["seconds"] == 100.0 and outcome.complete
     assert (
         "smallest with half of the best throughput"
         in outcome.said.facts["Why this batch size and length"]
     )
     assert outcome.said.facts["Splits"].startswith("832 train, 207 validation, 261 test; all")
+    assert "no net was trained again" in outcome.said.facts["Trained on"]  # its time was over
     assert load(tmp_path / "automl").predict(str(tmp_path / "trees.csv")).shape == (1300,)
 
 
@@ -427,7 +429,14 @@ def test_what_a_cut_leaves_out_does_not_test_either():
         assert np.array_equal(np.sort(one, axis=0), np.sort(other, axis=0))
 
 
-def test_the_table_of_the_page_is_that_of_the_results():
+def test_the_benchmark_takes_all_runs_that_are_there_by_seed(tmp_path):
+    for name in ("wine-10", "wine-2", "wine-0", "wine-2-other", "breast_cancer-0"):
+        (tmp_path / f"{name}.json").write_text(f'["{name}"]')
+    found = automl_benchmark.runs_of("wine", tmp_path)
+    assert found == [["wine-0"], ["wine-2"], ["wine-10"]]
+
+
+def test_the_tables_of_the_page_are_those_of_the_results():
     assert automl_page.PAGE.read_text() == automl_page.page(automl_page.PAGE.read_text())
 
 

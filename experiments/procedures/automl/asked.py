@@ -73,6 +73,7 @@ def search_of(asked: AutomlRequest, examples: Examples, plan: AutomlPlan) -> Use
         schedule=SCHEDULE,
         batch_size=plan.batch_size,
         traced=TRACED,
+        refits=examples.refits,
         seed=asked.seed,
         name="search",
         question=f"Which net is best on {examples.source.name}?",

@@ -6,7 +6,8 @@
 2. A plan: batch size by measured throughput and memory, epochs by what the budget holds.
 3. Rounds of Hyperband over families, architectures and the preset's hyperparameters.
 4. The best trials are trained again to their best epochs; ensemble selection weighs them on
-   validation; the predictor is saved.
+   validation; the chosen ones are trained once more with the validation examples (refit.py); the
+   predictor is saved.
 5. One evaluation on the test split, a verdict and a page.
 
 The folder is a procedure's (experiments/procedures/procedure.py), with ``plan.json``,
@@ -90,7 +91,7 @@ def automl(
                 warn=warn,
                 limit=stages.limit(),
             )
-            best = stages.choose(found)
+            best = stages.choose(found, workers)
             predict.save(best.predictor, folder)
             return stages.conclude(procedure, found, best)
 

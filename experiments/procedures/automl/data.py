@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments.diagnostics.overlap import overlaps
+from experiments.training.feed import is_streamed
 from workloads.datasets.base import Dataset
 from workloads.datasets.labels import (
     SHARES,
@@ -106,6 +107,19 @@ class Examples:
         parts = [self.splits["train"], self.splits["validation"]]
         inputs, labels = zip(*parts, *filter(None, [self.left_out]), strict=True)
         return np.concatenate(inputs), np.concatenate(labels)
+
+    @property
+    def refits(self) -> bool:
+        """Tell whether validation examples can train too in the end: one split validates, and the
+        training split lies on the device."""
+        inputs, targets = self.splits["train"]
+        return self.folds is None and not is_streamed({"inputs": inputs, "targets": targets})
+
+    @property
+    def growth(self) -> float:
+        """Training and validation examples over training examples; 0 where `refits` is False."""
+        train, validation = self.size("train"), self.size("validation")
+        return (train + validation) / train if self.refits else 0.0
 
     @property
     def sizes(self) -> str:

@@ -12,6 +12,7 @@ from experiments.analysis.intervals import Interval
 from experiments.analysis.shares import exact_share
 from experiments.diagnostics.ensemble_selection import cross_entropy, selected
 from experiments.procedures.automl.data import ENOUGH_TO_COUNT, Examples
+from experiments.procedures.automl.limits import EndingTime
 from experiments.procedures.automl.plan import AutomlPlan
 from experiments.runner.predict import Predictor, TrainedNet, initial, of_folds
 from experiments.runner.search import SearchResult
@@ -46,20 +47,39 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True)
+class Finalist:
+    """A trial that was trained again.
+
+    Attributes:
+      trial: its index.
+      cross_entropy: on validation, alone.
+      seconds: of training it again.
+    """
+
+    trial: int
+    cross_entropy: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Chosen:
     """The predictor and its worth.
 
     Attributes:
       predictor: of the nets that were chosen.
-      candidates: that were trained again.
+      members: as of its nets, in their order.
+      candidates: trials that were trained again.
       best: on validation, of the best trial alone.
-      validation: of the predictor.
+      validation: of the predictor, before a refit.
+      trained_on: the examples that its nets were trained on, in words.
     """
 
     predictor: Predictor
+    members: Sequence[Finalist]
     candidates: int
     best: Score
     validation: Score
+    trained_on: str = ""
 
 
 def score(shares: np.ndarray, labels: np.ndarray) -> Score:
@@ -72,7 +92,7 @@ def chosen(
     found: SearchResult,
     examples: Examples,
     members: int,
-    more: Callable[[], bool],
+    time: EndingTime,
     say: Callable[[str], None],
 ) -> Chosen:
     """Choose among the best trials, at their best epochs, by ensemble selection on validation.
@@ -80,8 +100,8 @@ def chosen(
     Args:
       found: the search.
       examples: its data.
-      members: to choose from, at most.
-      more: whether there is time for another one; asked after the first.
+      members: to choose from, at most; the first in any case, others as ``time`` allows.
+      time: of the ending.
       say: takes a line.
     """
     sign = found.searched.sign
@@ -89,25 +109,34 @@ def chosen(
     ranked = sorted(known, key=lambda row: (sign * row["value"], row["trial"]))
     labels = examples.splits["validation"][1]
     nets: list[TrainedNet] = []
+    tried: list[Finalist] = []
     shares: list[np.ndarray] = []
     for row in ranked[:members]:
-        if nets and not more():
+        if nets and not time.more(sum(member.seconds for member in tried)):
             break
+        began = time.spent()
         params, state = jax.device_get(found.model(row["trial"])[1:])
+        seconds = time.spent() - began
         values = found.searched.hyperparameters(row)
-        nets.append(TrainedNet(values, params, state, 0.0, f"trial {row['trial']}", examples.nets))
+        nets.append(TrainedNet(values, params, state, 0.0, f"trial {row['trial']}", examples.nets,
+                        examples.size("train")))  # fmt: skip
         shares.append(validated(nets[-1], examples))
+        tried.append(Finalist(row["trial"], cross_entropy(shares[-1], labels), seconds))
     say(f"ensemble: selection among the best {len(nets)} of {len(known)} trials")
     stacked = np.stack(shares)
     # Few examples flatter the single net that suits them by luck.
     start = len(nets) if len(labels) < ENOUGH_TO_COUNT else 0
     weights = selected(stacked, labels, ADDITIONS * len(nets), start=start)
-    kept = [dataclasses.replace(net, weight=float(w)) for net, w in zip(nets, weights, strict=True)
-            if w > 0]  # fmt: skip
-    kept.sort(key=lambda net: -net.weight)
+    order = sorted(np.flatnonzero(weights), key=lambda i: -weights[i])
+    kept = [dataclasses.replace(nets[i], weight=float(weights[i])) for i in order]
     averaged = np.tensordot(weights, stacked, axes=1)
-    return Chosen(_predictor(kept, examples), len(nets), score(stacked[0], labels),
-                  score(averaged, labels))  # fmt: skip
+    return Chosen(
+        _predictor(kept, examples),
+        [tried[i] for i in order],
+        len(nets),
+        score(stacked[0], labels),
+        score(averaged, labels),
+    )
 
 
 def validated(net: TrainedNet, examples: Examples) -> np.ndarray:

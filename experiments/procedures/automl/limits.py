@@ -1,4 +1,4 @@
-"""Ends of the search of an automl: its time, or its trials."""
+"""Ends of an automl: of its search, by time or trials, and of what follows, by time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Callable
 
 from experiments.procedures.automl.plan import pruner
+
+MARGIN = 1.5
+"""Over what was measured of the ending: a machine is not equally fast at every moment."""
 
 
 @dataclasses.dataclass
@@ -69,3 +72,39 @@ class TrialLimit:
     def over(self) -> bool:
         """Never: a round that has begun ends."""
         return False
+
+
+@dataclasses.dataclass(frozen=True)
+class EndingTime:
+    """Time for training members again and, once some are chosen, on all examples (refit.py).
+
+    Attributes:
+      spent: seconds by now.
+      until: seconds at which the rest of the ending begins; infinite where trials are counted.
+      each: seconds expected of a member.
+      growth: steps of a refit over those before; 0: there is none.
+    """
+
+    spent: Callable[[], float]
+    until: float
+    each: float
+    growth: float
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.until - self.spent()
+
+    def more(self, took: float) -> bool:
+        """Tell whether another member fits, after those that took so many seconds.
+
+        Where the refit of those fits still, it is to fit with another one too.
+        """
+        left, again = self.left, self.refit_seconds(took)
+        if again > left:
+            return MARGIN * self.each <= left
+        return MARGIN * self.each + self.refit_seconds(took + self.each) <= left
+
+    def refit_seconds(self, took: float) -> float:
+        """Seconds to keep for the refit of members that took so many."""
+        return MARGIN * self.growth * took

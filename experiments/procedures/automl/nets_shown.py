@@ -35,11 +35,11 @@ def _word(value: Any) -> str:
 def nets_table(best: Chosen) -> Table:
     """The nets of the predictor."""
     rows = tuple(
-        (f"{net.weight:.3g}", net.name, in_words(net), f"{parameters(net):,}")
+        (f"{net.weight:.3g}", net.name, in_words(net), f"{parameters(net):,}", f"{net.examples:,}")
         for net in best.predictor.nets
     )
-    return Table("nets", "What predicts", ("weight", "from", "net", "parameters"), rows,
-                 (True, False, False, True))  # fmt: skip
+    columns = ("weight", "from", "net", "parameters", "trained on")
+    return Table("nets", "What predicts", columns, rows, (True, False, False, True, True))
 
 
 def layers_table(net: TrainedNet) -> Table:

@@ -152,6 +152,7 @@ def _facts(result: AutomlResult) -> dict[str, str]:
         "Ensemble": f"selection with replacement on validation among the best {best.candidates} "
         f"trials: cross-entropy {best.validation.cross_entropy:.4g}, of the best trial alone "
         f"{best.best.cross_entropy:.4g}",
+        "Trained on": best.trained_on,
     }
 
 

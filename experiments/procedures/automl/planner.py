@@ -9,6 +9,7 @@ from experiments.procedures.automl.asked import AutomlRequest, search_of
 from experiments.procedures.automl.clock import Clock, Spent
 from experiments.procedures.automl.data import Examples
 from experiments.procedures.automl.ending import untrained, validated
+from experiments.procedures.automl.limits import MARGIN
 from experiments.procedures.automl.page import write_rehearsal
 from experiments.procedures.automl.plan import (
     LEAST_EXAMPLES,
@@ -25,12 +26,17 @@ from experiments.spec.families import preset_of
 PLAN_FILE = "plan.json"
 MOST_ENDING = 0.25
 """Share of a budget in time that training the ensemble's members again may take."""
+MOST_REFITTING = 0.15
+"""Further share for training those that were chosen once more, on the validation examples too."""
 MOST_MEASURING = 0.1
 """Share that measuring batch sizes may have taken where another one is measured."""
-MARGIN = 1.5
-"""Over what was measured of the ending: a machine is not equally fast at every moment."""
 INTERPRETER_SECONDS = 0.5
 """Of a process, before and after what it can measure of itself."""
+
+
+def most_ending(examples: Examples) -> float:
+    """Share of a budget in time that training members again, and a refit of them, may take."""
+    return MOST_ENDING + (MOST_REFITTING if examples.growth else 0.0)
 
 
 class Planner:
@@ -83,7 +89,7 @@ class Planner:
         spent = self.spent()
         left = total - spent - self.ending_seconds - INTERPRETER_SECONDS
         train = self.examples.size("train")
-        training = left * (1 - MOST_ENDING) - 2 * plan.compile_seconds
+        training = left * (1 - most_ending(self.examples)) - 2 * plan.compile_seconds
         longest = affordable(plan, train, training)
         least = dataclasses.replace(plan, train_examples=min(train, LEAST_EXAMPLES))
         epoch = plan.epoch_seconds(least.train_examples)
@@ -109,7 +115,8 @@ class Planner:
         what that takes is kept in reserve."""
         net = untrained(self.examples, plan)
         tested = self.examples.size("test") / self.examples.size("validation")
-        of_members = plan.preset.members * (1 + tested)
+        validated_again = bool(self.examples.growth)
+        of_members = plan.preset.members * (1 + validated_again + tested)
         for _ in range(2):  # the first time imports and compiles, the second is the price
             began = self.clock()
             shares = validated(net.nets[0], self.examples)

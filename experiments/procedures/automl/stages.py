@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from experiments.procedures.automl.baselines import baselines
 from experiments.procedures.automl.ending import Chosen, chosen, score
-from experiments.procedures.automl.limits import TimeLimit, TrialLimit
+from experiments.procedures.automl.limits import MARGIN, EndingTime, TimeLimit, TrialLimit
 from experiments.procedures.automl.page import AutomlResult, said_of
 from experiments.procedures.automl.plan import AutomlPlan, trials_of_round
 from experiments.procedures.automl.planner import (
     INTERPRETER_SECONDS,
-    MARGIN,
-    MOST_ENDING,
     PLAN_FILE,
     Planner,
+    most_ending,
 )
+from experiments.procedures.automl.refit import refitted
 from experiments.procedures.budget import ProcedureCost
 from experiments.procedures.outcome import ProcedureOutcome, conclude
 from experiments.procedures.procedure import Procedure
@@ -61,8 +62,9 @@ class Stages:
         total = self.asked.seconds
         if total is None:
             return TrialLimit(int(self.asked.budget.amount or 0), self.plan.epochs)
-        members = self.plan.preset.members * self._member_seconds
-        ending = self.ending_seconds + INTERPRETER_SECONDS + min(members, MOST_ENDING * total)
+        members = self.plan.preset.members * self._member_seconds * (1 + self._growth)
+        ending = self.ending_seconds + INTERPRETER_SECONDS
+        ending += min(members, most_ending(self.examples) * total)
         ending += self.plan.compile_seconds  # a compilation under way cannot be stopped
         each = self.plan.epoch_seconds(self.examples.size("train"))
         trials = max(trials_of_round(self.plan.epochs), self.examples.size("validation"))
@@ -73,17 +75,25 @@ class Stages:
         """To train a member again, as far as is known beforehand."""
         return self.plan.epochs * self.plan.epoch_seconds(self.examples.size("train"))
 
-    def choose(self, found: SearchResult) -> Chosen:
+    @property
+    def _growth(self) -> float:
+        """Steps of a refit over those before; 0 where the ending has no time for one net's."""
+        growth, total = self.examples.growth, self.asked.seconds
+        if total is None:
+            return growth
+        one = MARGIN * self._member_seconds * (1 + growth)
+        return growth if one <= most_ending(self.examples) * total else 0.0
+
+    def choose(self, found: SearchResult, workers: int | None) -> Chosen:
         """The predictor."""
-        total, each = self.asked.seconds, self._member_seconds
-
-        def more() -> bool:
-            if total is None:
-                return True
-            ending = self.ending_seconds + INTERPRETER_SECONDS + MARGIN * each
-            return self.spent() + ending <= total
-
-        return chosen(found, self.examples, self.plan.preset.members, more, self.say)
+        total, until = self.asked.seconds, math.inf
+        if total is not None:
+            until = total - self.ending_seconds - INTERPRETER_SECONDS
+        time = EndingTime(self.spent, until, self._member_seconds, self._growth)
+        best = chosen(found, self.examples, self.plan.preset.members, time, self.say)
+        best = refitted(found, best, self.examples, time, workers=workers)
+        self.say(f"trained on {best.trained_on}")
+        return best
 
     def conclude(self, procedure: Procedure, found: SearchResult, best: Chosen) -> ProcedureOutcome:
         """The one evaluation on test, the verdict and the page."""
@@ -114,9 +124,10 @@ def _values(result: AutomlResult) -> dict[str, Any]:
         "validation_cross_entropy": best.validation.cross_entropy,
         "best_trial_validation_cross_entropy": best.best.cross_entropy,
         "nets": [
-            {"name": net.name, "weight": net.weight, **dict(net.values)}
+            {"name": net.name, "weight": net.weight, "trained_on": net.examples, **net.values}
             for net in best.predictor.nets
         ],
+        "trained_on": best.trained_on,
         "batch_size": result.plan.batch_size,
         "epochs": result.plan.epochs,
         "baselines": [dataclasses.asdict(one) for one in result.others],

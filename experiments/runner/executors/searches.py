@@ -207,6 +207,12 @@ class RayTrainer:
         """As `ModelTrainer.best_state`, in this process."""
         return self._here.best_state(job, step)
 
+    def refitted(
+        self, job: TrialJob, step: int, goes_on: Callable[[int], bool]
+    ) -> tuple[Any, Any] | None:
+        """As `ModelTrainer.refitted`, in this process."""
+        return self._here.refitted(job, step, goes_on)
+
     def _lead(self) -> None:
         """Hand out what waits until nothing does."""
         while True:
