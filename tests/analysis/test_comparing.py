@@ -274,6 +274,13 @@ def test_the_page_shows_ratios_profiles_and_what_cannot_be_seen(members):
     assert "Kendall" in text and 'id="table-ratios"' in text and 'id="table-scores"' in text
 
 
+def test_trials_that_stop_early_are_not_called_complete():
+    raced = summarise(handmade({16: [("STOPPED", {9: 0.01})]}, trials=4, stop="goal"))
+    compared = compared_of({"one": raced, "other": raced}, "c", "?")
+    page = comparison_page(compared, comparison_figures(compared))
+    assert "4 trials that count of each" in page and "4 COMPLETE trials" not in page
+
+
 def test_one_batch_size_and_one_search_are_said_not_to_tell():
     alone = {
         name: summarise(make_record(make_study((16,), trials=4), seed=at))
