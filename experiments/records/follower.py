@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 from experiments.records.state import Key, RecordState
 from experiments.records.store import Writer
@@ -27,6 +28,14 @@ class Follower(RecordState):
             (batch_size, seed, index): (Status(status), identity)
             for batch_size, seed, index, status, identity in content["recorded"]
         }
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """A copy: as the writer had it when this was made, with the plans and rounds since."""
+        return copy.deepcopy(self._study)
+
+    def _keep(self, grown: dict[str, Any]) -> None:
+        self._study = grown
 
     def recorded(self) -> dict[Key, tuple[Status, str]]:
         """As the writer had it when this was made."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import copy
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,12 +17,10 @@ _STATUSES = {code: status for status, code in _CODES.items()}
 class RecordState(abc.ABC):
     """The study and its plans; `Writer` and `Follower` add the trials."""
 
-    _study: dict[str, Any]
-
     @property
+    @abc.abstractmethod
     def study(self) -> dict[str, Any]:
         """A copy of what study.json holds now."""
-        return copy.deepcopy(self._study)
 
     @abc.abstractmethod
     def recorded(self) -> dict[Key, tuple[Status, str]]:
@@ -31,27 +28,26 @@ class RecordState(abc.ABC):
 
     def add_plan(self, plan: Mapping[str, Any]) -> int:
         """Index of ``plan`` (JSON values) among the recorded plans, appended where it is new."""
-        plain = json.loads(json.dumps(dict(plan)))
-        if plain not in self._study["plans"]:
-            grown = {**self._study, "plans": [*self._study["plans"], plain]}
-            self._keep(grown)
-            self._study = grown
-        return int(self._study["plans"].index(plain))
+        plain, study = json.loads(json.dumps(dict(plan))), self.study
+        if plain not in study["plans"]:
+            study["plans"].append(plain)
+            self._keep(study)
+        return int(study["plans"].index(plain))
 
     def add_round(self, found: Mapping[str, Any], trials: int = 0) -> None:
         """Append a round of a search (JSON values) to the recorded ones.
 
         ``trials``: wanted by then, of a search that does not know its rounds beforehand.
         """
-        plain = json.loads(json.dumps(dict(found)))
-        grown = {**self._study, "rounds": [*self._study.get("rounds", []), plain]}
-        if trials > self._study["study"].get("trials", 0):
-            grown["study"] = {**self._study["study"], "trials": trials}
-        self._keep(grown)
-        self._study = grown
+        study = self.study
+        study.setdefault("rounds", []).append(json.loads(json.dumps(dict(found))))
+        if trials > study["study"].get("trials", 0):
+            study["study"]["trials"] = trials
+        self._keep(study)
 
+    @abc.abstractmethod
     def _keep(self, grown: dict[str, Any]) -> None:
-        """Put the grown study on disk, where that is this process's part."""
+        """Let `study` be this from now on, on disk where that is this process's part."""
 
 
 class TrialStates:

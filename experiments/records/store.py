@@ -45,16 +45,15 @@ __all__ = ["Record", "RecordError", "Writer", "read", "read_study", "require_cur
 class Writer(RecordState):
     """The one coordinator's hand on a record. `Writer.open` makes it; a context manager.
 
-    What it keeps of the trials is a byte each (`TrialStates`), so that neither its memory nor the
-    time of a commit grows with a study. A commit that was interrupted, at any line, leaves
-    ``_settled`` false: the next one first reads from disk what was committed.
+    What it keeps of the trials is a byte each (`TrialStates`), and of the study nothing, so that
+    neither its memory nor the time of a commit grows with a study. A commit that was interrupted,
+    at any line, leaves ``_settled`` false: the next one first reads from disk what was committed.
     """
 
     def __init__(self, folder: Path, study: dict[str, Any], lock: Lock) -> None:
         """For `open`, which has taken the lock and merged the study."""
         self.folder = folder
         self._records = RecordsFolder(folder / RECORDS_FOLDER, study.get("identity"))
-        self._study = study
         self._lock = lock
         self._groups: list[Group] = []
         self._states = TrialStates()
@@ -116,6 +115,11 @@ class Writer(RecordState):
     def close(self) -> None:
         """Gives the lock back; harmless when repeated."""
         self._lock.release()
+
+    @property
+    def study(self) -> dict[str, Any]:
+        """The content of study.json now; nobody else writes it."""
+        return read_study(self.folder)
 
     def recorded(self) -> dict[Key, tuple[Status, str]]:
         """(batch size, seed, index) -> (status, identity) of every committed trial, from disk."""

@@ -186,7 +186,7 @@ class Driver:
         while True:
             self._propose()
             jobs = self._populations.jobs(self._known.curve)
-            pruned = self._populations.pruned - self._known.final
+            pruned = (i for i in self._populations.pruned if i not in self._known.final)
             for index in sorted(pruned):
                 self._end(self._known.results[index])
             if not jobs and self._due():

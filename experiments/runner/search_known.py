@@ -12,9 +12,10 @@ from typing import Any, cast
 from experiments.analysis.search_record import ONE, PUT_ASIDE, Searched
 from experiments.records.store import Record
 from experiments.runner.search_objectives import Origin
+from experiments.runner.search_told import Indices, Points, Told, ToldTrials
 from experiments.search.fidelity import Pruner
 from experiments.search.record import Round
-from experiments.search.samplers.base import Outcome, Point, Seen
+from experiments.search.samplers.base import Outcome, Seen
 from experiments.spec.conditions import ConditionalSpace, recorded
 from experiments.spec.space import Value
 from experiments.spec.trial import Reason, Status, Trial, TrialResult
@@ -86,40 +87,6 @@ class SearchQuestion:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Told:
-    """A trial as pruners and samplers are told of it.
-
-    Attributes:
-      status, reason, steps: as of a `TrialResult`.
-      batch_size: of the trial.
-      at, values: steps of its evaluations, and the values that decide there.
-    """
-
-    status: Status
-    reason: Reason
-    steps: int
-    batch_size: int
-    at: tuple[int, ...]
-    values: tuple[float, ...]
-
-    @classmethod
-    def of(cls, result: TrialResult, column: str) -> Told:
-        """Of a result; values in this column of its evaluations."""
-        at, values = (result.evaluations.get(name, ()) for name in ("step", column))
-        return cls(
-            result.status, result.reason, result.steps, result.trial.batch_size,
-            tuple(map(int, at)), tuple(map(float, values)),
-        )  # fmt: skip
-
-    @property
-    def finite(self) -> list[float]:
-        """The values that count: finite ones, of a trial that neither diverged nor failed."""
-        if self.status not in (Status.COMPLETE, Status.STOPPED):
-            return []
-        return [value for value in self.values if math.isfinite(value)]
-
-
 class Known:
     """The points of a search and the results of its trials. Not thread-safe.
 
@@ -136,11 +103,12 @@ class Known:
 
     def __init__(self, question: SearchQuestion):
         self._question = question
-        self.points: list[Point] = []
+        self.points = Points(len(question.space.ranges))
         self.parents: dict[int, int] = {}
         self.results: dict[int, TrialResult] = {}
-        self.final: set[int] = set()
-        self._told: dict[int, Told] = {}
+        self.final = Indices()
+        self._told: dict[int, Told] = {}  # of trials that are not final, or not recorded
+        self._kept = ToldTrials()
 
     def take(self, result: TrialResult) -> None:
         """Take all that a trial has measured so far."""
@@ -151,6 +119,8 @@ class Known:
         """Keep of a trial that is on disk for good only what others are compared with."""
         if index in self.final:
             self.results.pop(index, None)
+            if (told := self._told.pop(index, None)) is not None:
+                self._kept[index] = told
 
     def add(self, found: Round) -> int:
         """Take the points of a round; how many they are."""
@@ -203,9 +173,13 @@ class Known:
             return None
         return Origin(self.trial(parent), self.values(parent), self.origin(parent))
 
+    def _of(self, index: int) -> Told | None:
+        told = self._told.get(index)
+        return self._kept.get(index) if told is None else told
+
     def curve(self, index: int, resource: int) -> list[float] | None:
         """The values of a trial at resources 1 .. ``resource``; see `fidelity.Curve`."""
-        told = self._told.get(index)
+        told = self._of(index)
         if told is None:
             return None
         if told.status in (Status.INFEASIBLE, Status.INCOMPLETE):
@@ -221,7 +195,7 @@ class Known:
         """All trials as a sampler is told of them: a pruned one is worse than its best value."""
         found = []
         for index, point in enumerate(self.points):
-            told = self._told.get(index)
+            told = self._of(index)
             values = [] if told is None else told.finite
             if told is None or not values or index not in self.final:
                 found.append(Seen(ONE, index, point, "infeasible"))

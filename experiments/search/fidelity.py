@@ -212,7 +212,7 @@ class Halving:
 
     def __init__(self, rungs: Sequence[Rung], *, minimize: bool):
         self._rungs, self._minimize = tuple(rungs), minimize
-        self._alive = list(range(rungs[0].trials))
+        self._alive: Sequence[int] = range(rungs[0].trials)
         self._rung = 0
         self._pruned: frozenset[int] = frozenset()
 

@@ -1,13 +1,15 @@
-"""``batchscale report --watch``: the page follows a study, and rests where nothing happens."""
+"""``report --watch`` and ``status --watch`` follow a study, and rest where nothing happens."""
 
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import pytest
 from support.engine_factory import tiny_study
 
 from experiments.cli import main
+from experiments.commands import status
 from experiments.commands.report import REFRESH_SECONDS, watch
 from experiments.commands.status import WATCH_SECONDS, status_text
 from experiments.records.store import Writer
@@ -50,9 +52,21 @@ def test_the_page_is_written_where_trials_were_recorded_and_only_then(half, caps
     assert said.count("report: ") == 1 and "1 of 2 trials" in said
 
 
-def test_the_command_ends_with_a_page_that_stays(half, capsys):
+def test_the_commands_follow_a_study_to_its_end_and_leave_a_page_that_stays(
+    half, monkeypatch, capsys
+):
     study, folder = half
-    run_study(study, folder, execution="scan")
+    looks = []
+
+    def sleep(seconds):
+        looks.append((seconds, capsys.readouterr().out))
+        run_study(study, folder, execution="scan")
+
+    monkeypatch.setattr(status, "time", types.SimpleNamespace(sleep=sleep))
+    assert main(["status", str(folder), "--watch"]) == 0
+    ((seconds, first),) = looks
+    assert seconds == WATCH_SECONDS and "tiny: 1 of 2 trials (50%)" in first
+    assert "tiny: 2 of 2 trials (100%), done" in capsys.readouterr().out
     assert main(["report", str(folder), "--watch"]) == 0
     assert AGAIN not in (folder / "report" / "index.html").read_text(encoding="utf-8")
     assert main(["report", str(folder / "records"), "--watch"]) == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -426,3 +428,22 @@ def test_the_record_is_read_without_jax():
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rounds_are_on_disk_and_not_in_the_writers_memory(tmp_path):
+    def added(writer, number):
+        points = [[number + i / 7, i / 3] for i in range(1000)]  # 200 kB as lists of numbers
+        writer.add_round({"seed": 0, "round": number, "batch_sizes": {"1": {"points": points}}})
+
+    with Writer.open(tmp_path, {"identity": "a", "study": {"name": "tiny"}}) as writer:
+        added(writer, 0)
+        tracemalloc.start()
+        try:
+            for number in (1, 2, 3):
+                added(writer, number)
+            gc.collect()
+            kept = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert [found["round"] for found in writer.study["rounds"]] == [0, 1, 2, 3]
+    assert kept < 20_000

@@ -312,6 +312,9 @@ def test_status_says_how_far_a_study_is_from_its_record_alone(raced, tmp_path, c
     fewest = steps_to_result(record).filter(batch_size=8)["steps_to_result"].min()
     row = next(line for line in shown.splitlines() if line.split()[:2] == ["8", "16/16"])
     assert row.split()[4] == str(fewest)
+    own = record.trials.filter(batch_size=8)["status"].to_list()
+    shares = [f"{own.count(status) / len(own):.0%}" for status in ("INFEASIBLE", "STOPPED")]
+    assert row.split()[2:4] == shares and shares[1] != "0%"
     # In the midst of it: some trials are there, none is wanted less.
     half = tmp_path / "half"
     shutil.copytree(raced["race"], half)
