@@ -17,6 +17,7 @@ from experiments.search.architecture.recorded import space_from_json
 from experiments.search.architecture.space import Architecture
 from experiments.spec.space import Choice
 from workloads.architectures import Shape, Skeleton
+from workloads.registry import UnknownNameError
 
 ACROSS, DOWN = 150, 74
 """Pixels between layers, and between nodes of a layer."""
@@ -165,7 +166,11 @@ def architecture_chart(architecture: Architecture) -> alt.TopLevelMixin:
 
 
 def found_architecture(found: Searched) -> Architecture | None:
-    """The architecture of the best trial; None where the record does not say how it is built."""
+    """The architecture of the best trial; None where the record does not say how it is built.
+
+    It does not where a user's own function builds it, or with operations that only the user's file
+    adds to the table.
+    """
     best = found.best
     if best is None or "proposer" not in found.asked:
         return None
@@ -175,7 +180,10 @@ def found_architecture(found: Searched) -> Architecture | None:
     chosen = found.hyperparameters(best)
     ranges = [(name, found.space.ranges[name]) for name, _ in space.choices]
     code = [r.values.index(chosen[name]) for name, r in ranges if isinstance(r, Choice)]
-    return space.architecture(tuple(code))
+    try:
+        return space.architecture(tuple(code))
+    except UnknownNameError:
+        return None
 
 
 def network_of(found: Searched) -> Skeleton | Shape:

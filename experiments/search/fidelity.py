@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from experiments.search.asynchronous import Asynchronous
-from experiments.search.extrapolation import Extrapolated
+from experiments.search.extrapolation import BELOW, Extrapolated
 from experiments.search.pruning import Rounding, Rung, best_of, hyperband, median_stop, power_floor
 from experiments.spec.fields import StudyFields
 
@@ -33,7 +33,7 @@ PRUNERS = {
     "asha": "successive halving without waiting for a rung, on a virtual clock",
     "median": "a trial stops once its best is worse than the median of the others' means so far",
     "patience": "a trial stops after so many resources without an improvement",
-    "extrapolation": "a trial stops where its extrapolated curve hardly beats earlier rounds",
+    "extrapolation": f"a trial stops where P(its end beats earlier rounds) < {100 * BELOW:.0f} %",
 }
 
 Curve = Callable[[int, int], Sequence[float] | None]

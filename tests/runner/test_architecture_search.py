@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from experiments.report.search_page import write_search_report
 from experiments.runner import search_models
 from experiments.runner.search import run_search
 from experiments.search.architecture.cells import chosen_edges, every_edge
+from experiments.search.architecture.operations import OPERATIONS
 from experiments.search.architecture.question import architecture_search
 from experiments.search.architecture.recorded import space_from_json, space_to_json
 from experiments.search.architecture.space import Space
@@ -102,6 +104,19 @@ def test_the_page_shows_the_best_architecture_from_the_record_alone(packed):
     assert "The best architecture" in text and "parameters, " in text
     assert "regularised evolution: tournament and ageing (population 4, sample 3)" in text
     assert (page.parent / "figures" / "architecture.svg").stat().st_size > 1000
+
+
+def test_a_record_of_operations_that_are_not_in_the_table_has_a_page_without_a_picture(
+    packed, monkeypatch, tmp_path
+):
+    """They were added by the file that searched, which `report` does not read."""
+    folder, found, _ = packed
+    shutil.copytree(folder / "record", tmp_path / "record")
+    for name in ("dense", "relu"):
+        monkeypatch.delitem(OPERATIONS, name)
+    page = write_search_report(found.searched, tmp_path / "record")
+    assert "The best architecture" not in page.read_text()
+    assert "regularised evolution" in page.read_text()
 
 
 def test_the_best_model_computes_what_was_measured(packed):

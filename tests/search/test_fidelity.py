@@ -10,6 +10,7 @@ import pytest
 from support.records_factory import make_study
 
 from experiments.search.asynchronous import Asynchronous, asynchronous_halving
+from experiments.search.extrapolation import BELOW
 from experiments.search.fidelity import PRUNERS, WORKERS, Populations, Pruner, table
 from experiments.search.pruned import Curves, PrunedTrials
 from experiments.search.record import Ended
@@ -259,3 +260,8 @@ def test_extrapolation_stops_what_hardly_beats_earlier_rounds_and_nothing_else(d
     play()
     assert populations.pruned == {2, 4}
     assert reached == {0: 40, 1: 40, 2: 10, 3: 40, 4: 10}
+
+
+def test_the_level_below_which_a_trial_stops_is_stated():
+    assert BELOW == 0.05
+    assert PRUNERS["extrapolation"] == "a trial stops where P(its end beats earlier rounds) < 5 %"
