@@ -190,7 +190,7 @@ def kernel_margin(graph: GraphLike, node: int, operation: str) -> int:
     """
     inner = inner_node(graph, node)
     before, after = KERNELS.get(inner.operation), KERNELS.get(operation)
-    alike = _kind(inner.operation) == _kind(operation)
+    alike = kind_of(inner.operation) == kind_of(operation)
     if not (before and after and alike and before[0] == "convolution" and after[1] > before[1]):
         raise NotExactError(
             f"node {node} ({inner.operation}) cannot become {operation}: a kernel grows within its "
@@ -199,6 +199,6 @@ def kernel_margin(graph: GraphLike, node: int, operation: str) -> int:
     return (after[1] - before[1]) // 2
 
 
-def _kind(operation: str) -> str:
-    """The name of a convolution without its kernel's size."""
+def kind_of(operation: str) -> str:
+    """The name of an operation without its kernel's size, which may grow."""
     return re.sub(r"\dx\d", "", operation)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from experiments.search.architecture.graph import Graph, IllegalArchitectureError, Node
@@ -22,6 +23,7 @@ from workloads.exact_changes import (
     Role,
     cuts,
     kernel_margin,
+    kind_of,
     never_negative,
     starts_as_identity,
     widened_together,
@@ -47,8 +49,14 @@ def growth(
     inserted = len(child.nodes) - len(parent.nodes)
     if child == parent or not 0 <= inserted <= MOST_NEW:
         return None
+    kinds = [kind_of(node.operation) for node in child.nodes]
+    further = Counter(kinds) - Counter(kind_of(node.operation) for node in parent.nodes)
+    if further.total() != inserted:
+        return None
     made = _made(parent, shape)
     for new in itertools.combinations(range(1, len(child.nodes) - 1), inserted):
+        if Counter(kinds[i] for i in new) != further:
+            continue
         for roles in _roles(child, new):
             terms = _terms(child, roles)
             if terms is None:
