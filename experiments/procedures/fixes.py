@@ -13,7 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.procedures.proposed import clipping, procedure, run_file, values, with_values
+from experiments.procedures.proposed import (
+    clipping,
+    in_another,
+    procedure,
+    run_file,
+    values,
+    with_values,
+)
 from experiments.procedures.rates import Sweep
 from experiments.procedures.variants import RATE, Base, changed
 from workloads.registry import resolve as attribute
@@ -113,7 +120,9 @@ def proposals(
         ProposedRemedy(
             "another optimizer",
             f"Another optimizer, {other}.",
-            procedure("diagnose", _with_optimizer(command, base, other)),
+            procedure(
+                "diagnose", _with_optimizer(command, base, other), *in_another(folder, other)
+            ),
         ),
         *(
             ProposedRemedy(

@@ -26,6 +26,11 @@ def clipping(subject: str) -> str:
     return procedure("clip-threshold --study", subject)
 
 
+def in_another(folder: Path, suffix: str) -> tuple[str, str]:
+    """The option that leads to a folder beside this one, which holds another question."""
+    return "--out", str(folder.with_name(f"{folder.name}-{suffix}"))
+
+
 def values(subject: str, option: str) -> list[str]:
     """The words that follow an option of a subject; none where it is not there."""
     words = shlex.split(subject)

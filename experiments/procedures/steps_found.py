@@ -132,8 +132,8 @@ def said_of(found: StepsFindings, given: Base, subject: str, ended: str, folder:
         )
         longer = proposed.with_values(subject, "--steps", [str(4 * found.steps)])
         step = NextStep(
-            proposed.procedure("steps-search", longer),
-            "Four times as long; in a new folder (--out).",
+            proposed.procedure("steps-search", longer, *proposed.in_another(folder, "longer")),
+            "Four times as long, in a folder of its own.",
         )
     else:
         now = found.fitted[run.key]

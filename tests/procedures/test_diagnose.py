@@ -322,6 +322,7 @@ def test_proposed_commands_are_what_the_shell_takes_apart_again(tmp_path):
     assert words["another optimizer"] == [  # which has no momentum
         "batchscale", "diagnose", typed[0], "--steps", "9", "--batch-size", "1",
         "--hold", "warmup_steps=2 epochs", "--optimizer", "adam",
+        "--out", str(tmp_path / "a b-adam"),  # this folder holds this optimizer's diagnosis
     ]  # fmt: skip
     assert words["a lower rate"] == ["batchscale", "run", str(tmp_path / "a b" / "lower_rate.py")]
     wider = proposed.with_values("text --model depth=2", "--model", ["depth=2", "placement=pre"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -304,10 +305,12 @@ def test_a_fit_is_judged_on_all_training_examples_or_it_is_said_on_how_many():
     part = f"the first {examples:,} of the {size:,} training examples"
     assert f"a constant rate of 0.2 fits {part} by then" in said.answer
     assert said.facts["A fit is judged on"] == part
-    assert (
-        f"No constant rate fits {part}"
-        in said_of_steps(dataclasses.replace(found, fitted={}), base, "r", "", Path("s")).answer
-    )
+    none = dataclasses.replace(found, fitted={})
+    said = said_of_steps(none, base, "'my study.py' --steps 2000", "", Path("a b/s"))
+    assert f"No constant rate fits {part}" in said.answer
+    assert shlex.split(said.next.command) == [
+        "batchscale", "steps-search", "my study.py", "--steps", "8000", "--out", "a b/s-longer",
+    ]  # fmt: skip
     assert judged_on(base_of(large, 64, 10**6)).study.train_evaluation_examples == size
 
 
