@@ -203,7 +203,7 @@ def _literals(pairs: Sequence[str]) -> dict[str, Any]:
 def words_of(options: argparse.Namespace, without: Sequence[str] = ()) -> str:
     """The words typed of the subject, for proposed commands."""
     found = [options.subject, *(["--smoke"] if options.smoke else [])]
-    flags = ("batch-size", "steps", *FIELDS, "hold", "model", "data-dir")
+    flags = ("batch-size", "steps", *FIELDS, "hold", "model", "data-dir", *SWEEPS)
     for flag in flags:
         value = getattr(options, flag.replace("-", "_"), None)
         if value is not None and flag not in without:

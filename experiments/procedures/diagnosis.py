@@ -92,7 +92,8 @@ def said_of(found: Diagnosis, subject: str, ended: str, fix: bool, folder: Path)
         )
     elif not fix:
         step = NextStep(
-            proposed.procedure("diagnose", command, "--fix"), "It tries the remedies in this order."
+            proposed.procedure("diagnose", command, "--fix", "--out", str(folder)),
+            "It tries the remedies in this order, and repeats nothing that is here.",
         )
     else:
         step = NextStep(remedies[-1].command, "No remedy held; a lower rate comes last.")

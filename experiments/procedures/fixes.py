@@ -166,10 +166,13 @@ def pairs(options: Mapping[str, Any]) -> str:
 
 
 def _with_optimizer(command: str, base: Base, other: str) -> str:
-    """The words with another optimizer, and of what they hold only what it has too."""
+    """The words with another optimizer, whose rates are others, and of what they hold only what it
+    has too."""
     kept = changed(base.study, optimizer=other, space=None).resolved.hyperparameters
     held = [pair for pair in values(command, "--hold") if pair.partition("=")[0] in kept]
-    return with_values(with_values(command, "--hold", held), "--optimizer", [other])
+    for option, given in (("--rates", []), ("--factor", []), ("--hold", held)):
+        command = with_values(command, option, given)
+    return with_values(command, "--optimizer", [other])
 
 
 def _with_model(command: str, options: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import pytest
 from support.engine_factory import TINY
 from support.kill_storms import server
 from support.procedure_child import FACTOR, RATES, TRAIN, killed_diagnosis, quadratic
+from support.records_factory import make_record, make_study
 from support.tolerances import SIX_DIGITS
 
 from experiments import studies
@@ -24,6 +25,7 @@ from experiments.commands import subject
 from experiments.procedures import fixes, proposed
 from experiments.procedures.budget import Budget, ProcedureCost
 from experiments.procedures.diagnose import diagnose
+from experiments.procedures.diagnosis import Diagnosis, said_of
 from experiments.procedures.fixes import other_optimizer, warmups
 from experiments.procedures.procedure import Procedure, Running, is_procedure
 from experiments.procedures.rates import Sweep
@@ -313,7 +315,17 @@ def test_proposed_commands_are_what_the_shell_takes_apart_again(tmp_path):
     base = base_of(dataclasses.replace(QUESTION, optimizer="momentum", fixed={"momentum": 0.5}))
     runs = [run(0.1, "stable"), run(0.2, "divergence")]
     found = Sweep(runs, runs[0], Bracket(0.1, 0.2), {}, 1.0, ())
-    typed = ["my study; rm *.py", "--hold", "momentum=0.5", "warmup_steps=2 epochs", "--steps", "9"]
+    typed = [
+        "my study; rm *.py",
+        "--rates",
+        "0.1",
+        "0.2",
+        "--hold",
+        "momentum=0.5",
+        "warmup_steps=2 epochs",
+        "--steps",
+        "9",
+    ]
     command = fixes.words(shlex.join(typed), base)
     listed = fixes.proposals(base, found, "early instability", command, tmp_path / "a b")
     words = {p.name: shlex.split(p.command) for p in listed}
@@ -325,6 +337,17 @@ def test_proposed_commands_are_what_the_shell_takes_apart_again(tmp_path):
         "--out", str(tmp_path / "a b-adam"),  # this folder holds this optimizer's diagnosis
     ]  # fmt: skip
     assert words["a lower rate"] == ["batchscale", "run", str(tmp_path / "a b" / "lower_rate.py")]
+    # The remedies are tried in the same question's folder: its sweep is not made again.
+    swept = dataclasses.replace(found, records=(make_record(make_study((8,))),))
+    seen = said_of(Diagnosis(base, swept), shlex.join(typed), "", False, tmp_path / "a b").next
+    assert shlex.split(seen.command) == [
+        "batchscale", "diagnose", *typed, "--batch-size", "1", "--fix", "--out",
+        str(tmp_path / "a b"),
+    ]  # fmt: skip
+    again = build_parser().parse_args(shlex.split(seen.command)[1:])
+    assert subject.words_of(again) == shlex.join(
+        [typed[0], "--batch-size", "1", "--steps", "9", *typed[4:7], "--rates", "0.1", "0.2"]
+    )
     wider = proposed.with_values("text --model depth=2", "--model", ["depth=2", "placement=pre"])
     assert wider == "text --model depth=2 placement=pre"
     base = base_of(studies.get("text_transformer", smoke=True))
