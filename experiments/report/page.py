@@ -117,16 +117,12 @@ def page(
     ``pictures``: formats of the figures that lie beside it.
     """
     sections = [_section(summary, figure, pictures) for figure in figures]
-    body = [_header(summary, noted(note)), *sections[:1], _verdict(summary), *sections[1:],
+    noted = f'<div class="user-note">{html.escape(note)}</div>' if note.strip() else ""
+    body = [_header(summary, noted), *sections[:1], _verdict(summary), *sections[1:],
             _trials(), _facts(summary), _footer()]  # fmt: skip
     title = f"{summary.question.name}: a batch-size study"
     trials = page_data(summary, trials_table(summary), folder)
     return document(title, "\n".join(body), figures, trials=trials, refresh=refresh)
-
-
-def noted(note: str) -> str:
-    """A user's text, shown as it is; "" where there is none."""
-    return f'<div class="user-note">{html.escape(note)}</div>' if note.strip() else ""
 
 
 def document(

@@ -20,7 +20,7 @@ import contextlib
 import dataclasses
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ from experiments.runtime.stopping import Limited, OutOfTime, Stop, deferred
 from experiments.search.fidelity import Pruner
 from experiments.spec.errors import StudyError
 from experiments.spec.fields import MOST_TRIALS
-from experiments.spec.trial import Status, TrialResult
+from experiments.spec.trial import TrialResult
 from experiments.spec.user_search import Ranges, UserSearch
 
 
@@ -101,7 +101,6 @@ def run_search(
     warn: Callable[[str], None] = warnings.warn,
     limit: Limit | None = None,
     cluster: Cluster | None = None,
-    recorded: Callable[[Sequence[TrialResult]], None] = lambda results: None,
 ) -> SearchResult:
     """Start every trial of a search that ``folder`` does not hold yet.
 
@@ -120,7 +119,6 @@ def run_search(
       limit: ends the search, which then begins one round after the other whatever ``asked.trials``
         says beyond its first.
       cluster: train in Ray tasks there; the record is the same.
-      recorded: called with trials that have ended once they are recorded; it must not raise.
 
     Raises:
       ValueError: bad input, in one line; nothing is written.
@@ -171,7 +169,7 @@ def run_search(
                 writer,
                 trainer,
                 keep_going=keep_going,
-                ended=_ended(trainer, folder, recorded),
+                ended=_forgetting(trainer, folder),
                 shown=(lambda result: None) if shown is None else shown.ended,
                 stop=stop,
                 limit=limit,
@@ -240,15 +238,10 @@ def _trainer(
     return ObjectiveTrainer(asked.objective, column, 1 if pruner.minimize else -1, folder, stop)
 
 
-def _ended(
-    trainer: AnyTrainer, folder: Path, recorded: Callable[[Sequence[TrialResult]], None]
-) -> Callable[[TrialResult], None]:
-    """A function to call once a trial has ended and is recorded."""
+def _forgetting(trainer: AnyTrainer, folder: Path) -> Callable[[TrialResult], None]:
+    """A function to call once a trial is recorded for good."""
 
     def ended(result: TrialResult) -> None:
-        recorded([result])
-        if result.status == Status.INCOMPLETE:
-            return  # it is tried again
         if not isinstance(trainer, ObjectiveTrainer):
             trainer.ended(result)
         else:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runner.search_inherited import heirs_of
-from experiments.runner.search_models import ModelTrainer, SearchTask, failed
+from experiments.runner.search_models import ModelTrainer, SearchTask
 from experiments.runner.search_objectives import TrialJob
 from experiments.runtime.stopping import OutOfTime, Stop
-from experiments.spec.trial import Trial, TrialResult
+from experiments.spec.errors import in_one_line
+from experiments.spec.trial import Status, Trial, TrialResult
 from experiments.spec.user_search import UserSearch
 from experiments.training.layout import Execution
-from experiments.training.population import Population
 from experiments.training.saving import SavedTrials
 
 
@@ -71,8 +71,10 @@ class PackTrainer:
             self._waiting.append((job, future))
             leads, self._trains = not self._trains, True
         if leads:
-            self._lead()
-        return future.result()
+            self._lead(job)
+        result = future.result()
+        self._stop.check()
+        return result
 
     def ended(self, result: TrialResult) -> None:
         """As `ModelTrainer.ended`."""
@@ -93,12 +95,12 @@ class PackTrainer:
         """As `ModelTrainer.held`."""
         return self._models.held
 
-    def _lead(self) -> None:
+    def _lead(self, first: TrialJob) -> None:
         """Train what waits until nothing does."""
         while True:
             begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]] = {}
             try:
-                self._run(begun)
+                self._run(first, begun)
                 self._stop.check()
             except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it)
                 self._fail(begun, error)
@@ -107,22 +109,18 @@ class PackTrainer:
                     self._trains = False
                     return
 
-    def _run(self, begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]]) -> None:
+    def _run(
+        self,
+        first: TrialJob,
+        begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]],
+    ) -> None:
         def next_trial() -> Trial | None:
-            while True:
-                with self._lock:
-                    if not self._waiting:
-                        return None
-                    job, future = self._waiting.popleft()
-                try:
-                    trial = self._models.engine_trial(
-                        job.trial, job.values, self._models.pause(job)
-                    )
-                except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
-                    future.set_result(failed(job.trial, error))  # its neighbours go on
-                    continue
-                begun[job.trial.key] = job, future
-                return trial
+            with self._lock:
+                if not self._waiting:
+                    return None
+                job, future = self._waiting.popleft()
+            begun[job.trial.key] = job, future
+            return self._models.engine_trial(job.trial, job.values, self._models.pause(job))
 
         def emit(result: TrialResult) -> None:
             job, future = begun.pop(result.trial.key)
@@ -132,25 +130,10 @@ class PackTrainer:
             del steps
             return self._stop.asked is None
 
-        population = self._population()
-        if population is None:
-            return
+        population = self._models.population(first.trial, first.values, self._execution)
         population.run(next_trial, emit, goes_on)
         if begun and self._stop.asked is not OutOfTime:  # after which nothing goes on
             population.save()
-
-    def _population(self) -> Population | None:
-        """Slots for the module of the first that waits, which is that of all; None where it could
-        not be built: that trial has failed."""
-        with self._lock:
-            job, future = self._waiting[0]
-        try:
-            return self._models.population(job.trial, job.values, self._execution)
-        except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
-            with self._lock:
-                self._waiting.popleft()
-            future.set_result(failed(job.trial, error))
-            return None
 
     def _fail(
         self,
@@ -158,17 +141,18 @@ class PackTrainer:
         error: BaseException,
     ) -> None:
         """Tell those who began that they failed; where the search is to end, those who wait too."""
-        lost = list(begun.values())
+        failed = list(begun.values())
         ends = not isinstance(error, Exception)
         with self._lock:
-            if ends or not lost:
-                lost += self._waiting
+            if ends or not failed:
+                failed += self._waiting
                 self._waiting.clear()
-        for job, future in lost:
+        for job, future in failed:
             if ends:
                 future.set_exception(error)
-            else:
-                future.set_result(failed(job.trial, error))
+                continue
+            message = in_one_line(error)
+            future.set_result(TrialResult(job.trial, Status.INCOMPLETE, 0, {}, message=message))
 
 
 Built = ModelTrainer | PackTrainer

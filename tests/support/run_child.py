@@ -13,7 +13,6 @@ PRELOADED = [
     "flax.linen",
     "orbax.checkpoint",
     "polars",
-    "sklearn.datasets",
 ]
 """What the server that children are forked from has imported. It does not find tests/, and says
 nothing of a module that it does not find."""

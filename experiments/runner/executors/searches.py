@@ -194,7 +194,9 @@ class RayTrainer:
             self._tasks += leads
         if leads:
             self._lead()
-        return future.result()
+        result = future.result()
+        self._stop.check()
+        return result
 
     def ended(self, result: TrialResult) -> None:
         """As `ModelTrainer.ended`."""
