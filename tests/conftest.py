@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +17,24 @@ from support import machine
 
 ROOT = Path(__file__).parents[1]
 
+# Workers and children import what was compiled before, also where an environment asks for no
+# bytecode, as those of containers do: compiling all tests anew takes a worker five seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Arrays of unequal rank are never broadcast in silence.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 # What one test compiles, its children, the other workers and the next run find. jax writes its
 # entries in place: whoever reads a half-written one compiles anew; see the warning in pyproject.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "compiled"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # The suite's time is compilation's: without LLVM's optimisation, and with XLA's older way to write
 # fused loops, a program takes a third of it. What a user's programs do is checked by `make soak`.
 QUICK_COMPILATION = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 os.environ["XLA_FLAGS"] = f"{QUICK_COMPILATION} {os.environ.get('XLA_FLAGS', '')}"
 # Nor does every operation of a program carry the lines of Python that it comes from.

@@ -33,7 +33,7 @@ END_SECONDS = 30
 VICTIMS = ((1,), (0,))
 """Of kill -9, each time at a random moment."""
 STUDY = """
-from support.parallel_factory import MIXED
+from support.mixed import MIXED
 from experiments.spec.study import Study
 
 STUDY = Study(
@@ -215,8 +215,10 @@ def test_races_and_brackets_are_the_same_in_two_processes_as_in_one(tmp_path, st
     command += ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2"]
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(PRELOADED)
+    shown = study == "bracket_study"
     both = [
-        server.Process(target=run_member, args=(tmp_path, i, command, devices(1))) for i in (0, 1)
+        server.Process(target=run_member, args=(tmp_path, i, command, devices(1), shown))
+        for i in (0, 1)
     ]
     for process in both:
         process.start()
@@ -224,6 +226,7 @@ def test_races_and_brackets_are_the_same_in_two_processes_as_in_one(tmp_path, st
     for process in both:
         process.join(END_SECONDS * 4)
     assert [process.exitcode for process in both] == [0, 0], (tmp_path / "0" / "stderr").read_text()
+    assert (tmp_path / "two" / "report" / "index.html").exists() == shown
     together = read(tmp_path / "two")
     order = ("batch_size", "seed", "trial")
     one, two = (r.trials.sort(order).drop("seconds", "plan") for r in (alone, together))
@@ -254,7 +257,6 @@ def test_processes_that_do_not_come_are_reported_in_one_line(study, tmp_path):
         (["--process-id", "2"], "must be below --processes 2, got 2"),
         (["--coordinator", "here"], "--coordinator must be HOST:PORT, got 'here'"),
         (["--parallel", "pmap"], "no place for --parallel pmap or --mesh"),
-        (["--executor", "ray"], "no place for --executor ray"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys):

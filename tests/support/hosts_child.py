@@ -6,8 +6,10 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from unittest import mock
 
 from experiments import cli
+from experiments.commands import run
 from experiments.commands.several import MEMBER
 from support.checkpoint_child import long_study, watched
 from support.engine_factory import tiny_study
@@ -37,13 +39,21 @@ def bracket_study():
     )  # fmt: skip
 
 
-def run_member(folder: Path, index: int, arguments: list[str], environ: dict[str, str]) -> None:
-    """The command ``batchscale`` as process ``index``, last states and stderr into its folder."""
+def run_member(
+    folder: Path, index: int, arguments: list[str], environ: dict[str, str], report: bool = False
+) -> None:
+    """The command ``batchscale`` as process ``index``, last states and stderr into its folder;
+    process 0 draws the report where it is asked for."""
     os.environ.update(environ)
     os.environ[MEMBER] = str(os.open(os.devnull, os.O_WRONLY))
     mine = folder / str(index)
     mine.mkdir(parents=True, exist_ok=True)
-    with watched(mine / "ends"), open(mine / "stderr", "w") as errors:
+    shown = run.summarise if report else lambda folder: 0
+    with (
+        watched(mine / "ends"),
+        open(mine / "stderr", "w") as errors,
+        mock.patch.object(run, "summarise", shown),
+    ):
         os.dup2(errors.fileno(), sys.stdout.fileno())
         os.dup2(errors.fileno(), sys.stderr.fileno())
         code = cli.main([*arguments, "--process-id", str(index)])

@@ -12,10 +12,11 @@ from experiments.records.store import read
 from experiments.runner.study import run_study
 from experiments.training.layout import Layout, chosen_layout
 from support.engine_factory import tiny_study
-from support.parallel_factory import BATCH, MIXED, apart, difference, mixed_program, trained
+from support.mixed import MIXED
+from support.parallel_factory import BATCH, apart, difference, mixed_program, trained
 
 ALONE = {
-    **{f"pmap {count}": Layout("pmap", data=count) for count in (3, 8)},
+    "pmap 8": Layout("pmap", data=8),
     "shard_map 8": Layout("shard_map", data=8),
     "micro-batches": Layout("shard_map", data=2, micro_batch=8),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,9 @@ from experiments.spec.trial import TrialResult
 from experiments.training.layout import ONE_DEVICE, Execution, Layout, Mode
 from experiments.training.population import Population
 from experiments.training.program import Program
-from support.engine_factory import TINY, resident_digits, tiny_study, tiny_trial
+from support.engine_factory import resident_digits, tiny_study, tiny_trial
+from support.mixed import GHOST, MIXED
 
-GHOST = 4
-MIXED = dataclasses.replace(
-    TINY,
-    name="digits_mixed",
-    model_options={
-        "hidden_sizes": [16],
-        "classes": 10,
-        "normalization": "batch",
-        "ghost_size": GHOST,
-    },
-    hyperparameters={"dropout_rate": 0.2, "label_smoothing": 0.1},
-)
 VALUES = {"dropout_rate": 0.2, "label_smoothing": 0.1, "clip_threshold": 1.0}
 BATCH = 27
 """Divides by nothing: six ghost batches, the last of seven examples."""

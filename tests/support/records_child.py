@@ -71,6 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     compaction.MOST_SMALL_GROUPS = arguments.compact_at
     if arguments.limit:
+        sys.dont_write_bytecode = True  # half of it would be kept
         resource.setrlimit(resource.RLIMIT_FSIZE, (arguments.limit, arguments.limit))
     try:
         write(arguments.folder, arguments.groups, arguments.rows)

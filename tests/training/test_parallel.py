@@ -29,10 +29,7 @@ from workloads.models.normalization import ghost_sizes
 ROUNDING = 2e-6
 """Of float32 sums in another order, over six to eleven steps."""
 HERE = Path(__file__).parents[1]
-NAMES = [
-    *(f"pmap {count}" for count in (3, 8)),
-    *("shard_map 8", "micro-batches", "trials 4, data 2", "trials 2"),
-]
+NAMES = ["pmap 8", "shard_map 8", "micro-batches", "trials 4, data 2", "trials 2"]
 
 
 @pytest.fixture(scope="module")
