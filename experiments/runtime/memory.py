@@ -6,11 +6,16 @@ import jax
 
 from experiments.runtime import platform
 
+FULL = ("RESOURCE_EXHAUSTED", "YNNPACK operation failed")
+"""What an error of XLA's says where memory is full; the second one where the system refuses it to a
+kernel of the CPU's, which gives no reason."""
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Tell whether ``error`` says that memory is full, on the device or on the host."""
-    exhausted = isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
-    return exhausted or isinstance(error, MemoryError)
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return any(words in str(error) for words in FULL)
+    return isinstance(error, MemoryError)
 
 
 def device_bytes() -> tuple[int, str]:
