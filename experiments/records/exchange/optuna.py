@@ -60,6 +60,7 @@ def export_optuna(folder: Path, out: Path) -> Path:
     """
     try:
         import optuna
+        from sqlalchemy.pool import NullPool
     except ModuleNotFoundError as error:
         raise RecordError('export --to optuna needs pip install "batchscale[search]"') from error
     record = read(folder)
@@ -72,7 +73,15 @@ def export_optuna(folder: Path, out: Path) -> Path:
     try:
         with tempfile.TemporaryDirectory() as building, disk_errors(out):
             path = Path(building) / "study.db"
-            _fill(record, f"sqlite:///{path}", began)
+            storage = optuna.storages.RDBStorage(
+                f"sqlite:///{path}",
+                engine_kwargs={"poolclass": NullPool},
+                skip_compatibility_check=True,
+            )
+            try:
+                _fill(record, storage, began)
+            finally:
+                storage.remove_session()
             out.absolute().parent.mkdir(parents=True, exist_ok=True)
             write_whole(out, path.read_bytes())
     finally:
@@ -80,13 +89,9 @@ def export_optuna(folder: Path, out: Path) -> Path:
     return out
 
 
-def _fill(record: Record, url: str, began: datetime.datetime) -> None:
+def _fill(record: Record, storage: optuna.storages.RDBStorage, began: datetime.datetime) -> None:
     import optuna
-    from sqlalchemy.pool import NullPool
 
-    storage = optuna.storages.RDBStorage(
-        url, engine_kwargs={"poolclass": NullPool}, skip_compatibility_check=True
-    )
     asked = record.study["study"]
     space = ConditionalSpace.of(asked["space"]) if asked["space"] else ConditionalSpace({}, {})
     column, direction = _decides(asked)
@@ -108,7 +113,6 @@ def _fill(record: Record, url: str, began: datetime.datetime) -> None:
             if trial.state.is_finished():
                 trial.datetime_complete = began + datetime.timedelta(seconds=row["seconds"] or 0.0)
             study.add_trial(trial)
-    storage.remove_session()
 
 
 def _decides(asked: Mapping[str, Any]) -> tuple[str, str]:

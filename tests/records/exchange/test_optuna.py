@@ -7,6 +7,7 @@ import math
 import optuna
 import polars as pl
 import pytest
+from sqlalchemy.pool import NullPool
 from support.records_factory import make_record, make_study, store
 
 from experiments.cli import main
@@ -22,9 +23,9 @@ def exported(folder, out, capsys):
     """Optuna study's name -> study, of what the command wrote."""
     assert main(["export", str(folder), "--to", "optuna", str(out)]) == 0
     assert capsys.readouterr().out == f"written: {out}\n"
-    url = f"sqlite:///{out}"
-    names = [found.study_name for found in optuna.get_all_study_summaries(url)]
-    return {name: optuna.load_study(study_name=name, storage=url) for name in names}
+    storage = optuna.storages.RDBStorage(f"sqlite:///{out}", engine_kwargs={"poolclass": NullPool})
+    names = [found.study_name for found in optuna.get_all_study_summaries(storage)]
+    return {name: optuna.load_study(study_name=name, storage=storage) for name in names}
 
 
 def test_every_search_of_a_study_is_one_of_optunas(tmp_path, capsys):
