@@ -35,11 +35,11 @@ def _word(value: Any) -> str:
 def nets_table(best: Chosen) -> Table:
     """The nets of the predictor."""
     rows = tuple(
-        (f"{net.weight:.3g}", net.name, in_words(net), f"{parameters(net):,}", f"{net.examples:,}")
+        (f"{net.weight:.3g}", net.name, f"{net.examples:,}", f"{parameters(net):,}", in_words(net))
         for net in best.predictor.nets
     )
-    columns = ("weight", "from", "net", "parameters", "trained on")
-    return Table("nets", "What predicts", columns, rows, (True, False, False, True, True))
+    columns = ("weight", "from", "trained on", "parameters", "net")  # the widest last
+    return Table("nets", "What predicts", columns, rows, (True, False, True, True, False))
 
 
 def layers_table(net: TrainedNet) -> Table:
