@@ -17,8 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.batch_science import GOAL, MEASUREMENTS, SHAPE, SLICE, TRIALS, generate
+from benchmarks.batch_science import GOAL, SLICE
 from benchmarks.machine import write_results
+from benchmarks.published_archive import MEASUREMENTS, SHAPE, TRIALS, generate
 from experiments.records.exchange.batch_science import ImportRequest, import_archive
 from experiments.records.store import read
 from experiments.report.write import write_report_of

@@ -25,8 +25,8 @@ from experiments.report.comparing import (
     told_words,
 )
 from experiments.report.comparison_figures import comparison_figures
+from experiments.report.document import document, figure_section, table_html
 from experiments.report.figure import Figure
-from experiments.report.page import document, figure_section, table_html
 from experiments.report.rates_compared import rate_figures, rate_table
 from experiments.report.tables import Table
 from experiments.report.words import budget_words, goal_words, label, metric_title

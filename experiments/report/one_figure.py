@@ -26,7 +26,7 @@ def write_figure(figure: Figure, out: Path) -> None:
     from experiments.report.figures import as_svg, render
 
     if out.suffix == ".html":
-        from experiments.report.page import document, figure_section
+        from experiments.report.document import document, figure_section
 
         body = figure_section(figure, files=False)
         out.write_text(document(figure.title, body, [figure]), encoding="utf-8")

@@ -1,31 +1,22 @@
-"""The report as one HTML file that asks nothing of any network.
-
-The Vega libraries are embedded once, the figures as Vega-Lite specifications, the style sheet
-and the script inline. A content security policy forbids every request, so that a slip here
-would show as a missing chart and never as a call home. All text is escaped.
-"""
+"""The page of a study: answer, figures with their tables, verdict, trials, facts, definitions."""
 
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Callable, Sequence
-from importlib import resources
-from typing import Any
 
 from experiments.analysis.checks import checks_of
 from experiments.analysis.next_step import NextStep
 from experiments.analysis.summary import Summary
-from experiments.report import style
 from experiments.report.answer import answer, estimated, hyperbola_words
 from experiments.report.cost_words import best_sizes_table, cost_table, least_words
 from experiments.report.curvature_figures import curvature_table
+from experiments.report.document import document, figure_section, folded, table_html
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
-from experiments.report.libraries import libraries
 from experiments.report.longer_search import NOTE as LONGER_SEARCH_NOTE
 from experiments.report.longer_search import longer_search_table
-from experiments.report.methods import FITTED_CURVE, METHODS
+from experiments.report.methods import FITTED_CURVE
 from experiments.report.noise_figures import noise_table
 from experiments.report.pictures import ENDINGS
 from experiments.report.repeats import repeat_table
@@ -41,10 +32,6 @@ from experiments.report.tables import (
 from experiments.report.trials import page_data, trials_table
 from experiments.report.words import budget_words, goal_words
 
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'unsafe-inline'; img-src data:"
-)
 _AFTER: dict[str, Callable[[Summary], Table]] = {
     "noise_scale": noise_table,
     "curvature_in_training": curvature_table,
@@ -125,56 +112,6 @@ def page(
     return document(title, "\n".join(body), figures, trials=trials, refresh=refresh)
 
 
-def document(
-    title: str,
-    body: str,
-    figures: Sequence[Figure],
-    *,
-    trials: dict[str, Any] | None = None,
-    refresh: int = 0,
-) -> str:
-    """A page around ``body`` (HTML), which holds a `figure_section` for each of ``figures``.
-
-    ``trials``: what its table of trials shows, `page_data`.
-    """
-    embedded = {
-        "figures": {figure.name: figure.specification() for figure in figures},
-        "themes": {"light": style.theme(), "dark": style.theme(dark=True)},
-        "trials": trials,
-    }
-    again = f'<meta http-equiv="refresh" content="{refresh}">\n' if refresh else ""
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{again}<title>{html.escape(title)}</title>
-<style>{_asset("page.css")}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<script type="application/json" id="figures">{_json(embedded)}</script>
-<script>{libraries()}</script>
-<script>{_asset("page.js")}</script>
-<script>{_asset("trials.js")}</script>
-</body>
-</html>
-"""
-
-
-def _asset(name: str) -> str:
-    return resources.files("experiments.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _json(data: object) -> str:
-    """JSON that cannot end the script element it stands in."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
 def _header(summary: Summary, noted: str) -> str:
     question = summary.question
     expected = (
@@ -200,7 +137,7 @@ def _facts(summary: Summary) -> str:
         f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
         for name, value in facts(summary)
     )
-    return "<h2>Study and machine</h2>" + _folded("All facts", f'<dl class="facts">{shown}</dl>')
+    return "<h2>Study and machine</h2>" + folded("All facts", f'<dl class="facts">{shown}</dl>')
 
 
 def _trials() -> str:
@@ -248,42 +185,16 @@ def _section(summary: Summary, figure: Figure, pictures: Sequence[str]) -> str:
     if figure.name in _AFTER:
         parts.append(table_html(_AFTER[figure.name](summary)))
     if figure.name == "steps_to_result":
-        parts.append(_folded("Every search on its own", table_html(searches_table(summary))))
+        parts.append(folded("Every search on its own", table_html(searches_table(summary))))
     if figure.name == "rules" and summary.ruled:
         parts.append(table_html(trained_table(summary)))
     if figure.name == "best_of_trials" and len(summary.longer_searches):
         parts.append(table_html(longer_search_table(summary)))
         parts.append(f'<p class="note">{html.escape(LONGER_SEARCH_NOTE)}</p>')
     if figure.name == "definitions" and summary.critical.searches:
-        parts.append(_folded("As a table", table_html(definitions_table(summary))))
+        parts.append(folded("As a table", table_html(definitions_table(summary))))
     fitted = FITTED_CURVE if figure.name == "steps_to_result" else ""
     return figure_section(figure, *parts, pictures=pictures, further_method=fitted)
-
-
-def figure_section(
-    figure: Figure,
-    *after: str,
-    files: bool = True,
-    pictures: Sequence[str] = ENDINGS,
-    further_method: str = "",
-) -> str:
-    """Title, caption, place and, where there are, files of a figure, then ``after`` (HTML)."""
-    name = html.escape(figure.name, quote=True)
-    parts = [
-        f'<h2 id="{name}">{html.escape(figure.title)}</h2>',
-        f'<p class="caption">{html.escape(figure.caption)}</p>',
-        f'<div class="wide"><div class="chart" id="chart-{name}"></div></div>',
-    ]
-    if files:
-        links = [f'<a href="figures/{name}.{end}">{end.upper()}</a>' for end in pictures]
-        links.append(f'<a href="data/{name}.csv">CSV</a>')
-        parts.append(f'<p class="files">{"".join(links)}</p>')
-    if figure.name in METHODS:
-        method = f"{METHODS[figure.name]} {further_method}".strip()
-        computed = f'<p class="note">{html.escape(method)}</p>'
-        parts.append(f'<div class="method">{_folded("How is this computed?", computed)}</div>')
-    parts += after
-    return f"<section>{chr(10).join(parts)}</section>"
 
 
 def _critical(summary: Summary) -> str:
@@ -299,29 +210,6 @@ def _critical(summary: Summary) -> str:
             f'<br><span class="note">{html.escape(meaning)}.{html.escape(noted)}</span></p>'
         )
     return "".join(rows)
-
-
-def _folded(title: str, inside: str) -> str:
-    return f"<details><summary>{html.escape(title)}</summary>{inside}</details>"
-
-
-def table_html(table: Table) -> str:
-    """A table of text cells."""
-    kinds = [' class="n"' if numeric else "" for numeric in table.numeric]
-    head = "".join(
-        f"<th{kind}>{html.escape(name)}</th>"
-        for kind, name in zip(kinds, table.columns, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{k}>{html.escape(cell)}</td>" for k, cell in zip(kinds, row, strict=True))
-        + "</tr>"
-        for row in table.rows
-    )
-    return (
-        f'<div class="wide"><table id="table-{table.name}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
 
 
 def _footer() -> str:

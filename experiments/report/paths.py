@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from experiments.records.paths import read_paths
+from experiments.report.document import document, figure_section, table_html
 from experiments.report.figure import Figure, values
-from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.write import replace_report, write_figure
 

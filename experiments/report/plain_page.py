@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
+from experiments.report.document import document, figure_section, table_html
 from experiments.report.figure import Figure
-from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.write import PAGE, replace_report, write_figure
 

@@ -63,7 +63,7 @@ def _build(said: Said, target: Path) -> None:
 
 
 def _page(said: Said) -> str:
-    from experiments.report.page import document, figure_section, table_html
+    from experiments.report.document import document, figure_section, table_html
 
     items = "".join(
         f"<li>{html.escape(noted.text)}"

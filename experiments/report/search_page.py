@@ -13,8 +13,8 @@ import polars as pl
 from experiments.analysis.search_record import ONE, Searched
 from experiments.report import style
 from experiments.report.architecture_figure import architecture_figure
+from experiments.report.document import document, figure_section, table_html
 from experiments.report.figure import Figure, nothing, values
-from experiments.report.page import document, figure_section, table_html
 from experiments.report.tables import Table
 from experiments.report.write import replace_report, write_figure
 from experiments.search.architecture.strategies.table import stated

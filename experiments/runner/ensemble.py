@@ -18,22 +18,19 @@ Probabilities are averaged, never logits (CS231n's notes, neural-networks-3, mod
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
 from experiments.diagnostics.ensemble_intervals import MetricInterval, intervals
-from experiments.diagnostics.ensemble_model import Ensemble, Member, save_ensemble
+from experiments.diagnostics.ensemble_model import Ensemble, save_ensemble
 from experiments.diagnostics.ensembles import BySize, Quality, by_size, quality
-from experiments.diagnostics.weight_averages import mean_parameters, recomputed_statistics
+from experiments.runner.ensemble_members import MemberMaker, member_of
 from experiments.runner.trained import (
     OpenedRecord,
     Say,
@@ -44,21 +41,13 @@ from experiments.runner.trained import (
     with_data,
 )
 from experiments.runtime.compilation import switched
-from experiments.spec.errors import StudyError
 from experiments.spec.resolved import ResolvedStudy
-from experiments.spec.trial import Status, Trial
-from experiments.training.layout import Execution
-from experiments.training.population import Population, states_at
-from experiments.training.state import TrainState, to_evaluate
-from optimizers import OPTIMIZERS
-from schedules.batch_size import examples_after, stretches
+from experiments.spec.trial import Status
 from workloads.datasets.base import read as read_examples
 from workloads.datasets.base import size_of
 
 Kind = Literal["inits", "top", "checkpoints", "average"]
 KINDS: tuple[str, ...] = get_args(Kind)
-_NEW = 1 << 20
-"""Members that are trained anew have this index and the following, which no search gives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +127,7 @@ def make_ensemble(
     with switched(study.precision.float64):
         opened = with_data(folder, record, study, data_dir)
         opened.split(split)
-        maker = _Maker(opened, ranked, size, say, warn)
+        maker = MemberMaker(opened, ranked, size, say, warn)
         began = time.perf_counter()
         best = trained_to_best(opened, ranked[0], warn=warn, say=say)
         members = maker.members(kind, best)
@@ -166,128 +155,6 @@ def _ranked(trials: pl.DataFrame, record: Any, study: ResolvedStudy) -> list[dic
     return rows
 
 
-class _Maker:
-    """Members of each kind, and the examples that training them takes."""
-
-    def __init__(
-        self,
-        opened: OpenedRecord,
-        ranked: Sequence[dict[str, Any]],
-        size: int,
-        say: Say,
-        warn: Callable[[str], None],
-    ) -> None:
-        self.opened, self.ranked, self.size = opened, ranked, size
-        self.say, self.warn = say, warn
-        self.examples = 0
-
-    def members(self, kind: str, best: TrainedTrial) -> list[Member]:
-        """The members, the best trial among them but for an average."""
-        if kind == "inits":
-            return self._inits(best)
-        if kind == "top":
-            return self._top(best)
-        if kind == "checkpoints":
-            return self._checkpoints(best)
-        return [self._average(best, self._checkpoints(best))]
-
-    def _consumed(self, trial: Trial, steps: int) -> int:
-        parts = stretches(self.opened.study.phases(trial.batch_size))
-        return int(examples_after(parts, steps))
-
-    def _side_by_side(self, trials: Sequence[Trial], steps: Sequence[int]) -> list[TrainState]:
-        """States [members, ...] of trials of one batch size after each of these steps."""
-        study, batch_size = self.opened.study, trials[0].batch_size
-        program = self.opened.program(study.config("off"))
-        packed = len(trials) > 1 and not OPTIMIZERS[study.optimizer].needs_value_fn
-        if len(trials) > 1 and not packed:
-            found = [self._side_by_side([trial], steps) for trial in trials]
-            return [
-                jax.tree.map(lambda *x: np.concatenate(x), *states)
-                for states in zip(*found, strict=True)
-            ]
-        slots = 1 << (len(trials) - 1).bit_length()  # a pack's are a power of two
-        execution = Execution("packed", slots) if packed else Execution("scan")
-        population = Population(
-            program, batch_size, execution, grid=study.grid, phases=study.phases(batch_size)
-        )
-        self.examples += len(trials) * self._consumed(trials[0], steps[-1])
-        every = states_at(population, trials, steps)
-        states = [jax.tree.map(lambda x: x[: len(trials)], one) for one in every]
-        lost = np.flatnonzero(np.asarray(states[-1].diverged_at) > 0)
-        if len(lost):
-            raise StudyError(
-                f"member {int(lost[0])} of the ensemble diverged at step "
-                f"{int(np.asarray(states[-1].diverged_at)[lost[0]])}, where the best trial does not"
-            )
-        return states
-
-    def _inits(self, best: TrainedTrial) -> list[Member]:
-        others = [
-            dataclasses.replace(best.trial, index=_NEW + k, identity="")
-            for k in range(self.size - 1)
-        ]
-        self.say(
-            f"training {len(others)} more initialisations of trial {best.name} side by side, "
-            f"{best.step:,} steps each"
-        )
-        (states,) = self._side_by_side(others, [best.step])
-        own = _member(best.state, best, best.name)
-        fresh = [
-            _member(_one(states, k), best, f"initialisation {k + 1} of trial {best.name}")
-            for k in range(len(others))
-        ]
-        return [own, *fresh]
-
-    def _top(self, best: TrainedTrial) -> list[Member]:
-        found = [best]
-        for row in self.ranked[1 : self.size]:
-            found.append(trained_to_best(self.opened, row, warn=self.warn, say=self.say))
-        self.examples += sum(self._consumed(one.trial, one.step) for one in found[1:])
-        return [_member(one.state, one, f"trial {one.name}") for one in found]
-
-    def _checkpoints(self, best: TrainedTrial) -> list[Member]:
-        length = best.trial.most_steps
-        steps = sorted({math.ceil(x) for x in np.linspace(length / 2, length, self.size)})
-        if len(steps) < self.size:
-            raise ValueError(
-                f"size must be at most {len(steps)} (whole steps in the second half of trial "
-                f"{best.name}), got {self.size}"
-            )
-        self.say(f"training trial {best.name} again, {length:,} steps, for {self.size} checkpoints")
-        states = self._side_by_side([best.trial], steps)
-        return [
-            _member(_one(state, 0), best, f"trial {best.name} after {step} steps")
-            for state, step in zip(states, steps, strict=True)
-        ]
-
-    def _average(self, best: TrainedTrial, members: Sequence[Member]) -> Member:
-        params = mean_parameters([member.params for member in members])
-        size = min(size_of(self.opened.split("train")), 1 << 14)
-        examples = read_examples(self.opened.split("train"), np.arange(size))
-        state = recomputed_statistics(
-            best.config,
-            params,
-            members[-1].model_state,
-            best.hyperparameters,
-            examples,
-            rows=max(2, best.trial.batch_size),
-        )
-        params, state = jax.device_get((params, state))
-        name = f"the mean of {len(members)} checkpoints of trial {best.name}"
-        return Member(params, state, dict(best.hyperparameters), name)
-
-
-def _one(states: TrainState, k: int) -> TrainState:
-    return jax.tree.map(lambda x: x[k], states)
-
-
-def _member(state: TrainState, trained: TrainedTrial, name: str) -> Member:
-    numbers = {n: jnp.asarray(value) for n, value in trained.hyperparameters.items()}
-    params, model_state = jax.device_get(to_evaluate(trained.config, state, numbers))
-    return Member(params, model_state, dict(trained.hyperparameters), name)
-
-
 def _evaluated(
     opened: OpenedRecord,
     ensemble: Ensemble,
@@ -300,7 +167,7 @@ def _evaluated(
     part = opened.split(split)
     examples = read_examples(part, np.arange(size_of(part)))
     labels = np.asarray(examples["targets"])
-    alone = Ensemble(best.config, (_member(best.state, best, best.name),), "single")
+    alone = Ensemble(best.config, (member_of(best.state, best, best.name),), "single")
     single = alone.logits(examples["inputs"])
     ensemble.logits(examples["inputs"][:1])  # compiled
     began = time.perf_counter()

@@ -30,23 +30,21 @@ from experiments.records.files import check_writable
 from experiments.records.schema import STUDY_FILE
 from experiments.records.store import Writer, read, read_study
 from experiments.runner.executors.cluster import Cluster, connected
-from experiments.runner.executors.searches import RayTrainer, SearchSetting, check_spreads
+from experiments.runner.executors.searches import check_spreads
 from experiments.runner.search_asked import described_of, header_of, pruner_of, task_of
 from experiments.runner.search_driver import Driver, Limit
 from experiments.runner.search_found import AnyTrainer, Models, SearchResult
 from experiments.runner.search_inherited import further_of
 from experiments.runner.search_known import SearchQuestion
 from experiments.runner.search_models import SearchTask
-from experiments.runner.search_objectives import TRIALS_FOLDER, ObjectiveTrainer
-from experiments.runner.search_packs import Built, trainer_of
+from experiments.runner.search_objectives import TRIALS_FOLDER
 from experiments.runner.search_shown import Shown
+from experiments.runner.search_trainers import forgetting, trainer_for, workers_of
 from experiments.runtime.compilation import switched
-from experiments.runtime.platform import cores
 from experiments.runtime.stopping import Limited, OutOfTime, Stop, deferred
 from experiments.search.fidelity import Pruner
 from experiments.spec.errors import StudyError
 from experiments.spec.fields import MOST_TRIALS
-from experiments.spec.trial import TrialResult
 from experiments.spec.user_search import Ranges, UserSearch
 
 
@@ -146,53 +144,72 @@ def run_search(
         if allow_changed_code and (folder / STUDY_FILE).exists():
             described["code"] = read_study(folder)["study"].get("code", described["code"])
         header = header_of(described, asked, dataset)
-        trainer: AnyTrainer = _trainer(
-            asked, task, pruner, folder, seconds=60 * checkpoint_minutes, stop=stop, warn=warn
+        trainer = trainer_for(
+            asked,
+            task,
+            pruner,
+            header,
+            cluster,
+            folder=folder,
+            data_dir=data_dir,
+            seconds=60 * checkpoint_minutes,
+            stop=stop,
+            warn=warn,
         )
-        if cluster is not None:
-            setting = SearchSetting.of(
-                asked,
-                header["dataset"]["checksum"],
-                data_dir=data_dir,
-                record=(str(folder.resolve()), header["identity"]),
-                checkpoint_seconds=60 * checkpoint_minutes,
-            )
-            assert isinstance(trainer, Built), "it was checked"
-            trainer = RayTrainer(setting, cluster, trainer, slots=asked.slots, stop=stop, warn=warn)
         shown = Shown(asked, described, open_ended=limit is not None) if show else None
-        with Writer.open(folder, header, resume=resume) as writer:
-            question = _question(asked, pruner, task, described, header["identity"])
-            if limit is not None:
-                question = dataclasses.replace(question, trials=MOST_TRIALS)
-            driver = Driver(
-                question,
-                writer,
-                trainer,
-                keep_going=keep_going,
-                ended=_forgetting(trainer, folder),
-                shown=(lambda result: None) if shown is None else shown.ended,
-                stop=stop,
-                limit=limit,
-            )
-            before = read(folder)
-            driver.take_up(before)
-            live = shown.live(Searched.of(before)) if shown else contextlib.nullcontext()
-            with live, contextlib.suppress(OutOfTime):
-                driver.run(_workers(asked, workers, trainer))
-        shutil.rmtree(folder / TRIALS_FOLDER, ignore_errors=True)
+        question = _question(asked, pruner, task, described, header["identity"])
+        if limit is not None:
+            question = dataclasses.replace(question, trials=MOST_TRIALS)
+        driver = _train(
+            question,
+            trainer,
+            header,
+            folder,
+            shown,
+            resume=resume,
+            keep_going=keep_going,
+            workers=workers_of(asked, workers, trainer),
+            stop=stop,
+            limit=limit,
+        )
         found = _found(folder, trainer, driver)
         if shown is not None:
             shown.over(found.searched)
         return found
 
 
-def _workers(asked: UserSearch, workers: int | None, trainer: AnyTrainer) -> int:
-    """Trials under way at a time: all slots of a pack, else as asked, else one a core."""
-    if isinstance(trainer, RayTrainer):
-        return trainer.workers
-    if asked.slots > 1:
-        return asked.slots
-    return workers or (cores() if asked.build else 1)
+def _train(
+    question: SearchQuestion,
+    trainer: AnyTrainer,
+    header: Mapping[str, Any],
+    folder: Path,
+    shown: Shown | None,
+    *,
+    resume: bool,
+    keep_going: bool,
+    workers: int,
+    stop: Stop,
+    limit: Limit | None,
+) -> Driver:
+    """Take up what is recorded, and train to the end or until the time is over."""
+    with Writer.open(folder, header, resume=resume) as writer:
+        driver = Driver(
+            question,
+            writer,
+            trainer,
+            keep_going=keep_going,
+            ended=forgetting(trainer, folder),
+            shown=(lambda result: None) if shown is None else shown.ended,
+            stop=stop,
+            limit=limit,
+        )
+        before = read(folder)
+        driver.take_up(before)
+        live = shown.live(Searched.of(before)) if shown else contextlib.nullcontext()
+        with live, contextlib.suppress(OutOfTime):
+            driver.run(workers)
+    shutil.rmtree(folder / TRIALS_FOLDER, ignore_errors=True)
+    return driver
 
 
 def _question(
@@ -221,42 +238,11 @@ def _question(
     )
 
 
-def _trainer(
-    asked: UserSearch,
-    task: SearchTask | None,
-    pruner: Pruner,
-    folder: Path,
-    *,
-    seconds: float,
-    stop: Stop,
-    warn: Callable[[str], None],
-) -> Built | ObjectiveTrainer:
-    if task and asked.build:
-        return trainer_of(asked, task, folder=folder, seconds=seconds, stop=stop, warn=warn)
-    assert asked.objective is not None, "it was checked"
-    column = f"validation/{asked.metric or 'value'}"
-    return ObjectiveTrainer(asked.objective, column, 1 if pruner.minimize else -1, folder, stop)
-
-
-def _forgetting(trainer: AnyTrainer, folder: Path) -> Callable[[TrialResult], None]:
-    """A function to call once a trial is recorded for good."""
-
-    def ended(result: TrialResult) -> None:
-        if not isinstance(trainer, ObjectiveTrainer):
-            trainer.ended(result)
-        else:
-            path = folder / TRIALS_FOLDER / str(result.trial.index)
-            shutil.rmtree(path, ignore_errors=True)
-
-    return ended
-
-
 def _found(folder: Path, trainer: AnyTrainer, driver: Driver) -> SearchResult:
     searched = Searched.of(read(folder))
     row = searched.best
     if row is None:
         raise StudyError(f"no trial of the search in {folder} has a finite value")
     values = searched.hyperparameters(row)
-
     models = Models(searched, trainer, driver)
     return SearchResult(searched, folder, values, row["value"], row["trial"], models)

@@ -69,10 +69,17 @@ class Pruner:
 
     @classmethod
     def of(cls, study: StudyFields) -> Pruner | None:
-        """That of a study whose goal is known; None where it has none."""
+        """That of a study; None where it has none.
+
+        Raises:
+          ValueError: a pruner without a goal, which says what is better.
+        """
         if study.pruner == "none":
             return None
-        assert study.goal is not None, "a complete study has a goal"
+        if study.goal is None:
+            raise ValueError(
+                f"goal must be stated for pruner {study.pruner!r}, which compares by it; got None"
+            )
         return cls(
             study.pruner,
             study.pruner_resource,

@@ -17,6 +17,7 @@ from experiments.search.record import Ended
 from experiments.spec import fields
 from experiments.spec.conditions import ConditionalSpace, When
 from experiments.spec.space import Choice, Integer, Real
+from experiments.spec.study import Study
 from experiments.spec.trial import Status, TrialResult
 
 
@@ -181,6 +182,15 @@ def test_parts_of_a_trial_without_an_evaluation_are_no_reason_to_stop_nobody():
     populations = Populations(Pruner.of(study))
     populations.add(9)
     assert populations.jobs(curves) == {} and populations.pruned == {5, 6, 7, 8}
+
+
+def test_a_pruner_without_a_goal_is_refused_by_the_field():
+    study = Study(
+        name="half", question="?", workload=make_study().workload, batch_sizes=(16,), trials=9,
+        step_budget=60, example_budget=960, optimizer="sgd", pruner="median",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="^goal must be stated for pruner .median., .* got None$"):
+        Pruner.of(study)
 
 
 def test_a_trial_that_another_rule_pruned_stays_pruned_and_the_search_ends():
