@@ -7,17 +7,16 @@ function of this module returns what it was given.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pickle
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+
+from experiments.runtime.stderr import nothing_on_stderr
 
 HEARTBEAT_SECONDS = 10
 """A process that has been silent so long is given up, and the others end."""
@@ -37,7 +36,7 @@ def join(coordinator: str, processes: int, process_id: int, seconds: int) -> Non
     Where they do not come, jax's runtime ends the process by SIGABRT. Its own handler of SIGTERM
     gives way to the one that was set before.
     """
-    with _quiet():
+    with nothing_on_stderr():  # a failure is reported there as a stack of C++
         jax.distributed.initialize(
             coordinator,
             processes,
@@ -48,20 +47,6 @@ def join(coordinator: str, processes: int, process_id: int, seconds: int) -> Non
     handler = signal.getsignal(signal.SIGTERM)
     if handler is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the runtime's own report of a failure, a stack of C++."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def leave() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runtime import platform
+from experiments.runtime.stderr import nothing_on_stderr
 from experiments.spec.errors import first_line
 
 RESOURCES = ("cpus", "gpus", "tpus")
@@ -129,22 +130,8 @@ def _check_listening(address: str) -> None:
         pass
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 
-    with _nothing_on_stderr():
+    with nothing_on_stderr():
         GcsClient(address=address)
-
-
-@contextlib.contextmanager
-def _nothing_on_stderr() -> Iterator[None]:
-    """Keep back what C++ prints there: what it says is said again by an exception."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _why(error: Exception) -> str:
