@@ -13,8 +13,6 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
-import numpy as np
-
 from experiments.analysis.search_record import ONE, PUT_ASIDE
 from experiments.records.store import Record, Writer
 from experiments.runner.search_known import Known, SearchQuestion
@@ -41,6 +39,38 @@ class Limit(Protocol):
     def over(self) -> bool:
         """Tell whether all ends now: trials under way are left where they are."""
         ...
+
+
+class _Pool:
+    """Jobs under way in threads."""
+
+    def __init__(self, trainer: Trainer, workers: int):
+        self._trainer = trainer
+        self._threads = ThreadPoolExecutor(workers, "trial")
+        self._running: dict[Future[TrialResult], int] = {}
+
+    @property
+    def trials(self) -> set[int]:
+        """Those whose results were not taken out."""
+        return set(self._running.values())
+
+    def begin(self, job: TrialJob) -> None:
+        """Train a trial, of which no other job is under way."""
+        self._running[self._threads.submit(self._trainer.train, job)] = job.trial.index
+
+    def ended(self, within: float = 0.0) -> tuple[list[TrialResult], BaseException | None]:
+        """Take out what ends within so many seconds: results by trial, the first exception."""
+        done, _ = wait(self._running, within, FIRST_COMPLETED)
+        found = sorted(done, key=self._running.__getitem__)
+        for future in found:
+            del self._running[future]
+        errors = {future: future.exception() for future in found if not future.cancelled()}
+        results = [future.result() for future, error in errors.items() if error is None]
+        return results, next(filter(None, errors.values()), None)
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
 
 class Driver:
@@ -104,7 +134,7 @@ class Driver:
         if (question.proposer or SAMPLERS[question.sampler]).adaptive:
             if len(self._known.final) < started:
                 return 0
-            size = self._adaptive(size, started)
+            size = _adaptive(question, size, started)
         if question.proposer is not None:
             size = question.proposer.following(started, question.trials)
         if size and self._limit is not None:
@@ -114,14 +144,6 @@ class Driver:
             self._closed = not self._limit.begins(self._rounds, size, cost)
             return 0 if self._closed else size
         return size
-
-    def _adaptive(self, size: int, started: int) -> int:
-        """Points of the next round of one who waits for results."""
-        question = self._question
-        if question.pruner.name not in ("none", "patience", "extrapolation"):
-            return size
-        done = {ONE: RoundProgress(started, started)}
-        return counts(question.trials, done, adaptive=True).get(ONE, 0)
 
     def _propose(self) -> None:
         question, space = self._question, self._question.space
@@ -148,27 +170,28 @@ class Driver:
 
         Raises:
           StudyError: a trial raised, and the search is not to keep going.
-          KeyboardInterrupt: as asked for; what has finished is recorded.
+          KeyboardInterrupt: as asked for.
+
+        What has finished is recorded on every way out, before the rest is waited for, which may
+        take long: a second Ctrl-C ends that.
         """
-        running: dict[Future[TrialResult], int] = {}
+        pool = _Pool(self._trainer, workers)
         waiting: list[tuple[int, int]] = []
-        failure = ""
+        failures: list[str] = []
         committed = time.perf_counter()
-        pool = ThreadPoolExecutor(workers, "trial")
         try:
             while True:
-                if not waiting and not failure:
-                    waiting = self._wanted(set(running.values()))
-                while waiting and len(running) < workers and not failure:
-                    index, target = waiting.pop(0)
-                    running[pool.submit(self._trainer.train, self.job(index, target))] = index
-                if not running:
+                if not waiting and not failures:
+                    waiting = self._wanted(pool.trials)
+                while waiting and len(pool.trials) < workers and not failures:
+                    pool.begin(self.job(*waiting.pop(0)))
+                if not pool.trials:
                     break
-                done, _ = wait(running, timeout=0.1, return_when=FIRST_COMPLETED)
+                results, raised = pool.ended(within=0.1)
+                failures += filter(None, map(self._take, results))
                 self._stop.check()
-                for future in sorted(done, key=lambda future: running[future]):
-                    del running[future]
-                    failure = failure or self._take(future.result())
+                if raised is not None:
+                    raise raised
                 if time.perf_counter() - committed > COMMIT_SECONDS:
                     self._commit()
                     committed = time.perf_counter()
@@ -176,10 +199,19 @@ class Driver:
             self._stop.ask(type(ended))  # trainers end at their next report or chunk
             raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            self._commit()
-        if failure:
-            raise StudyError(failure)
+            try:
+                self._record(pool)
+            finally:
+                pool.close()
+                self._record(pool)
+        if failures:
+            raise StudyError(failures[0])
+
+    def _record(self, pool: _Pool) -> None:
+        """Record what has finished."""
+        for result in pool.ended()[0]:
+            self._take(result)
+        self._commit()
 
     def _wanted(self, running: set[int]) -> list[tuple[int, int]]:
         """(trial, resource) that may start now, in the order of the trials."""
@@ -195,16 +227,7 @@ class Driver:
 
     def job(self, index: int, target: int) -> TrialJob:
         """The job that trains a trial up to a resource."""
-        known = self._known.results.get(index)
-        found = known.evaluations if known is not None else {}
-        return TrialJob(
-            self._known.trial(index),
-            self._known.values(index),
-            target,
-            np.asarray(found.get("step", ()), np.int64),
-            np.asarray(found.get(self._question.column, ()), float),
-            self._known.origin(index),
-        )
+        return self._known.job(index, target)
 
     def _take(self, result: TrialResult) -> str:
         """Keep a result; what to end the search with, if anything."""
@@ -243,3 +266,11 @@ class Driver:
             if result.status != Status.INCOMPLETE:
                 self._forget(result)
         self._unrecorded.clear()
+
+
+def _adaptive(question: SearchQuestion, size: int, started: int) -> int:
+    """Points of the next round of one who waits for results."""
+    if question.pruner.name not in ("none", "patience", "extrapolation"):
+        return size
+    done = {ONE: RoundProgress(started, started)}
+    return counts(question.trials, done, adaptive=True).get(ONE, 0)

@@ -9,9 +9,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import numpy as np
+
 from experiments.analysis.search_record import ONE, PUT_ASIDE, Searched
 from experiments.records.store import Record
-from experiments.runner.search_objectives import Origin
+from experiments.runner.search_objectives import Origin, TrialJob
 from experiments.runner.search_told import Indices, Points, Told, ToldTrials
 from experiments.search.fidelity import Pruner
 from experiments.search.record import Round
@@ -165,6 +167,19 @@ class Known:
     def trial(self, index: int) -> Trial:
         """A trial, at its point."""
         return self._question.trial(index, self.values(index), self.parents.get(index))
+
+    def job(self, index: int, target: int) -> TrialJob:
+        """The job that trains a trial up to a resource."""
+        known = self.results.get(index)
+        found = known.evaluations if known is not None else {}
+        return TrialJob(
+            self.trial(index),
+            self.values(index),
+            target,
+            np.asarray(found.get("step", ()), np.int64),
+            np.asarray(found.get(self._question.column, ()), float),
+            self.origin(index),
+        )
 
     def origin(self, index: int) -> Origin | None:
         """The trial whose weights one begins with; None where it begins anew."""

@@ -44,6 +44,11 @@ def rows(optimizer: str, schedule: str) -> dict[str, Hyperparameter]:
     return {row.name: row for row in found}
 
 
+def failed(trial: Trial, error: BaseException) -> TrialResult:
+    """The result of a trial that raised."""
+    return TrialResult(trial, Status.INCOMPLETE, 0, {}, message=in_one_line(error))
+
+
 def steps_of_epochs(epochs: int, examples: int, batch_size: int) -> int:
     """The fewest steps that consume so many epochs."""
     return math.ceil(epochs * examples / batch_size)
@@ -141,10 +146,9 @@ class ModelTrainer:
     def train(self, job: TrialJob) -> TrialResult:
         """One trial up to whole epochs. An exception of the user's makes it INCOMPLETE."""
         trial = job.trial
-        running = self.engine_trial(trial, job.values, self.pause(job))
         found: list[TrialResult] = []
-        pending = [running]
         try:
+            pending = [self.engine_trial(trial, job.values, self.pause(job))]
             population = self.population(trial, job.values, origin=job.origin)
             population.run(lambda: pending.pop() if pending else None, found.append, self._goes_on)
             if not found and self._stop.asked is not OutOfTime:  # after which nothing goes on
@@ -152,8 +156,9 @@ class ModelTrainer:
             if self._heirs is not None and found and found[0].status == Status.COMPLETE:
                 self._heirs.keep(trial, last_state(population))
         except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
-            return TrialResult(trial, Status.INCOMPLETE, 0, {}, message=in_one_line(error))
-        self._stop.check()
+            return failed(trial, error)
+        if not found:
+            self._stop.check()  # which ended it
         return dataclasses.replace(found[0], trial=trial)
 
     @property

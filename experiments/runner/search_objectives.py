@@ -104,7 +104,7 @@ class Report:
 
         Raises:
           ValueError: a resource that is no whole number from 1 on, or a value that is no number.
-          KeyboardInterrupt: the search was asked to end.
+          KeyboardInterrupt: the search was asked to end, and this value does not end the trial.
         """
         if isinstance(resource, bool) or not isinstance(resource, (int, np.integer)):
             raise ValueError(  # noqa: TRY004 (a user's input)
@@ -112,10 +112,12 @@ class Report:
             )
         if resource < 1:
             raise ValueError(f"report counts from 1, got {resource!r}")
-        self._stop.check()
-        if self.last < resource <= self._job.target and not self.out_of_patience:
+        counts = self.last < resource <= self._job.target and not self.out_of_patience
+        if counts:
             self.values[int(resource)] = float(value)
         over = resource >= self._job.target or self.out_of_patience or self.diverged
+        if not (counts and over):
+            self._stop.check()
         return not over
 
 

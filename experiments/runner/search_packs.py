@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.runner.search_inherited import heirs_of
-from experiments.runner.search_models import ModelTrainer, SearchTask
+from experiments.runner.search_models import ModelTrainer, SearchTask, failed
 from experiments.runner.search_objectives import TrialJob
 from experiments.runtime.stopping import OutOfTime, Stop
-from experiments.spec.errors import in_one_line
-from experiments.spec.trial import Status, Trial, TrialResult
+from experiments.spec.trial import Trial, TrialResult
 from experiments.spec.user_search import UserSearch
 from experiments.training.layout import Execution
+from experiments.training.population import Population
 from experiments.training.saving import SavedTrials
 
 
@@ -71,10 +71,8 @@ class PackTrainer:
             self._waiting.append((job, future))
             leads, self._trains = not self._trains, True
         if leads:
-            self._lead(job)
-        result = future.result()
-        self._stop.check()
-        return result
+            self._lead()
+        return future.result()
 
     def ended(self, result: TrialResult) -> None:
         """As `ModelTrainer.ended`."""
@@ -95,12 +93,12 @@ class PackTrainer:
         """As `ModelTrainer.held`."""
         return self._models.held
 
-    def _lead(self, first: TrialJob) -> None:
+    def _lead(self) -> None:
         """Train what waits until nothing does."""
         while True:
             begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]] = {}
             try:
-                self._run(first, begun)
+                self._run(begun)
                 self._stop.check()
             except BaseException as error:  # noqa: BLE001 (whoever waits must hear of it)
                 self._fail(begun, error)
@@ -109,18 +107,22 @@ class PackTrainer:
                     self._trains = False
                     return
 
-    def _run(
-        self,
-        first: TrialJob,
-        begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]],
-    ) -> None:
+    def _run(self, begun: dict[tuple[int, int, int], tuple[TrialJob, Future[TrialResult]]]) -> None:
         def next_trial() -> Trial | None:
-            with self._lock:
-                if not self._waiting:
-                    return None
-                job, future = self._waiting.popleft()
-            begun[job.trial.key] = job, future
-            return self._models.engine_trial(job.trial, job.values, self._models.pause(job))
+            while True:
+                with self._lock:
+                    if not self._waiting:
+                        return None
+                    job, future = self._waiting.popleft()
+                try:
+                    trial = self._models.engine_trial(
+                        job.trial, job.values, self._models.pause(job)
+                    )
+                except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
+                    future.set_result(failed(job.trial, error))  # its neighbours go on
+                    continue
+                begun[job.trial.key] = job, future
+                return trial
 
         def emit(result: TrialResult) -> None:
             job, future = begun.pop(result.trial.key)
@@ -130,10 +132,25 @@ class PackTrainer:
             del steps
             return self._stop.asked is None
 
-        population = self._models.population(first.trial, first.values, self._execution)
+        population = self._population()
+        if population is None:
+            return
         population.run(next_trial, emit, goes_on)
         if begun and self._stop.asked is not OutOfTime:  # after which nothing goes on
             population.save()
+
+    def _population(self) -> Population | None:
+        """Slots for the module of the first that waits, which is that of all; None where it could
+        not be built: that trial has failed."""
+        with self._lock:
+            job, future = self._waiting[0]
+        try:
+            return self._models.population(job.trial, job.values, self._execution)
+        except Exception as error:  # noqa: BLE001 (a user's function may raise anything)
+            with self._lock:
+                self._waiting.popleft()
+            future.set_result(failed(job.trial, error))
+            return None
 
     def _fail(
         self,
@@ -141,18 +158,17 @@ class PackTrainer:
         error: BaseException,
     ) -> None:
         """Tell those who began that they failed; where the search is to end, those who wait too."""
-        failed = list(begun.values())
+        lost = list(begun.values())
         ends = not isinstance(error, Exception)
         with self._lock:
-            if ends or not failed:
-                failed += self._waiting
+            if ends or not lost:
+                lost += self._waiting
                 self._waiting.clear()
-        for job, future in failed:
+        for job, future in lost:
             if ends:
                 future.set_exception(error)
-                continue
-            message = in_one_line(error)
-            future.set_result(TrialResult(job.trial, Status.INCOMPLETE, 0, {}, message=message))
+            else:
+                future.set_result(failed(job.trial, error))
 
 
 Built = ModelTrainer | PackTrainer

@@ -11,8 +11,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import tracemalloc
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -26,6 +28,7 @@ from experiments.cli import main
 from experiments.records.store import RecordError, read
 from experiments.runner import search_driver, search_known
 from experiments.runner.search import run_search, search
+from experiments.runner.search_objectives import Report
 from experiments.runtime.stopping import OutOfTime, Stop
 from experiments.search import fidelity
 from experiments.search.fidelity import Populations, Pruner
@@ -173,6 +176,7 @@ def test_every_pruner_finds_the_valley_with_less_training(tmp_path, pruner, dire
 
 
 def test_a_search_whose_time_is_over_asks_its_trainers_to_save_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.runner.search.MOST_TRIALS", 3)  # of a search with a limit
     asked, ask = [], Stop.ask
     monkeypatch.setattr(Stop, "ask", lambda self, kind: (asked.append(kind), ask(self, kind))[1])
     limit = types.SimpleNamespace(begins=lambda number, trials, resources: True, over=lambda: True)
@@ -271,6 +275,78 @@ def test_trials_that_another_rule_pruned_are_not_trained_again(tmp_path, monkeyp
 
     again = run(tmp_path, objective=objective, allow_changed_code=True, **asked)
     assert again.table.equals(before.table)
+
+
+def statuses(folder):
+    """Trial -> how it ended, by the record."""
+    return dict(read(folder).trials.select("trial", "status").iter_rows())
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """An event that is set once the search has taken the result of a trial."""
+    event, take = threading.Event(), search_driver.Driver._take
+
+    def taking(driver, result):
+        said = take(driver, result)
+        event.set()
+        return said
+
+    monkeypatch.setattr(search_driver.Driver, "_take", taking)
+    return event
+
+
+def test_trials_that_finish_beside_or_after_a_failure_are_recorded(tmp_path, taken):
+    def objective(hyperparameters, budget, report):
+        if report.folder.name == "0":
+            raise RuntimeError("no")
+        taken.wait()
+        return hyperparameters["rate"]
+
+    with pytest.raises(StudyError, match="trial 0 failed"):
+        run(tmp_path, objective=objective, trials=8, workers=3)
+    ended = {0: "INCOMPLETE", 1: "COMPLETE", 2: "COMPLETE"}
+    assert statuses(tmp_path / "record") == ended
+
+
+def test_interrupted_it_records_what_finished_then_waits_for_the_rest_and_records_it(
+    tmp_path, taken, monkeypatch
+):
+    """A trial that never reports cannot be ended; a second Ctrl-C may find it still at it."""
+    waits, before = threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args, **options):
+            before.append(statuses(tmp_path / "record"))
+            waits.set()
+            super().shutdown(*args, **options)
+
+    def objective(hyperparameters, budget, report):
+        if report.folder.name == "1":
+            taken.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+            waits.wait()
+        return hyperparameters["rate"]
+
+    monkeypatch.setattr(search_driver, "ThreadPoolExecutor", Pool)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, objective=objective, trials=2, workers=2)
+    assert before == [{0: "COMPLETE"}]
+    assert statuses(tmp_path / "record") == {0: "COMPLETE", 1: "COMPLETE"}
+
+
+def test_a_value_that_ends_a_trial_counts_though_the_search_is_to_end(tmp_path):
+    stop = Stop()
+    trial = types.SimpleNamespace(patience=None)
+    job = types.SimpleNamespace(trial=trial, target=3, steps=[], values_so_far=[])
+    report = Report(job, tmp_path, sign=1, stop=stop)
+    assert report(1, 0.5)
+    stop.ask(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        report(2, 0.4)
+    assert report(3, 0.3) is False and report.values[3] == 0.3
+    with pytest.raises(KeyboardInterrupt):  # of a function that goes on whatever it is told
+        report(4, 0.2)
 
 
 BAD = [
@@ -436,6 +512,47 @@ def test_arrays_and_a_searched_batch_size(tmp_path):
     with pytest.raises(ValueError, match=r"batch_size must lie in 1\.\.64"):
         run_search(large, tmp_path / "large", show=False)
     assert not (tmp_path / "large").exists()
+
+
+def small_search(**changes):
+    """A search of modules that train for one step."""
+    inputs = np.linspace(-1, 1, 32 * 5, dtype=np.float32).reshape(32, 5)
+    labels = (inputs[:, 0] > 0).astype(np.int32)
+    asked = {
+        "build": lambda h: DenseNet(units=4, dropout=0.0, classes=2), "budget": 1,
+        "data": {"train": (inputs, labels), "validation": (inputs, labels)}, "batch_size": 32,
+        **changes,
+    }  # fmt: skip
+    return UserSearch({"learning_rate": Choice((0.01, 0.1, 0.2, 0.3))}, **asked)
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_trial_that_is_complete_counts_though_the_search_is_to_end(tmp_path, slots, monkeypatch):
+    monkeypatch.setattr("experiments.runner.search.MOST_TRIALS", 1)  # of a search with a limit
+    begun = []
+    question = small_search(trials=1, slots=slots, weights=lambda h: begun.append(h) or {})
+    limit = types.SimpleNamespace(
+        begins=lambda number, trials, resources: True, over=lambda: bool(begun)
+    )
+    found = run_search(question, tmp_path / "s", show=False, limit=limit, workers=1)
+    assert found.table["status"].to_list() == ["COMPLETE"]
+
+
+@pytest.mark.parametrize(("what", "slots"), [("weights", 1), ("weights", 2), ("build", 2)])
+def test_a_trial_whose_function_raises_fails_alone(tmp_path, what, slots):
+    made = {"build": lambda h: DenseNet(units=4, dropout=0.0, classes=2), "weights": lambda h: {}}
+    calls = []
+
+    def raising(hyperparameters):
+        calls.append(hyperparameters)
+        if len(calls) == 1:
+            raise RuntimeError("no")
+        return made[what](hyperparameters)
+
+    question = small_search(trials=4, slots=slots, **{what: raising})
+    found = run_search(question, tmp_path / "s", show=False, keep_going=True, workers=1)
+    assert sorted(found.table["status"]) == [*["COMPLETE"] * 3, "INCOMPLETE"]
+    assert found.table.filter(status="INCOMPLETE")["message"].item() == "RuntimeError: no"
 
 
 def test_the_demonstration_is_the_courses_search():

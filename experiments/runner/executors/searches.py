@@ -194,9 +194,7 @@ class RayTrainer:
             self._tasks += leads
         if leads:
             self._lead()
-        result = future.result()
-        self._stop.check()
-        return result
+        return future.result()
 
     def ended(self, result: TrialResult) -> None:
         """As `ModelTrainer.ended`."""
