@@ -43,15 +43,13 @@ def add(commands: Any) -> None:
 
 def repeat_command(options: argparse.Namespace) -> int:
     """Train, then report the study with its repeats."""
-    import dataclasses
-
     from experiments.commands.progress import shown_progress
     from experiments.records.store import read_study
     from experiments.runner.repeat import repeat_best
-    from experiments.spec.study import reopened
+    from experiments.spec.study import reopened, unpruned
 
     study = reopened(read_study(options.folder))
-    with shown_progress(dataclasses.replace(study, trials=options.seeds)) as observe:
+    with shown_progress(unpruned(study, trials=options.seeds)) as observe:
         repeat_best(
             options.folder,
             options.seeds,

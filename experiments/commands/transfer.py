@@ -20,13 +20,13 @@ def of_best_trial(study: StudyFields, source: Path | None, folder: Path | None) 
 
     The configuration is chosen once, from the record ``source`` (default: runs/STUDY), when the
     study's own record is begun; one that goes on keeps it, although the source may have grown.
-    Where trials stop, these end at the goal.
+    Where trials stop, these end at the goal; none is pruned.
 
     Raises:
       ValueError: there is no such record, no trial of that batch size reached the goal there, or
         it is of another optimizer, schedule or clipping.
     """
-    from experiments.spec.study import resolve
+    from experiments.spec.study import resolve, unpruned
 
     rule = study.rule
     assert rule is not None
@@ -40,7 +40,7 @@ def of_best_trial(study: StudyFields, source: Path | None, folder: Path | None) 
     if "--seed" not in given:
         count = len(seeds) if "--seeds" in given else max(SEEDS, len(seeds))
         seeds = tuple(range(last + 1, last + 1 + count))
-    return dataclasses.replace(
+    return unpruned(
         study,
         name=name,
         space={},

@@ -31,6 +31,7 @@ from experiments.runtime.stopping import deferred
 from experiments.search.record import Ended
 from experiments.search.repeats import Repeats
 from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.study import unpruned
 from experiments.training.resume import DEFAULT_MINUTES, Checkpoints
 from workloads import datasets
 
@@ -132,9 +133,9 @@ def again(
     batch_size, seed, index = key
     rows = record.trials.filter(batch_size=batch_size, seed=seed, trial=index)
     trial = trial_of(rows.row(0, named=True), record.study["hyperparameters"])
-    study = dataclasses.replace(
-        whole, batch_sizes=(batch_size,), seeds=(seed,), stop="never", pruner="none",
-        patience=None, train_steps={**whole.train_steps, batch_size: trial.train_steps}, **changes,
+    study = unpruned(
+        whole, batch_sizes=(batch_size,), seeds=(seed,), stop="never",
+        train_steps={**whole.train_steps, batch_size: trial.train_steps}, **changes,
     )  # fmt: skip
 
     def sources(checksum: str, writer: Writer) -> list[Repeats]:

@@ -26,7 +26,7 @@ from experiments.runner.progress import Observer
 from experiments.search.repeats import Repeats, fresh_seeds
 from experiments.spec.fields import MOST_SEEDS
 from experiments.spec.resolved import ResolvedStudy
-from experiments.spec.study import reopened
+from experiments.spec.study import reopened, unpruned
 from experiments.training.resume import DEFAULT_MINUTES
 
 PURPOSE = "repeat"
@@ -68,9 +68,7 @@ def repeat_best(
     if not chosen:
         raise RecordError(f"{folder} holds no trial yet that could be repeated")
     sizes = tuple(sorted({configuration.batch_size for configuration in chosen}))
-    study = dataclasses.replace(
-        whole, trials=1, seeds=fresh_seeds(seeds, whole.seeds), batch_sizes=sizes
-    )
+    study = unpruned(whole, trials=1, seeds=fresh_seeds(seeds, whole.seeds), batch_sizes=sizes)
     return _trained(study, chosen, folder, data_dir, keep_going=keep_going, observe=observe,
                     checkpoint_minutes=checkpoint_minutes, warn=warn)  # fmt: skip
 

@@ -98,6 +98,14 @@ class Pruner:
         """Trials of all brackets of Hyperband, each once."""
         return sum(b[0].trials for b in hyperband(self.resource, self.eta, rounding=self.rounding))
 
+    @property
+    def least(self) -> int:
+        """Trials of the smallest search: a bracket of Hyperband, or those of which one goes on."""
+        if self.name == "hyperband":
+            return self._bracket(0)[0].trials
+        halves = self.name in ("successive_halving", "asha") and self.resource >= self.eta
+        return self.eta if halves else 1
+
     def following(self, number: int, started: int, trials: int) -> int:
         """Trials of population ``number`` of a search of ``trials``, ``started`` of them by now.
 
@@ -163,17 +171,17 @@ class Pruner:
         Raises:
           ValueError: one line.
         """
-        if self.name == "hyperband" and not self.sizes(trials):
-            least = self._bracket(0)[0].trials
+        if trials >= self.least:
+            return
+        if self.name == "hyperband":
             raise ValueError(
-                f"trials must be at least {least}, the first bracket of hyperband with a resource "
-                f"of {self.resource} and eta {self.eta}, got {trials}"
+                f"trials must be at least {self.least}, the first bracket of hyperband with a "
+                f"resource of {self.resource} and eta {self.eta}, got {trials}"
             )
-        if self.name in ("successive_halving", "asha") and self.resource >= self.eta > trials:
-            raise ValueError(
-                f"trials must be at least {self.eta}, of which {self.name} with eta {self.eta} "
-                f"promotes one, got {trials}"
-            )
+        raise ValueError(
+            f"trials must be at least {self.least}, of which {self.name} with eta {self.eta} "
+            f"promotes one, got {trials}"
+        )
 
 
 def table(pruner: Pruner, trials: int) -> list[tuple[int, int, str]]:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experiments.spec import checks, loading, parts
 from experiments.spec import space as spaces
@@ -53,6 +53,17 @@ Study.__doc__ = f"{Study.__doc__}\n    {documented()}\n    "
 def as_typed(study: StudyFields, **changes: Any) -> Study:
     """The study with these fields changed, as a form whose defaults are still to be taken."""
     return Study(**{name: getattr(study, name) for name in ROWS} | changes)
+
+
+Fields = TypeVar("Fields", bound=StudyFields)
+
+
+def unpruned(study: Fields, **changes: Any) -> Fields:
+    """The study with these fields changed, whose trials all train to their full length.
+
+    A pruner compares the trials of a search; a configuration that was chosen is trained to its end.
+    """
+    return dataclasses.replace(study, pruner="none", patience=None, **changes)
 
 
 def resolve(study: StudyFields) -> ResolvedStudy:

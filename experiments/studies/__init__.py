@@ -59,6 +59,8 @@ STUDIES: dict[str, str] = {
     "width_digits": "experiments.studies.width_digits",
 }
 
+SMOKE_TRIALS = 4
+
 
 def get(name: str, smoke: bool = False) -> Defined:
     """The study called ``name``, or in the Python file of that path; its smoke variant if asked.
@@ -100,8 +102,8 @@ def _from_registry(name: str) -> ModuleType:
 
 
 def shrunk(study: Defined) -> Defined:
-    """A smoke variant: three batch sizes, four trials, a tenth of the budgets or the steps; a
-    search as it is."""
+    """A smoke variant: three batch sizes, four trials or the fewest that a pruner takes, a tenth of
+    the budgets or the steps; a search as it is."""
     if isinstance(study, UserSearch):
         return dataclasses.replace(study, name=f"{study.name}-smoke")
     if isinstance(study, Paths):
@@ -114,13 +116,21 @@ def shrunk(study: Defined) -> Defined:
 
 
 def _shrunk(study: StudyFields) -> StudyFields:
-    sizes = resolve(study).batch_sizes
-    return dataclasses.replace(
+    from experiments.search.fidelity import Pruner
+
+    sizes, steps = resolve(study).batch_sizes, math.ceil(study.step_budget / 10)
+    resource = study.pruner_resource
+    small = dataclasses.replace(
         study,
         name=f"{study.name}-smoke",
         batch_sizes=tuple({sizes[0], sizes[len(sizes) // 2], sizes[-1]}),
         train_steps={},
-        trials=4,
-        step_budget=math.ceil(study.step_budget / 10),
+        trials=SMOKE_TRIALS,
+        step_budget=steps,
         example_budget=math.ceil(study.example_budget / 10),
+        pruner_resource=resource if study.pruner == "none" else min(resource, steps),
     )
+    pruner = Pruner.of(resolve(small))
+    if pruner is None or pruner.least <= SMOKE_TRIALS:
+        return small
+    return dataclasses.replace(small, trials=pruner.least)  # of which few train long

@@ -15,7 +15,9 @@ from experiments.analysis.findings import Unreached
 from experiments.analysis.next_step import next_step
 from experiments.analysis.question import read_question
 from experiments.cli import main
+from experiments.search.fidelity import Pruner
 from experiments.spec.resolved import ResolvedStudy
+from experiments.spec.study import resolve
 
 STUDY = """
 import dataclasses
@@ -54,6 +56,21 @@ def test_a_file_that_makes_no_study_is_one_line_and_nothing_on_disk(
     assert line.startswith("batchscale: error: ") and said in line
     assert printed.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
+
+
+@pytest.mark.parametrize(
+    ("pruner", "trials"),
+    [("hyperband", 9), ("successive_halving", 5), ("asha", 5), ("median", 4), ("patience", 4)],
+)
+def test_a_smoke_variant_has_at_least_the_trials_that_its_pruner_takes(pruner, trials):
+    study = tiny_study(
+        step_budget=100, example_budget=800, trials=60, sampler="halton", pruner=pruner,
+        pruner_eta=3 if pruner == "hyperband" else 5,
+        patience=2 if pruner == "patience" else None,
+    )  # fmt: skip
+    small = resolve(studies.shrunk(study))
+    assert (small.pruner, small.trials, small.step_budget) == (pruner, trials, 10)
+    Pruner.of(small).check(small.trials)
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 
 import polars as pl
 import pytest
 from support.engine_factory import tiny_study
-from support.records_factory import Truth, make_record, store
+from support.records_factory import Truth, make_record, make_study, store
 
 from experiments.analysis.summary import summarise
 from experiments.cli import main
 from experiments.commands.chosen import add_study_arguments, chosen_study
+from experiments.commands.transfer import of_best_trial
 from experiments.records.store import read
 from experiments.runner.study import run_study
 from experiments.spec.study import resolve
@@ -69,6 +71,14 @@ def test_a_study_that_goes_on_keeps_the_trial_it_was_begun_with(searched, tmp_pa
     again = chosen_study(options)
     assert dict(again.fixed) == dict(begun.fixed) and again.seeds == begun.seeds
     assert resolve(again).identity("x") == resolve(begun).identity("x")
+
+
+def test_the_trial_that_is_taken_on_is_trained_to_its_end_whatever_the_search_pruned(tmp_path):
+    study = make_study((4, 64), trials=9, pruner="hyperband", pruner_resource=9)
+    store(tmp_path / "searched", make_record(study, REACHED))
+    ruled = dataclasses.replace(study, rule=Transfer("linear", 4))
+    found = of_best_trial(ruled, tmp_path / "searched", None)
+    assert (found.trials, found.pruner, found.stop) == (1, "none", "never")
 
 
 @pytest.mark.parametrize(

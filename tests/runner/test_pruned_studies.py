@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +134,16 @@ def test_a_study_grows_by_whole_brackets_and_keeps_those_there_are(tmp_path, hal
     assert record.trials.filter(pl.col("trial") < 9).drop("seconds").equals(first.drop("seconds"))
     status = study_status(record)
     assert (status.counted, status.wanted) == (14, 14)  # the next bracket does not fit into 16
+
+
+def test_the_best_are_repeated_at_full_length(tmp_path, halved, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.commands.repeat.summarise", lambda folder: 0)
+    folder = shutil.copytree(halved[0], tmp_path / "study")
+    assert main(["repeat", str(folder), "--best", "--seeds", "1"]) == 0
+    assert "hyperband" not in capsys.readouterr().out  # it has no brackets
+    repeats = read(folder).repeats
+    assert repeats.trials["steps"].to_list() == repeats.trials["train_steps"].to_list()
+    assert set(repeats.trials["status"]) == {"COMPLETE"}
 
 
 def test_a_pruned_trial_is_incomplete_in_the_archive_of_others(tmp_path, halved):
