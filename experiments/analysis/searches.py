@@ -31,8 +31,9 @@ from experiments.analysis.intervals import (
     range_of_searches,
     upper_prediction_limit,
 )
-from experiments.analysis.question import SEARCH, TRIAL
+from experiments.analysis.question import SEARCH, TRIAL, Question
 from experiments.analysis.view import View
+from experiments.spec.trial import MOST_STARTED
 
 LIMITED = {"random": "exact", "halton": "checked by simulation"}
 """Samplers whose single search has an upper prediction limit, and on what it rests."""
@@ -177,6 +178,20 @@ def steps_across(
 ENDED = ("complete", "infeasible", "incomplete", "stopped")
 """How a trial may have ended, as columns that count."""
 COUNTS = (*ENDED, "missing")
+
+
+def spent(question: Question, table: pl.DataFrame) -> set[tuple[int, int]]:
+    """(batch size, seed) of the searches that start no further trial, however few count.
+
+    A finite space holds no other point, or 4 N trials have ended for good; one that is INCOMPLETE
+    is tried again.
+
+    Args:
+      table: rows of `steps_to_result`.
+    """
+    ended = pl.sum_horizontal(name for name in ENDED if name != "incomplete")
+    most = table.filter(ended >= MOST_STARTED * question.trials)
+    return {*question.exhausted, *most.select(SEARCH).rows()}
 
 
 def counted_of(view: View) -> pl.Expr:

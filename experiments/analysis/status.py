@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from experiments.analysis.question import SEARCH, StudyRecord
-from experiments.analysis.searches import ENDED
+from experiments.analysis.searches import ENDED, spent
 from experiments.analysis.steps_to_result import steps_to_result
 from experiments.analysis.view import View, view_of
 from experiments.search.fidelity import Pruner
@@ -23,9 +23,10 @@ class StudyStatus:
 
     Attributes:
       table: one row a batch size: ``batch_size``; ``counted`` and ``wanted`` trials over all
-        searches; ``ended``, and the shares of them that are ``infeasible`` and ``stopped``;
-        ``steps``, the fewest to the goal so far; ``best_value`` so far; ``seconds_left``, by the
-        newest plan (null where none measured the batch size).
+        searches, of one that starts no more those that count; ``ended``, and the shares of them
+        that are ``infeasible`` and ``stopped``; ``steps``, the fewest to the goal so far;
+        ``best_value`` so far; ``seconds_left``, by the newest plan (null where none measured the
+        batch size).
       rounds: seed -> (rounds proposed, those planned where nothing diverges); empty where the
         sampler proposes none.
     """
@@ -63,11 +64,11 @@ def study_status(record: StudyRecord | View) -> StudyStatus:
     for plan in view.record.study.get("plans", []):
         seconds |= {int(b): s for b, s in plan.get("seconds_per_step", {}).items()}
     table = steps_to_result(view)
-    rows = []
+    over, rows = spent(question, table), []
     for batch_size in question.batch_sizes:
         own = table.filter(pl.col("batch_size") == batch_size)
         short = {(b, s): n for b, s, n in own.select(*SEARCH, "missing").iter_rows()}
-        missing = sum(n for search, n in short.items() if search not in question.exhausted)
+        missing = sum(n for search, n in short.items() if search not in over)
         wanted = view.wanted * len(own) - sum(short.values()) + missing
         ended = int(own.select(pl.sum_horizontal(ENDED).sum()).item() or 0)
         pace = seconds.get(batch_size)
@@ -87,7 +88,7 @@ def study_status(record: StudyRecord | View) -> StudyStatus:
         )
     whole = ("batch_size", "counted", "wanted", "ended", "steps")
     schema = {k: pl.Int64 if k in whole else pl.Float64 for k in _COLUMNS}
-    return StudyStatus(pl.DataFrame(rows, schema=schema), _rounds(view))
+    return StudyStatus(pl.DataFrame(rows, schema=schema), _rounds(view, over))
 
 
 _COLUMNS = ("batch_size", "counted", "wanted", "ended", "infeasible", "stopped", "steps",
@@ -104,7 +105,7 @@ def _steps(view: View, batch_size: int) -> float:
     return float(view.question.train_steps[batch_size])
 
 
-def _rounds(view: View) -> dict[int, tuple[int, int]]:
+def _rounds(view: View, over: set[tuple[int, int]]) -> dict[int, tuple[int, int]]:
     question = view.question
     pruner = Pruner.of(question)
     row = SAMPLERS.get(question.sampler)
@@ -117,12 +118,12 @@ def _rounds(view: View) -> dict[int, tuple[int, int]]:
     )  # fmt: skip
     least = len(sizes)
     counts = {seed: sum(r["seed"] == seed for r in recorded) for seed in question.seeds}
-    over = {
+    ended = {
         seed
         for seed in question.seeds
-        if all((batch_size, seed) in question.exhausted for batch_size in question.batch_sizes)
+        if all((batch_size, seed) in over for batch_size in question.batch_sizes)
     }
     return {
-        seed: (count, count if seed in over else max(count, least))
+        seed: (count, count if seed in ended else max(count, least))
         for seed, count in counts.items()
     }

@@ -39,10 +39,9 @@ from experiments.analysis.findings import (
 from experiments.analysis.inconclusive import inconclusive
 from experiments.analysis.next_step import Finding, NextStep, next_step, widened
 from experiments.analysis.question import SEARCH, Question
-from experiments.analysis.searches import ENDED, LIMITED, counted_of
+from experiments.analysis.searches import ENDED, LIMITED, counted_of, spent
 from experiments.analysis.view import View
 from experiments.spec import space as spaces
-from experiments.spec.trial import MOST_STARTED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,12 +176,11 @@ def shortfalls(view: View, table: pl.DataFrame) -> list[Shortfall]:
     question, rows = view.question, table.filter(pl.col("missing") > 0)
     if rows.is_empty():
         return []
-    started = pl.sum_horizontal(ENDED)
-    finite = set(rows.select(SEARCH).iter_rows()) <= question.exhausted
-    exhausted = rows.select((started >= MOST_STARTED * question.trials).all()).item() or finite
+    short = set(rows.select(SEARCH).rows())
+    finite, exhausted = short <= question.exhausted, short <= spent(question, table)
     counted = tuple(rows.select(counted_of(view)).to_series())
     early = view.stops or view.prunes
-    return [Shortfall(_unique(rows), counted, view.wanted, bool(exhausted), finite, early)]
+    return [Shortfall(_unique(rows), counted, view.wanted, exhausted, finite, early)]
 
 
 def unreached(across: pl.DataFrame) -> list[Unreached]:

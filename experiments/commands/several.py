@@ -65,6 +65,10 @@ def is_one_of_several(options: argparse.Namespace, study: Any) -> bool:
         raise ValueError(  # noqa: TRY004 (the user's input, not an argument)
             f"--coordinator has no place in {study.name}"
         )
+    if options.executor == "ray":
+        raise ValueError(
+            "several processes train in threads, by shard_map: no place for --executor ray"
+        )
     if options.parallel == "pmap" or options.mesh is not None:
         raise ValueError(
             "several processes train every trial over all their devices, by shard_map: no place "

@@ -164,8 +164,14 @@ def test_a_shortfall_asks_to_resume_until_the_search_is_exhausted():
     (found,) = [f for f in verdict.findings if isinstance(f, Shortfall)]
     assert (found.counted, found.planned, found.exhausted) == ((1,), 2, False)
     assert verdict.next.command == "batchscale run synthetic"
+    status = study_status(handmade({8: rows}, trials=2))
+    assert (status.counted, status.wanted) == (1, 2) and status.seconds_left is None
+    failed = [*rows, *[(DIVERGED, {})] * 3, ("INCOMPLETE", {})]  # the last is tried again
+    assert study_status(handmade({8: failed}, trials=2)).wanted == 2
     rows += [(DIVERGED, {})] * 4
     verdict = summarise(handmade({8: rows}, trials=2)).verdict
+    status = study_status(handmade({8: rows}, trials=2))
+    assert (status.counted, status.wanted, status.seconds_left) == (1, 1, 0)
     assert "Only 1 of the planned 2" in verdict.findings[0].sentence
     assert verdict.next.command == "batchscale run synthetic_narrower.py"
 

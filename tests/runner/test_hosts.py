@@ -257,6 +257,7 @@ def test_processes_that_do_not_come_are_reported_in_one_line(study, tmp_path):
         (["--process-id", "2"], "must be below --processes 2, got 2"),
         (["--coordinator", "here"], "--coordinator must be HOST:PORT, got 'here'"),
         (["--parallel", "pmap"], "no place for --parallel pmap or --mesh"),
+        (["--executor", "ray"], "no place for --executor ray"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys):
