@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 
 def whole_number(low: int) -> Callable[[str], int]:
@@ -68,3 +69,21 @@ def numbers(pairs: Sequence[str]) -> dict[str, float]:
         if not math.isfinite(found[name]):
             raise ValueError(f"{name} must be a finite number, got {text!r}")
     return found
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse a file that cannot be written, before time is spent on what goes into it.
+
+    Raises:
+      ValueError: its folder does not exist, or it is a folder itself.
+      RecordError: nothing can be written in its folder.
+    """
+    from experiments.records.files import check_writable
+
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise ValueError(f"folder {path.parent} of {path.name} does not exist")
+    if path.is_dir():
+        raise ValueError(f"{path} must be a file, and is a folder")
+    check_writable(path.parent)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _OF_ONE_STUDY = ("part", "fix", "rule", "from")
 """Kinds of options that change one study and no comparison."""
+_OF_STUDIES = ("best-of", "parallel", "mesh", "micro-batch")
+"""Options beside those of the rows that change studies and comparisons alone."""
 REPEATED = ("best_of", "out", "data_dir")
 """Options beside those of the rows that the command which goes on with a study repeats."""
 
@@ -123,11 +125,7 @@ def chosen_study(options: argparse.Namespace) -> Any:
         _refuse(
             study.name,
             *given,
-            *(
-                f
-                for f in ("parallel", "mesh", "micro-batch")
-                if getattr(options, _destination(f), None) is not None
-            ),
+            *(f for f in _OF_STUDIES if getattr(options, _destination(f), None) is not None),
         )
         return study
     if isinstance(study, UserSearch):
@@ -169,7 +167,7 @@ SEARCH_OPTIONS = {
 
 def _changed_search(study: UserSearch, given: Mapping[str, Any], options: Any) -> UserSearch:
     """A search over a user's own with those of its fields that options changed."""
-    others = [f for f in ("parallel", "mesh", "micro-batch", "stream")
+    others = [f for f in (*_OF_STUDIES, "stream")
               if getattr(options, _destination(f), None) is not None]  # fmt: skip
     _refuse(study.name, *(flag for flag in given if flag not in SEARCH_OPTIONS), *others)
     changes = {field: given[flag] for flag, field in SEARCH_OPTIONS.items() if flag in given}

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.commands.arguments import check_output
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -33,8 +35,12 @@ def add(commands: Any) -> None:
 def compare_command(options: argparse.Namespace) -> int:
     """Print ratios, profiles and power laws; refuse what is not of one unit."""
     from experiments.analysis.compare import check_comparable, compared_of
+    from experiments.records.files import check_writable
     from experiments.report.comparison import print_comparison, write_comparison_report
 
+    check_output(options.json)
+    if options.out is not None:
+        check_writable(options.out)
     members = _members(options.folders)
     if len(members) < 2:
         raise ValueError(f"compare needs two studies or more, got {len(members)}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.commands.arguments import whole_number
+from experiments.commands.arguments import check_output, whole_number
 
 if TYPE_CHECKING:
     from workloads.oracles.grid import BestConfiguration, GridSearch
@@ -50,9 +50,8 @@ def _show(search: GridSearch, csv: Path | None, out: Path | None) -> None:
 
     if out:
         check_ending(out)
-    for path in (csv, out):  # known before the time is spent
-        if path and not path.parent.is_dir():
-            raise ValueError(f"folder {path.parent} of {path.name} does not exist")
+    for path in (csv, out):
+        check_output(path)
     print(f"{title(search)}\n{_heading(search)}", flush=True)
     found = []
     for row in search.rows():

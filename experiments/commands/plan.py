@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.commands.arguments import whole_number
+from experiments.commands.arguments import check_output, whole_number
 from experiments.commands.chosen import add_study_arguments, chosen_study
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -43,6 +43,7 @@ def plan_command(options: argparse.Namespace) -> int:
     from experiments.spec.study import resolve
     from experiments.spec.user_search import UserSearch
 
+    check_output(options.json)
     study = chosen_study(argparse.Namespace(**{**vars(options), "batch_sizes": None}))
     if isinstance(study, UserSearch) and study.proposer is not None:
         from experiments.commands.plan_architectures import plan_architectures

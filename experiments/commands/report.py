@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.commands.arguments import positive
+from experiments.commands.arguments import check_output, positive
 from experiments.spec.errors import first_line
 
 if TYPE_CHECKING:
     from experiments.analysis.cost import Prices
+    from experiments.analysis.search_record import Searched
     from experiments.analysis.summary import Summary
-    from experiments.records.reader import Record
 
 REFRESH_SECONDS = 10
 
@@ -80,11 +80,32 @@ def report_command(options: argparse.Namespace) -> int:
         told["ruled"] = tuple(view_of(read(folder)) for folder in options.ruled)
     if options.watch and not (options.folder / STUDY_FILE).is_file():
         raise ValueError(f"--watch follows a study; there is none in {options.folder}")
+    _check_one_study(options.folder, named)
     if options.note:
+        if (options.folder / STUDY_FILE).is_file():
+            _read(options.folder, told)  # refuses what cannot be shown
         keep_note(options.note, options.folder)
     if options.watch:
         watch(options.folder, told)
-    return summarise(options.folder, told, named, options.pictures)
+    return summarise(options.folder, told, options.pictures)
+
+
+def _check_one_study(folder: Path, named: Sequence[str]) -> None:
+    """Refuse options of one study where ``folder`` holds something else."""
+    from experiments.analysis.search_record import is_search
+    from experiments.records.comparisons import is_comparison
+    from experiments.records.paths import is_paths
+    from experiments.records.schema import STUDY_FILE
+    from experiments.records.store import read_study
+
+    if not named:
+        return
+    if (folder / STUDY_FILE).is_file():
+        other = is_search(read_study(folder))
+    else:
+        other = is_paths(folder) or is_comparison(folder)
+    if other:
+        raise ValueError(f"--{named[0]} has no place in {folder}, which is not one study")
 
 
 def watch(
@@ -95,8 +116,6 @@ def watch(
     The page reads itself again while it is watched. ``wait`` takes the seconds to the next look.
     """
     from experiments.commands.status import WATCH_SECONDS, status_text
-    from experiments.records.store import read
-    from experiments.report.write import write_report_of
 
     written = None
     while True:
@@ -104,7 +123,7 @@ def watch(
         if done:
             return
         if text != written:
-            page = write_report_of(_summary(read(folder), told), folder, refresh=REFRESH_SECONDS)
+            page = _write(_read(folder, told), folder, refresh=REFRESH_SECONDS)
             print(f"{text.splitlines()[0]}; report: {page}", flush=True)
             written = text
         wait(WATCH_SECONDS)
@@ -131,20 +150,18 @@ def _prices(options: argparse.Namespace) -> Prices:
 def summarise(
     folder: Path,
     told: Mapping[str, Any] | None = None,
-    named: Sequence[str] = (),
     pictures: Sequence[str] | None = None,
 ) -> int:
     """Print what a record says and write its report, whether or not anybody reads the former.
 
     Args:
-      told: fields of the `Summary` of one study that the options ``named`` give.
+      told: fields of the `Summary` of one study that options give.
       pictures: formats of its figures, as `write_report_of` takes them.
     """
+    from experiments.analysis.search_record import Searched
     from experiments.records.comparisons import is_comparison
     from experiments.records.paths import is_paths
 
-    if named and (is_paths(folder) or is_comparison(folder)):
-        raise ValueError(f"--{named[0]} has no place in {folder}, which is not one study")
     if is_paths(folder):
         from experiments.report.paths import write_paths_report
 
@@ -156,30 +173,48 @@ def summarise(
         compared = read_compared(folder)
         print_comparison(compared)
         return _reported(write_comparison_report(folder, compared))
+    from experiments.report.terminal import print_summary
+
+    found = _read(folder, told or {})
+    if not isinstance(found, Searched):
+        print_summary(found)
+    return _reported(_write(found, folder, pictures=pictures))
+
+
+def _write(
+    found: Summary | Searched,
+    folder: Path,
+    *,
+    refresh: int = 0,
+    pictures: Sequence[str] | None = None,
+) -> Path:
+    from experiments.analysis.search_record import Searched
+    from experiments.report.search_page import write_search_report
+    from experiments.report.write import write_report_of
+
+    if isinstance(found, Searched):
+        return write_search_report(found, folder, refresh)
+    return write_report_of(found, folder, refresh=refresh, pictures=pictures)
+
+
+def _read(folder: Path, told: Mapping[str, Any]) -> Summary | Searched:
+    """Read what a record holds, with what options say of it.
+
+    Raises:
+      ValueError: records of ``--ruled`` cannot be compared with it.
+    """
     from experiments.analysis.regret import measured_regret
     from experiments.analysis.search_record import Searched, is_search
+    from experiments.analysis.summary import summarise as summarised
     from experiments.records.store import read
-    from experiments.report.terminal import print_summary
-    from experiments.report.write import write_report_of
 
     record = read(folder)
     if is_search(record.study):
-        from experiments.report.search_page import write_search_report
-
-        if named:
-            raise ValueError(f"--{named[0]} has no place in {folder}, which is not one study")
-        return _reported(write_search_report(Searched.of(record), folder))
-    summary = _summary(record, told or {})
+        return Searched.of(record)
+    summary = dataclasses.replace(summarised(record), **told)
     for ruled in summary.ruled:
-        measured_regret(summary.view, ruled)  # refuses what cannot be compared
-    print_summary(summary)
-    return _reported(write_report_of(summary, folder, pictures=pictures))
-
-
-def _summary(record: Record, told: Mapping[str, Any]) -> Summary:
-    from experiments.analysis.summary import summarise as summarised
-
-    return dataclasses.replace(summarised(record), **told)
+        measured_regret(summary.view, ruled)
+    return summary
 
 
 def _reported(page: Path) -> int:
@@ -195,6 +230,7 @@ def steps_command(options: argparse.Namespace) -> int:
     from experiments.records.store import RecordError, read
     from experiments.report.terminal import print_steps_to_result, write_steps_to_result_csv
 
+    check_output(options.csv)
     record = read(options.folder)
     if record.trials.is_empty():
         raise RecordError(f"no trial is recorded yet in {options.folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from experiments.commands.report import summarise
 if TYPE_CHECKING:
     from experiments.runner.executors.cluster import Cluster
     from experiments.spec.paths import Paths
+    from experiments.spec.trial import TrialResult
     from experiments.spec.user_search import UserSearch
 
 EXECUTIONS = ("auto", "loop", "scan", "packed")
@@ -87,7 +89,7 @@ def run_command(options: argparse.Namespace) -> int:
 
         check_tracker(options.track)
         if isinstance(study, (Comparison, Paths)):
-            raise ValueError(f"--track follows a study; {study.name} is none")
+            raise ValueError(f"--track follows a study or a search; {study.name} is neither")
     together = several.is_one_of_several(options, study)
     if together and not several.is_member():
         return several.watched(options)
@@ -99,7 +101,6 @@ def run_command(options: argparse.Namespace) -> int:
     from experiments.commands.progress import shown_progress
     from experiments.runner.comparison import run_comparison
     from experiments.runner.study import run_study
-    from experiments.runner.tracking import tracking
     from experiments.runtime import hosts
     from experiments.training.layout import chosen_layout
 
@@ -119,7 +120,7 @@ def run_command(options: argparse.Namespace) -> int:
         "allow_changed_code": options.allow_changed_code,
         "checkpoint_minutes": options.checkpoint_minutes,
         "cluster": _cluster(options),
-        "warn": lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
+        "warn": _warn,
     }
     if isinstance(study, Comparison):
         run_comparison(study, folder, shown=shown_progress, **given)
@@ -127,9 +128,7 @@ def run_command(options: argparse.Namespace) -> int:
         with contextlib.ExitStack() as shown:
             if hosts.first():
                 given["observe"] = shown.enter_context(shown_progress(study))
-                if options.track is not None:
-                    track = tracking(options.track, study.name, folder, given["warn"])
-                    given["recorded"] = shown.enter_context(track)
+                given["recorded"] = shown.enter_context(_tracked(study.name, folder, options))
             run_study(study, folder, **given)
     writes = hosts.first()
     if together:
@@ -143,17 +142,34 @@ def _search(study: UserSearch, folder: Path, options: argparse.Namespace) -> Non
 
     if options.execution != "auto":
         raise ValueError(f"--execution has no place in {study.name}")
-    run_search(
-        study,
-        folder,
-        data_dir=options.data_dir,
-        resume=not options.no_resume,
-        keep_going=options.keep_going,
-        allow_changed_code=options.allow_changed_code,
-        checkpoint_minutes=options.checkpoint_minutes,
-        warn=lambda line: print(f"batchscale: warning: {line}", file=sys.stderr),
-        cluster=_cluster(options),
-    )
+    with _tracked(study.name, folder, options) as recorded:
+        run_search(
+            study,
+            folder,
+            data_dir=options.data_dir,
+            resume=not options.no_resume,
+            keep_going=options.keep_going,
+            allow_changed_code=options.allow_changed_code,
+            checkpoint_minutes=options.checkpoint_minutes,
+            warn=_warn,
+            cluster=_cluster(options),
+            recorded=recorded,
+        )
+
+
+def _tracked(
+    name: str, folder: Path, options: argparse.Namespace
+) -> contextlib.AbstractContextManager[Callable[[Sequence[TrialResult]], None]]:
+    """A context that gives what takes recorded trials: ``--track``, or nobody."""
+    from experiments.runner.tracking import tracking
+
+    if options.track is None:
+        return contextlib.nullcontext(lambda results: None)
+    return tracking(options.track, name, folder, _warn)
+
+
+def _warn(line: str) -> None:
+    print(f"batchscale: warning: {line}", file=sys.stderr)
 
 
 def _cluster(options: argparse.Namespace) -> Cluster | None:

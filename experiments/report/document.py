@@ -26,6 +26,11 @@ _POLICY = (
 )
 
 
+def noted(note: str) -> str:
+    """A user's text, shown as it is; "" where there is none."""
+    return f'<div class="user-note">{html.escape(note)}</div>' if note.strip() else ""
+
+
 def document(
     title: str,
     body: str,

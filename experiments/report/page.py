@@ -11,7 +11,7 @@ from experiments.analysis.summary import Summary
 from experiments.report.answer import answer, estimated, hyperbola_words
 from experiments.report.cost_words import best_sizes_table, cost_table, least_words
 from experiments.report.curvature_figures import curvature_table
-from experiments.report.document import document, figure_section, folded, table_html
+from experiments.report.document import document, figure_section, folded, noted, table_html
 from experiments.report.facts import facts
 from experiments.report.figure import Figure
 from experiments.report.longer_search import NOTE as LONGER_SEARCH_NOTE
@@ -104,8 +104,7 @@ def page(
     ``pictures``: formats of the figures that lie beside it.
     """
     sections = [_section(summary, figure, pictures) for figure in figures]
-    noted = f'<div class="user-note">{html.escape(note)}</div>' if note.strip() else ""
-    body = [_header(summary, noted), *sections[:1], _verdict(summary), *sections[1:],
+    body = [_header(summary, noted(note)), *sections[:1], _verdict(summary), *sections[1:],
             _trials(), _facts(summary), _footer()]  # fmt: skip
     title = f"{summary.question.name}: a batch-size study"
     trials = page_data(summary, trials_table(summary), folder)

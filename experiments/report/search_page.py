@@ -13,10 +13,10 @@ import polars as pl
 from experiments.analysis.search_record import ONE, Searched
 from experiments.report import style
 from experiments.report.architecture_figure import architecture_figure
-from experiments.report.document import document, figure_section, table_html
+from experiments.report.document import document, figure_section, noted, table_html
 from experiments.report.figure import Figure, nothing, values
 from experiments.report.tables import Table
-from experiments.report.write import replace_report, write_figure
+from experiments.report.write import note_of, replace_report, write_figure
 from experiments.search.architecture.strategies.table import stated
 from experiments.search.fidelity import PRUNERS
 from experiments.search.samplers.table import SAMPLERS
@@ -29,8 +29,11 @@ _MOST_CURVES = 400
 """Curves that a figure can still show; the best trials are kept."""
 
 
-def write_search_report(found: Searched, folder: Path | str) -> Path:
-    """Writes ``folder/report/`` from the record alone; returns the path of its index.html."""
+def write_search_report(found: Searched, folder: Path | str, refresh: int = 0) -> Path:
+    """Writes ``folder/report/`` from the record alone; returns the path of its index.html.
+
+    ``refresh``: seconds after which the page reads itself again, 0 for never.
+    """
     drawn = architecture_figure(found)
     figures = [drawn] if drawn else []
     figures += [progress_figure(found), curves_figure(found), hyperparameters_figure(found)]
@@ -38,7 +41,8 @@ def write_search_report(found: Searched, folder: Path | str) -> Path:
     def build(target: Path) -> None:
         for figure in figures:
             write_figure(figure, target)
-        (target / "index.html").write_text(_page(found, figures), encoding="utf-8")
+        page = _page(found, figures, note_of(Path(folder)), refresh)
+        (target / "index.html").write_text(page, encoding="utf-8")
 
     return replace_report(folder, build)
 
@@ -199,10 +203,11 @@ def _across(found: Searched, name: str) -> alt.X:
     return alt.X("x:Q", title=title, scale=scale, axis=alt.Axis(format="~g", tickCount=5))
 
 
-def _page(found: Searched, figures: list[Figure]) -> str:
+def _page(found: Searched, figures: list[Figure], note: str, refresh: int) -> str:
     asked = found.asked
     expected = html.escape(asked.get("expected", ""))
     body = [
+        noted(note),
         f'<p class="name">{html.escape(asked["name"])}</p>',
         f"<h1>{html.escape(asked['question'])}</h1>",
         f'<p class="answer">{html.escape(answer(found))}</p>',
@@ -213,7 +218,8 @@ def _page(found: Searched, figures: list[Figure]) -> str:
         "<h2>Trials</h2>",
         f"<details><summary>Every trial</summary>{table_html(trials_table(found))}</details>",
     ]
-    return document(f"{asked['name']}: a search", "\n".join(filter(None, body)), figures)
+    return document(f"{asked['name']}: a search", "\n".join(filter(None, body)), figures,
+                    refresh=refresh)  # fmt: skip
 
 
 def answer(found: Searched) -> str:

@@ -69,7 +69,7 @@ def write_report_of(
     summary = summary_of(record)
     if pictures is None:
         pictures = ("svg",) if summary.question.imported else ENDINGS
-    shown = _Shown(shlex.quote(str(folder)), _note(Path(folder)), refresh, tuple(pictures))
+    shown = _Shown(shlex.quote(str(folder)), note_of(Path(folder)), refresh, tuple(pictures))
     return replace_report(
         folder, lambda target: _build(summary, target, shown, progress or _silent)
     )
@@ -103,7 +103,8 @@ class _Shown:
     pictures: tuple[str, ...]
 
 
-def _note(folder: Path) -> str:
+def note_of(folder: Path) -> str:
+    """The text that is kept in a record; "" where there is none."""
     path = folder / NOTE
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 

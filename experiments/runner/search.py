@@ -20,7 +20,7 @@ import contextlib
 import dataclasses
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,13 @@ from experiments.runner.search_known import SearchQuestion
 from experiments.runner.search_models import SearchTask
 from experiments.runner.search_objectives import TRIALS_FOLDER
 from experiments.runner.search_shown import Shown
-from experiments.runner.search_trainers import forgetting, trainer_for, workers_of
+from experiments.runner.search_trainers import trainer_for, when_ended, workers_of
 from experiments.runtime.compilation import switched
 from experiments.runtime.stopping import Limited, OutOfTime, Stop, deferred
 from experiments.search.fidelity import Pruner
 from experiments.spec.errors import StudyError
 from experiments.spec.fields import MOST_TRIALS
+from experiments.spec.trial import TrialResult
 from experiments.spec.user_search import Ranges, UserSearch
 
 
@@ -99,6 +100,7 @@ def run_search(
     warn: Callable[[str], None] = warnings.warn,
     limit: Limit | None = None,
     cluster: Cluster | None = None,
+    recorded: Callable[[Sequence[TrialResult]], None] = lambda results: None,
 ) -> SearchResult:
     """Start every trial of a search that ``folder`` does not hold yet.
 
@@ -117,6 +119,7 @@ def run_search(
       limit: ends the search, which then begins one round after the other whatever ``asked.trials``
         says beyond its first.
       cluster: train in Ray tasks there; the record is the same.
+      recorded: called with trials that have ended once they are recorded; it must not raise.
 
     Raises:
       ValueError: bad input, in one line; nothing is written.
@@ -171,6 +174,7 @@ def run_search(
             workers=workers_of(asked, workers, trainer),
             stop=stop,
             limit=limit,
+            recorded=recorded,
         )
         found = _found(folder, trainer, driver)
         if shown is not None:
@@ -190,6 +194,7 @@ def _train(
     workers: int,
     stop: Stop,
     limit: Limit | None,
+    recorded: Callable[[Sequence[TrialResult]], None],
 ) -> Driver:
     """Take up what is recorded, and train to the end or until the time is over."""
     with Writer.open(folder, header, resume=resume) as writer:
@@ -198,7 +203,7 @@ def _train(
             writer,
             trainer,
             keep_going=keep_going,
-            ended=forgetting(trainer, folder),
+            ended=when_ended(trainer, folder, recorded),
             shown=(lambda result: None) if shown is None else shown.ended,
             stop=stop,
             limit=limit,

@@ -81,7 +81,8 @@ class Driver:
       writer: of the record.
       trainer: of its trials.
       keep_going: whether a trial that raises is left out and the search goes on.
-      shown: called with the index of every trial that has ended.
+      ended: called with every trial that has ended, once it is recorded.
+      shown: called with it before.
       limit: asked before every round; None: all trials of the question are started.
     """
 
@@ -99,7 +100,7 @@ class Driver:
     ):
         self._question, self._writer, self._trainer = question, writer, trainer
         self._keep_going = keep_going
-        self._forget, self._shown, self._stop = ended, shown, stop
+        self._ended, self._shown, self._stop = ended, shown, stop
         self._limit, self._closed = limit, False
         self._populations = Populations(question.pruner)
         self._known = Known(question)
@@ -263,8 +264,8 @@ class Driver:
         self._writer.commit(list(newest.values()))
         for result in newest.values():
             self._known.recorded(result.trial.index)
-            if result.status != Status.INCOMPLETE:
-                self._forget(result)
+            if not result.message.startswith(PUT_ASIDE):
+                self._ended(result)
         self._unrecorded.clear()
 
 

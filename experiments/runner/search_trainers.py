@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from experiments.runner.search_packs import trainer_of
 from experiments.runtime.platform import cores
 from experiments.runtime.stopping import Stop
 from experiments.search.fidelity import Pruner
-from experiments.spec.trial import TrialResult
+from experiments.spec.trial import Status, TrialResult
 from experiments.spec.user_search import UserSearch
 
 
@@ -68,10 +68,15 @@ def workers_of(asked: UserSearch, workers: int | None, trainer: AnyTrainer) -> i
     return workers or (cores() if asked.build else 1)
 
 
-def forgetting(trainer: AnyTrainer, folder: Path) -> Callable[[TrialResult], None]:
-    """A function to call once a trial is recorded for good."""
+def when_ended(
+    trainer: AnyTrainer, folder: Path, recorded: Callable[[Sequence[TrialResult]], None]
+) -> Callable[[TrialResult], None]:
+    """A function to call once a trial has ended and is recorded."""
 
     def ended(result: TrialResult) -> None:
+        recorded([result])
+        if result.status == Status.INCOMPLETE:
+            return  # it is tried again
         if not isinstance(trainer, ObjectiveTrainer):
             trainer.ended(result)
         else:

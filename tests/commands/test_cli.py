@@ -76,7 +76,11 @@ def snapshot(folder):
         ("run quickstart --out a_file", "a_file"),
         ("run quickstart --out /proc/nowhere/x", "/proc/nowhere"),
         ("run fashion_mnist_fc --data-dir nowhere", "nowhere"),
+        ("run fashion_mnist_search --best-of x", "--best-of has no place in fashion_mnist_search"),
+        ("run optimizer_paths --best-of x", "--best-of has no place in optimizer_paths"),
         ("report nowhere", "nowhere holds no record"),
+        ("steps-to-result nowhere --csv no/t.csv", "folder no of t.csv does not exist"),
+        ("nqm --csv .", "must be a file, and is a folder"),
         ("steps-to-result nowhere", "nowhere holds no record"),
     ],
 )

@@ -13,8 +13,12 @@ from experiments.commands import status
 from experiments.commands.report import REFRESH_SECONDS, watch
 from experiments.commands.status import WATCH_SECONDS, status_text
 from experiments.records.store import Writer
-from experiments.report import figures
+from experiments.report import figures, search_page
+from experiments.report.write import NOTE
+from experiments.runner.search import search
 from experiments.runner.study import run_study
+from experiments.spec.errors import StudyError
+from experiments.spec.space import Real
 
 AGAIN = f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
 
@@ -50,6 +54,46 @@ def test_the_page_is_written_where_trials_were_recorded_and_only_then(half, caps
     (first, second), said = looks, capsys.readouterr().out
     assert first == second and first[0] == WATCH_SECONDS and first[2]
     assert said.count("report: ") == 1 and "1 of 2 trials" in said
+
+
+def test_a_search_is_followed_too_and_shows_a_note(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(search_page, "write_figure", lambda figure, target: None)
+    folder, calls, looks = tmp_path / "s", [], []
+
+    def objective(hyperparameters, budget, report):
+        calls.append(hyperparameters)
+        if len(calls) == 2:
+            raise RuntimeError("no")
+        return hyperparameters["rate"]
+
+    def run():
+        search({"rate": Real(0.1, 1.0)}, objective=objective, trials=2, folder=folder, show=False)
+
+    def wait(seconds):
+        looks.append(page.read_text(encoding="utf-8"))
+        run()
+
+    with pytest.raises(StudyError):
+        run()
+    page, note = folder / "report" / "index.html", tmp_path / "mine.md"
+    note.write_text("<b>mine</b>")
+    command = ["report", str(folder), "--note", str(note)]
+    assert main([*command, "--price-per-device-hour", "2"]) == 2
+    assert "has no place in" in capsys.readouterr().err and not (folder / NOTE).exists()
+    watch(folder, {}, wait)
+    assert len(looks) == 1 and AGAIN in looks[0]
+    assert main(command) == 0
+    assert "&lt;b&gt;mine" in page.read_text() and AGAIN not in page.read_text()
+
+
+def test_a_note_is_not_kept_beside_what_cannot_be_shown(half, tmp_path, capsys):
+    _, folder = half
+    note = tmp_path / "mine.md"
+    note.write_text("mine")
+    other = run_study(tiny_study(trials=1, step_budget=4, example_budget=32), tmp_path / "other")
+    command = ["report", str(folder), "--note", str(note), "--ruled", str(other)]
+    assert main(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (folder / NOTE).exists()
 
 
 def test_the_commands_follow_a_study_to_its_end_and_leave_a_page_that_stays(

@@ -156,6 +156,7 @@ def test_a_limit_that_nothing_fits_is_said(capsys, tmp_path):
         (["quickstart", "--batch-sizes", "4096"], "--batch-sizes must lie in 1..1024"),
         (["quickstart", "--memory", "lots"], "must be a size like 800MB or 16GB, got 'lots'"),
         (["optimizer_paths"], "optimizer_paths has no batch sizes"),
+        (["quickstart", "--json", "no/plan.json"], "folder no of plan.json does not exist"),
     ],
 )
 def test_bad_input_is_answered_in_one_line(arguments, message, capsys):
@@ -164,7 +165,8 @@ def test_bad_input_is_answered_in_one_line(arguments, message, capsys):
     except SystemExit as exit:
         code = exit.code
     assert code == 2
-    assert message in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert message in printed.err and not printed.out  # nothing was measured
 
 
 def test_powers_of_two_lead_from_the_studys_smallest_batch_size_to_the_training_set():

@@ -301,10 +301,12 @@ def test_studies_of_any_folders_are_compared_and_what_is_not_of_one_unit_refused
         ([str(finished), "--reference", "x"], "--reference must be one of sgd, adam, got 'x'"),
         ([str(finished), "--against", "colour"], "--against must name a number above 0"),
         ([str(finished), "--against", "trials"], "needs studies that differ in it"),
+        ([str(finished), "--json", "no/n.json"], "folder no of n.json does not exist"),
+        ([str(finished), "--out", "/proc/no"], "the folder /proc/no cannot be written"),
     ):
         assert main(["compare", *words]) == 2
-        error = capsys.readouterr().err
-        assert said in error and error.count("\n") == 1
+        printed = capsys.readouterr()
+        assert said in printed.err and printed.err.count("\n") == 1 and not printed.out
     assert sorted(tmp_path.rglob("*")) == before
     out, numbers = tmp_path / "laws", tmp_path / "laws.json"
     asked = ["compare", str(finished), str(other), "--against", "trials"]

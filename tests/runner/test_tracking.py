@@ -113,6 +113,32 @@ def test_a_tracker_that_fails_is_said_once_and_ends_nothing(finished, tmp_path):
     assert len(said) == 1 and said[0].startswith("--track tensorboard ended, the study goes on: ")
 
 
+def test_trials_of_a_search_arrive_once_they_have_ended(tmp_path, monkeypatch):
+    """One that is put aside has not."""
+    monkeypatch.setattr("experiments.commands.run.summarise", lambda folder: 0)
+    (tmp_path / "mine.py").write_text(SEARCH)
+    folder = tmp_path / "s"
+    words = ["run", str(tmp_path / "mine.py"), "--track", "tensorboard", "--out", str(folder)]
+    assert main(words) == 0
+    record = read(folder)
+    for row in record.trials.iter_rows(named=True):
+        (file,) = (folder / "tracking" / f"1-0-{row['trial']}").iterdir()
+        found = [(step, value) for step, tag, value in events(file) if tag == "validation/value"]
+        own = record.evaluations.filter(trial=row["trial"]).select("step", "validation/value")
+        assert found == [(step, pytest.approx(value)) for step, value in own.iter_rows()]
+
+
+SEARCH = """
+from experiments.spec.space import Real
+from experiments.spec.user_search import UserSearch
+def objective(hyperparameters, budget, report):
+    for unit in range(report.last + 1, budget + 1):
+        report(unit, hyperparameters["rate"] / unit)
+STUDY = UserSearch({"rate": Real(0.1, 1.0)}, objective=objective, trials=3, budget=3, name="mine",
+                   pruner="successive_halving")
+"""
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
