@@ -244,7 +244,7 @@ def test_a_budget_in_time_ends_the_search_in_the_middle_of_a_round(tmp_path, mon
         return train(self, job)
 
     monkeypatch.setattr(ModelTrainer, "train", slowly)
-    monkeypatch.setattr("experiments.runner.search.cores", lambda: 1)  # no two begin at once
+    monkeypatch.setattr("experiments.runner.search_trainers.cores", lambda: 1)  # one after another
     write_table(tmp_path / "trees.csv", 1300)  # too many for folds
     outcome = run(tmp_path, "100s", clock=clock)
     assert len(begun) == 2

@@ -90,10 +90,13 @@ def test_tensorboard_is_given_every_measurement_of_every_trial(finished, tmp_pat
 
 
 def test_weights_and_biases_is_given_every_measurement_offline(finished, tmp_path, monkeypatch):
+    import wandb
+
     monkeypatch.setenv("WANDB_MODE", "offline")
     folder, results = finished
     run = TrackerRun.of("s", results[0])
     WeightsAndBiases(tmp_path).write(run)
+    wandb.teardown()  # its service writes the file, the last of it as it ends
     (file,) = (tmp_path / "tracking").rglob("*.wandb")
     found, names = [], set()
     for record in offline(file):
