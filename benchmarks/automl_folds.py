@@ -18,6 +18,7 @@ import argparse
 import json
 import statistics
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -110,27 +111,52 @@ def defaults(file: Path, seed: int, inputs: np.ndarray, labels: np.ndarray) -> S
     return found
 
 
-def main() -> None:
-    """Run what is missing; write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-automl-folds"))
+def compare(
+    name: str,
+    description: str,
+    names: Sequence[str],
+    arms: Sequence[str],
+    run: Callable[[str, int, Path], Scores],
+    about: Mapping[str, Any],
+) -> None:
+    """A command: run what is missing, write the JSON ``name``.
+
+    Args:
+      name: of the results, ``automl_folds`` or another.
+      description: of the command.
+      names: of the data sets.
+      arms: what a run scores: automl with what is tried, automl without it, others.
+      run: (data set, seed, folder) -> arm -> scores.
+      about: what the JSON says beside the seeds.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs", f"benchmark-{name.replace('_', '-')}")
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    tried, without = arms[:2]
     results: dict[str, Any] = {}
-    for name in options.only:
+    for data_set in options.only:
         runs = []
         for seed in range(options.seeds):
-            runs.append(run(name, seed, options.folder))
-            print(name, seed, {arm: round(runs[-1][arm]["error"], 1) for arm in ARMS}, flush=True)
-        results[name] = {
+            runs.append(run(data_set, seed, options.folder))
+            errors = {arm: round(runs[-1][arm]["error"], 2) for arm in arms}
+            print(data_set, seed, errors, flush=True)
+        results[data_set] = {
             "runs": runs,
-            "mean_error": {a: statistics.mean(r[a]["error"] for r in runs) for a in ARMS},
-            "folds_minus_split": [r["folds"]["error"] - r["split"]["error"] for r in runs],
+            "mean_error": {a: statistics.mean(r[a]["error"] for r in runs) for a in arms},
+            f"{tried}_minus_{without}": [r[tried]["error"] - r[without]["error"] for r in runs],
         }
-    asked = {"examples": EXAMPLES, "budget": BUDGET, "seeds": options.seeds}
-    print(write_results("automl_folds", {**asked, "data": results}))
+    print(write_results(name, {**about, "seeds": options.seeds, "data": results}))
+
+
+def main() -> None:
+    """Folds beside one split."""
+    about = {"examples": EXAMPLES, "budget": BUDGET}
+    compare("automl_folds", __doc__.splitlines()[0], NAMES, ARMS, run, about)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,15 @@ there. Expected: 10 minutes on two cores.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
-import statistics
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from benchmarks import automl_folds
 from benchmarks.automl import read_mlbench
-from benchmarks.machine import write_results
 from experiments.procedures.automl.asked import AutomlRequest
 from experiments.procedures.automl.automl import automl
 from experiments.procedures.automl.data import Examples
@@ -39,7 +35,7 @@ BUDGET = "49trials"
 MLBENCH = {"satellite": ("Satellite", "classes"), "letter": ("LetterRecognition", "lettr"),
            "dna": ("DNA", "Class")}  # fmt: skip
 NAMES = ("clusters", *MLBENCH)
-ARMS = ("before", "refit", "LogisticRegression", "MLPClassifier")
+ARMS = ("refit", "before", "LogisticRegression", "MLPClassifier")
 Scores = dict[str, dict[str, float]]
 
 
@@ -79,26 +75,9 @@ def run(name: str, seed: int, folder: Path) -> Scores:
 
 
 def main() -> None:
-    """Run what is missing; write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-automl-refit"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {}
-    for name in options.only:
-        runs = []
-        for seed in range(options.seeds):
-            runs.append(run(name, seed, options.folder))
-            print(name, seed, {arm: round(runs[-1][arm]["error"], 2) for arm in ARMS}, flush=True)
-        results[name] = {
-            "runs": runs,
-            "mean_error": {a: statistics.mean(r[a]["error"] for r in runs) for a in ARMS},
-            "refit_minus_before": [r["refit"]["error"] - r["before"]["error"] for r in runs],
-        }
-    asked = {"examples": EXAMPLES, "budget": BUDGET, "seeds": options.seeds}
-    print(write_results("automl_refit", {**asked, "data": results}))
+    """The refit beside the nets before it."""
+    about = {"examples": EXAMPLES, "budget": BUDGET}
+    automl_folds.compare("automl_refit", __doc__.splitlines()[0], NAMES, ARMS, run, about)
 
 
 if __name__ == "__main__":

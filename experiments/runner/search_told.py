@@ -1,4 +1,4 @@
-"""The little that a search keeps of every trial, in arrays of numbers: some 50 bytes, not objects.
+"""The little that a search keeps of every trial: some 70 bytes, in arrays of numbers.
 
 An array of whole numbers or of float64 gives back to the bit what was put in.
 """

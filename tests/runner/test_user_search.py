@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
-import io
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,15 +13,13 @@ import tracemalloc
 import types
 from concurrent.futures import ThreadPoolExecutor
 
-import jax
 import numpy as np
 import polars as pl
 import pytest
 from support import searched_child
-from support.tolerances import FLOAT32
+from support.searching import RATE, rows, run, valley
 
 from experiments.analysis.search_record import searched
-from experiments.cli import main
 from experiments.records.store import RecordError, read
 from experiments.runner import search_driver, search_known
 from experiments.runner.search import run_search, search
@@ -41,32 +36,8 @@ from experiments.spec.errors import StudyError
 from experiments.spec.space import Choice, Integer, Real, ZeroOrLog
 from experiments.spec.trial import Status, TrialResult
 from experiments.spec.user_search import UserSearch
-from experiments.studies import fashion_mnist_search
-from experiments.training.saving import Saving
-from workloads.digits_fc import WORKLOAD
-from workloads.models.dense import DenseNet
 
-RATE = {"rate": Real(1e-4, 1.0, "log")}
 FINITE = {"a": Choice((1, 2, 3)), "b": Choice(("x", "y", True))}
-
-
-def valley(hyperparameters, budget, report):
-    """Lowest at a rate of 1e-2; falls with the budget."""
-    level = (math.log10(hyperparameters["rate"]) + 2) ** 2
-    for unit in range(report.last + 1, budget + 1):
-        if not report(unit, level + 1 / unit):
-            return
-
-
-def run(tmp_path, space=RATE, objective=valley, **options):
-    options = {"folder": tmp_path / "record", "show": False, **options}
-    return search(space, objective=objective, **options)
-
-
-def rows(folder):
-    """All that a record says of its trials, but the time they took."""
-    record = read(folder)
-    return record.trials.drop("seconds"), record.evaluations
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -408,213 +379,6 @@ def test_another_search_has_another_folder(tmp_path, changes, named):
     with pytest.raises(RecordError, match=r"holds the record of study .* choose another folder"):
         run(tmp_path, **{**asked, **changes})
     assert rows(tmp_path / "record")[0].equals(before[0])
-
-
-# Built modules.
-
-DIGITS = {"units": Choice((8, 16)), "learning_rate": Real(1e-3, 3e-2, "log")}
-
-
-def build(hyperparameters):
-    return DenseNet(units=hyperparameters["units"], dropout=0.2)
-
-
-HALVED = UserSearch(
-    DIGITS, build=build, workload=WORKLOAD, batch_size=64, budget=4, eta=2, trials=4,
-    pruner="successive_halving",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """(with halving, every trial to its full length) on the digits."""
-    folder = tmp_path_factory.mktemp("built")
-    halved = run_search(HALVED, folder / "halved", show=False)
-    plain = dataclasses.replace(HALVED, pruner="none")
-    return halved, run_search(plain, folder / "plain", show=False, workers=1)
-
-
-def test_a_promoted_model_is_to_the_bit_one_that_never_stopped(built):
-    halved, plain = built
-    assert sorted(halved.table["resource"]) == [1, 1, 2, 4]
-    whole = read(plain.folder).evaluations
-    for row in halved.table.iter_rows(named=True):
-        mine = read(halved.folder).evaluations.filter(trial=row["trial"])
-        same = whole.filter(trial=row["trial"]).head(len(mine))
-        assert mine.equals(same, null_equal=True) and len(mine) == row["resource"]
-    known = plain.table.sort("value", "trial")
-    assert plain.best == plain.searched.hyperparameters(known.row(0, named=True))
-
-
-def test_an_interrupted_search_goes_on_from_the_states_that_its_long_trials_left_on_disk(
-    built, tmp_path, monkeypatch
-):
-    taken, take, begun, begin = [], search_driver.Driver._take, [], Saving.begin
-
-    def interrupted(self, result):
-        found = take(self, result)
-        taken.append(result.trial.index)
-        if len(taken) == 5:  # the first of the two that were promoted
-            raise KeyboardInterrupt
-        return found
-
-    def counted(self, trial, step):
-        begun.append(step)
-        begin(self, trial, step)
-
-    long = {"folder": tmp_path / "s", "show": False, "workers": 1, "checkpoint_minutes": 1e-9}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(search_driver.Driver, "_take", interrupted)
-        run_search(HALVED, **long)
-    monkeypatch.setattr(Saving, "begin", counted)
-    found = run_search(HALVED, **long)
-    assert len(begun) == 2 and min(begun) > 0
-    for one, other in zip(rows(found.folder), rows(built[0].folder), strict=True):
-        assert one.equals(other, null_equal=True)
-
-
-def test_the_best_model_is_that_of_its_best_epoch(built):
-    found, _ = built
-    module, params, statistics = found.best_model()
-    assert statistics == {}
-    from workloads.datasets import load
-
-    split = load("digits").splits["validation"]
-    from workloads.registry import resolve
-
-    batch = {"inputs": split["inputs"], "targets": split["targets"]}
-    if WORKLOAD.preprocess:
-        batch = resolve(WORKLOAD.preprocess)(batch, None, False)
-    logits = jax.jit(lambda p, x: module.apply({"params": p}, x, train=False))(
-        params, batch["inputs"]
-    )
-    wrong = np.mean(np.argmax(np.asarray(logits), -1) != np.asarray(split["targets"]))
-    assert wrong == pytest.approx(found.value, abs=FLOAT32)
-
-
-def test_arrays_and_a_searched_batch_size(tmp_path):
-    generator = np.random.default_rng(0)
-    inputs = generator.normal(size=(96, 5)).astype(np.float32)
-    labels = (inputs[:, 0] > 0).astype(np.int32)
-    data = {"train": (inputs[:64], labels[:64]), "validation": (inputs[64:], labels[64:])}
-    space = {"batch_size": Choice((8, 16)), "learning_rate": Choice((1e-3, 1e-1))}
-    found = search(
-        space, build=lambda h: DenseNet(units=4, dropout=0.0, classes=2), data=data, trials=4,
-        budget=5, folder=tmp_path / "record", show=False,
-    )  # fmt: skip
-    assert found.value < 0.3 and found.best["learning_rate"] == 1e-1
-    assert set(found.table["batch_size"]) == {8, 16} and set(found.table["resource"]) == {5}
-    record = read(found.folder)
-    assert sorted(set(record.trials["steps"])) == [20, 40]
-    large = dataclasses.replace(
-        UserSearch({"learning_rate": Choice((0.1, 0.2))}, build=build, data=data), batch_size=65
-    )
-    with pytest.raises(ValueError, match=r"batch_size must lie in 1\.\.64"):
-        run_search(large, tmp_path / "large", show=False)
-    assert not (tmp_path / "large").exists()
-
-
-def small_search(**changes):
-    """A search of modules that train for one step."""
-    inputs = np.linspace(-1, 1, 32 * 5, dtype=np.float32).reshape(32, 5)
-    labels = (inputs[:, 0] > 0).astype(np.int32)
-    asked = {
-        "build": lambda h: DenseNet(units=4, dropout=0.0, classes=2), "budget": 1,
-        "data": {"train": (inputs, labels), "validation": (inputs, labels)}, "batch_size": 32,
-        **changes,
-    }  # fmt: skip
-    return UserSearch({"learning_rate": Choice((0.01, 0.1, 0.2, 0.3))}, **asked)
-
-
-@pytest.mark.parametrize("slots", [1, 2])
-def test_a_trial_that_is_complete_counts_though_the_search_is_to_end(tmp_path, slots, monkeypatch):
-    monkeypatch.setattr("experiments.runner.search.MOST_TRIALS", 1)  # of a search with a limit
-    begun = []
-    question = small_search(trials=1, slots=slots, weights=lambda h: begun.append(h) or {})
-    limit = types.SimpleNamespace(
-        begins=lambda number, trials, resources: True, over=lambda: bool(begun)
-    )
-    found = run_search(question, tmp_path / "s", show=False, limit=limit, workers=1)
-    assert found.table["status"].to_list() == ["COMPLETE"]
-
-
-@pytest.mark.parametrize(("what", "slots"), [("weights", 1), ("weights", 2), ("build", 2)])
-def test_a_trial_whose_function_raises_fails_alone(tmp_path, what, slots):
-    made = {"build": lambda h: DenseNet(units=4, dropout=0.0, classes=2), "weights": lambda h: {}}
-    calls = []
-
-    def raising(hyperparameters):
-        calls.append(hyperparameters)
-        if len(calls) == 1:
-            raise RuntimeError("no")
-        return made[what](hyperparameters)
-
-    question = small_search(trials=4, slots=slots, **{what: raising})
-    found = run_search(question, tmp_path / "s", show=False, keep_going=True, workers=1)
-    assert sorted(found.table["status"]) == [*["COMPLETE"] * 3, "INCOMPLETE"]
-    assert found.table.filter(status="INCOMPLETE")["message"].item() == "RuntimeError: no"
-
-
-def test_the_demonstration_is_the_courses_search():
-    study = fashion_mnist_search.STUDY
-    units = study.checked.ranges["units"]
-    assert list(units.values) == list(range(16, 513, 16))
-    assert study.checked.ranges["learning_rate"].values == (1e-2, 1e-3, 1e-4)
-    assert (study.pruner, study.budget, study.eta, study.patience) == ("hyperband", 10, 3, 5)
-    assert fashion_mnist_search.build({"units": 32}) == DenseNet(units=32, dropout=0.2)
-
-
-# What is shown.
-
-
-def test_the_page_and_the_status_say_what_was_found(tmp_path, capsys):
-    found = run(
-        tmp_path, {"<rate>": Real(1e-4, 1.0, "log")}, lambda h, b, r: h["<rate>"], trials=9,
-        budget=9, pruner="hyperband", name="plain", question="<b>Which?</b>",
-    )  # fmt: skip
-    assert main(["status", str(found.folder)]) == 0
-    said = capsys.readouterr().out
-    assert "plain: 9 of 9 trials (100%), done" in said
-    assert f"best: {found.value:.4g} (trial {found.trial}, 9 units)" in said
-    assert main(["report", str(found.folder)]) == 0
-    page = (found.folder / "report" / "index.html").read_text()
-    assert "&lt;b&gt;Which?&lt;/b&gt;" in page and "<b>Which" not in page
-    assert "9 quasi-random" in page and "9 @ 1, 3 @ 3, 1 @ 9" in page
-    assert sorted(path.name for path in (found.folder / "report" / "figures").glob("*.png")) == [
-        "curves.png", "hyperparameters.png", "progress.png",
-    ]  # fmt: skip
-    assert main(["steps-to-result", str(found.folder)]) == 2
-    assert "holds a search" in capsys.readouterr().err
-
-
-def test_every_trial_is_shown_beside_the_best_so_far(tmp_path, capsys):
-    found = run(tmp_path, trials=17, budget=9, pruner="hyperband", show=True)
-    lines = capsys.readouterr().out.splitlines()
-    assert "  0:    9 trials: 9 @ 1, 3 @ 3, 1 @ 9" in lines
-    shown = [line.split() for line in lines if line[:6].strip().isdigit() and ":" not in line[:8]]
-    assert len(shown) == 17
-    best = math.inf
-    for trial, _, value, so_far, *_ in shown:
-        known = found.table.row(int(trial), named=True)["value"]
-        assert value == f"{known:.4g}"
-        best = min(best, known)
-        assert so_far == f"{best:.4g}"
-    assert lines[-1].startswith(f"best: {found.value:.4g} (trial {found.trial})")
-
-
-def test_a_terminal_shows_the_newest_trials_beside_the_best_so_far(tmp_path, monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    found = run(tmp_path, trials=3, show=True)
-    table = terminal.getvalue().rsplit("3 of 3 trials have ended", 1)[1]
-    shown = [line.split() for line in re.sub(r"\x1b\[[^m]*m", "", table).splitlines()]
-    for row in found.table.iter_rows(named=True):
-        trial = next(cells for cells in shown if cells[:1] == [str(row["trial"])])
-        assert trial[2:4] == [f"{row[name]:.4g}" for name in ("value", "best")]
-    newest, best = (values[-1] for values in (found.table["rate"], [found.best["rate"]]))
-    assert ["rate", f"{newest:.4g}", f"{best:.4g}"] in shown
 
 
 def test_a_folder_without_a_search_is_refused(tmp_path):
