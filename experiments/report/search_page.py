@@ -314,24 +314,24 @@ def _box(found: Searched, box: tuple[tuple[float, float], ...]) -> str:
 
 
 def trials_table(found: Searched) -> Table:
-    """Every trial."""
+    """Every trial; what came of it first, as many hyperparameters are wider than a page."""
     rows = outcomes(found)
     unit = found.asked["unit"]
-    columns = ("trial", "round", "proposed by", *found.names, unit, "ended", "value", "best so far")
+    columns = ("trial", "value", "best so far", "ended", unit, "round", "proposed by", *found.names)
     cells = [
         (
             str(row["trial"]),
+            _word(row["value"]),
+            _word(row["best"]),
+            row["ended"],
+            str(row["resource"]),
             _word(row["round"]),
             (row["source"] or "") + _grew(row.get("parent")),
             *(_word(row[name]) for name in found.names),
-            str(row["resource"]),
-            row["ended"],
-            _word(row["value"]),
-            _word(row["best"]),
         )
         for row in rows.iter_rows(named=True)
     ]
-    numeric = (True, True, False, *(True for _ in found.names), True, False, True, True)
+    numeric = (True, True, True, False, True, True, False, *(True for _ in found.names))
     return Table("trials", "Trials", columns, tuple(cells), numeric)
 
 

@@ -25,6 +25,9 @@ def test_the_page_and_the_status_say_what_was_found(tmp_path, capsys):
     assert main(["report", str(found.folder)]) == 0
     page = (found.folder / "report" / "index.html").read_text()
     assert "&lt;b&gt;Which?&lt;/b&gt;" in page and "<b>Which" not in page
+    (first,) = re.findall(r"<tr><th[^>]*>trial</th>.*?</tr>", page)
+    heads = re.findall(r"<th[^>]*>(.*?)</th>", first)
+    assert heads[:2] == ["trial", "value"] and heads[-1] == "&lt;rate&gt;"
     assert "9 quasi-random" in page and "9 @ 1, 3 @ 3, 1 @ 9" in page
     assert sorted(path.name for path in (found.folder / "report" / "figures").glob("*.png")) == [
         "curves.png", "hyperparameters.png", "progress.png",
